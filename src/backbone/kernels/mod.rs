@@ -1,0 +1,1 @@
+//! Int8 kernels per instruction set.

@@ -1,0 +1,211 @@
+//! Pictures into network inputs: geometry (crop, resize) and the [`InputRecipe`] that says how the
+//! network wants its pixels.
+
+use std::path::{Path, PathBuf};
+
+use ::image::{ImageReader, RgbImage};
+use fast_image_resize as fir;
+
+/// The largest side and area that is decoded; more is refused before memory is taken.
+pub const MAX_SIDE: u32 = 16_384;
+pub const MAX_PIXELS: u64 = 100_000_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read picture {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot decode picture {path}: {reason}")]
+    Decode { path: PathBuf, reason: String },
+    #[error(
+        "picture {path} is {width}x{height}: larger than {MAX_SIDE} pixels a side or {MAX_PIXELS} in all; scale it down first"
+    )]
+    TooLarge { path: PathBuf, width: u32, height: u32 },
+    #[error("cannot resize a {width}x{height} picture: {reason}")]
+    Resize { width: u32, height: u32, reason: String },
+    #[error("crop {x},{y} {width}x{height} does not fit into a {image_width}x{image_height} picture")]
+    Crop { x: u32, y: u32, width: u32, height: u32, image_width: u32, image_height: u32 },
+}
+
+/// Order of the colour channels in the network's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelOrder {
+    Rgb,
+    Bgr,
+}
+
+/// How a picture of any shape becomes the network's square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Geometry {
+    /// Resize both sides to the input size, whatever that does to the aspect ratio.
+    Stretch,
+    /// Resize the short side to `short_side`, then cut the centre.
+    Crop { short_side: u32 },
+}
+
+/// What a network expects of its input: size, channel order, mean, scale, geometry.
+///
+/// A value `v` (0 to 255) of channel `c` becomes `(v - mean[c]) / std[c]`; `mean` and `std` are in units of
+/// 0 to 255 and in the network's channel order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputRecipe {
+    pub width: u32,
+    pub height: u32,
+    pub order: ChannelOrder,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    pub geometry: Geometry,
+}
+
+impl InputRecipe {
+    /// Keras' ResNet50: BGR, channel means subtracted, 224 x 224 without regard to aspect ratio.
+    pub fn caffe() -> Self {
+        InputRecipe {
+            width: 224,
+            height: 224,
+            order: ChannelOrder::Bgr,
+            mean: [103.939, 116.779, 123.68],
+            std: [1.0; 3],
+            geometry: Geometry::Stretch,
+        }
+    }
+
+    /// torchvision, Gluon and the ONNX Model Zoo: RGB, short side 256, centre crop 224.
+    pub fn torch() -> Self {
+        InputRecipe {
+            width: 224,
+            height: 224,
+            order: ChannelOrder::Rgb,
+            mean: [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0],
+            std: [0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0],
+            geometry: Geometry::Crop { short_side: 256 },
+        }
+    }
+
+    /// A known recipe by its name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "caffe" => Some(Self::caffe()),
+            "torch" => Some(Self::torch()),
+            _ => None,
+        }
+    }
+
+    /// The name of a known recipe, whatever its size and geometry; `custom` for any other.
+    pub fn name(&self) -> &'static str {
+        for name in ["caffe", "torch"] {
+            let known = Self::by_name(name).unwrap_or_else(Self::torch);
+            if (known.order, known.mean, known.std) == (self.order, self.mean, self.std) {
+                return name;
+            }
+        }
+        "custom"
+    }
+
+    /// The same recipe for a network with another input size; a crop keeps its ratio of short side to size.
+    pub fn with_size(mut self, width: u32, height: u32) -> Self {
+        if let Geometry::Crop { short_side } = self.geometry {
+            let ratio = f64::from(short_side) / f64::from(self.width.min(self.height).max(1));
+            let short_side = (f64::from(width.min(height)) * ratio).round() as u32;
+            self.geometry = Geometry::Crop { short_side };
+        }
+        (self.width, self.height) = (width, height);
+        self
+    }
+}
+
+/// Reads a picture file as RGB, refusing what is too large before it is decoded.
+pub fn read(path: &Path) -> Result<RgbImage, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    decode(path, &bytes)
+}
+
+/// Decodes a picture that is already in memory; `path` names it in errors.
+///
+/// A JPEG that ends early is an error: half a picture would look like an outlier.
+pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
+    let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
+    let reader = || {
+        let mut reader = ImageReader::new(std::io::Cursor::new(bytes));
+        reader.limits(limits());
+        reader.with_guessed_format()
+    };
+    let sized = reader().map_err(|e| fail(e.to_string()))?;
+    let format = sized.format().ok_or_else(|| fail("not a JPEG, PNG, BMP or WebP picture".into()))?;
+    let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
+    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Error::TooLarge { path: path.to_owned(), width, height });
+    }
+    if format == ::image::ImageFormat::Jpeg {
+        return decode_jpeg(bytes).map_err(fail);
+    }
+    let decoded = reader().map_err(|e| fail(e.to_string()))?.decode();
+    Ok(decoded.map_err(|e| fail(e.to_string()))?.into_rgb8())
+}
+
+fn limits() -> ::image::Limits {
+    let mut limits = ::image::Limits::default();
+    limits.max_alloc = Some(MAX_PIXELS * 8);
+    limits
+}
+
+/// Strict JPEG decoding to RGB: a truncated or damaged scan is an error, not a grey area.
+pub fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, String> {
+    use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(MAX_SIDE as usize)
+        .set_max_height(MAX_SIDE as usize)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let pixels = decoder.decode().map_err(|e| e.to_string())?;
+    let (width, height) = decoder.dimensions().ok_or("no frame header")?;
+    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| "wrong number of pixels".into())
+}
+
+/// The region `[x, y, width, height]` of a picture.
+pub fn crop(picture: &RgbImage, [x, y, width, height]: [u32; 4]) -> Result<RgbImage, Error> {
+    let (image_width, image_height) = picture.dimensions();
+    let fits = |at: u32, len: u32, all: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= all);
+    if !fits(x, width, image_width) || !fits(y, height, image_height) {
+        return Err(Error::Crop { x, y, width, height, image_width, image_height });
+    }
+    Ok(::image::imageops::crop_imm(picture, x, y, width, height).to_image())
+}
+
+/// Resizes and crops a picture to the recipe's size: RGB, u8, NHWC. Bilinear with the support widened when
+/// shrinking, as Pillow does it.
+pub fn prepare(picture: &RgbImage, recipe: &InputRecipe) -> Result<RgbImage, Error> {
+    let (width, height) = picture.dimensions();
+    let fail = |reason: String| Error::Resize { width, height, reason };
+    if width == 0 || height == 0 {
+        return Err(fail("it has no pixels".into()));
+    }
+    let (w, h) = (f64::from(width), f64::from(height));
+    let mut target = RgbImage::new(recipe.width, recipe.height);
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
+    let options = match recipe.geometry {
+        Geometry::Stretch => options,
+        Geometry::Crop { short_side } => {
+            let scale = w.min(h) / f64::from(short_side);
+            let (cw, ch) = (f64::from(recipe.width) * scale, f64::from(recipe.height) * scale);
+            let (cw, ch) = (cw.min(w), ch.min(h));
+            options.crop((w - cw) / 2.0, (h - ch) / 2.0, cw, ch)
+        }
+    };
+    if (width, height) == (recipe.width, recipe.height) && recipe.geometry == Geometry::Stretch {
+        return Ok(picture.clone());
+    }
+    let source = fir::images::ImageRef::new(width, height, picture.as_raw(), fir::PixelType::U8x3)
+        .map_err(|e| fail(e.to_string()))?;
+    let mut sink = fir::images::Image::from_slice_u8(
+        recipe.width,
+        recipe.height,
+        target.as_flat_samples_mut().samples,
+        fir::PixelType::U8x3,
+    )
+    .map_err(|e| fail(e.to_string()))?;
+    fir::Resizer::new().resize(&source, &mut sink, &options).map_err(|e| fail(e.to_string()))?;
+    drop(sink);
+    Ok(target)
+}

@@ -1,0 +1,23 @@
+//! Learns one class of pictures and says when something else appears.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`image`] | crop, resize, input recipe: picture -> network input (u8, NHWC) |
+//! | [`camera`] | frames in: a folder of pictures, Video4Linux2 |
+//! | [`backbone`] | ResNet-50 through tract: picture -> feature vector |
+//! | [`estimators`] | scikit-learn's estimators by their names, fit and score |
+//! | [`model`] | scaler, PCA, detector and calibration of one backbone, and their file |
+//! | [`training`] | what `fit`, `eval` and `compare` do: features, splits, metrics, report |
+//! | [`watch`] | the daemon: decision, events, snapshots, hooks, GPIO, service |
+//! | [`config`] | the TOML file |
+//! | [`cli`] | the commands |
+
+pub mod backbone;
+pub mod camera;
+pub mod cli;
+pub mod config;
+pub mod estimators;
+pub mod image;
+pub mod model;
+pub mod training;
+pub mod watch;
