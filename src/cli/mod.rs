@@ -1,8 +1,18 @@
 //! The command line: one file per command.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod bench;
+pub mod common;
+pub mod demo;
+pub mod eval;
+pub mod fit;
+pub mod inspect;
+pub mod score;
 
 /// Exit codes of sysexits.h.
 pub mod exit {
@@ -39,10 +49,83 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Demo(demo::Args),
+    Fit(fit::Args),
+    Eval(eval::Args),
+    Score(score::Args),
+    Inspect(inspect::Args),
+    Bench(bench::Args),
+    Completions(CompletionsArgs),
+}
+
+/// Prints a completion script for a shell.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd completions bash > /etc/bash_completion.d/outlierd")]
+struct CompletionsArgs {
+    shell: clap_complete::Shell,
+}
 
 /// Parses the process's arguments and runs one command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.command {}
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    common::init_log();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.message.is_empty() {
+                eprintln!("outlierd: {error}");
+            }
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Fit(args) => fit::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signal {signal}: {e}")))?;
+    }
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definition_is_sound_and_every_command_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+            let help = sub.get_after_help().map(|h| h.to_string()).unwrap_or_default();
+            assert!(help.contains(&format!("outlierd {}", sub.get_name())), "{} has no example", sub.get_name());
+        }
+    }
 }

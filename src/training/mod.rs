@@ -1,1 +1,9 @@
-//!
+//! What `fit`, `eval` and `compare` do: lists of pictures, the feature cache, splits, fitting, metrics.
+
+pub mod evaluation;
+pub mod features;
+pub mod fit;
+pub mod metrics;
+pub mod params;
+pub mod pictures;
+pub mod split;

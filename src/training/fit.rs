@@ -1,0 +1,237 @@
+//! Fitting a model on features: split, estimators, rounding, calibration, evaluation.
+
+use ndarray::{Array2, ArrayView2, Axis};
+
+use super::evaluation::Evaluation;
+use super::params::{DetectorKind, Params};
+use super::{metrics, split};
+use crate::estimators::conformal::Conformal;
+use crate::estimators::gaussian_mixture::GaussianMixture;
+use crate::estimators::isotonic::IsotonicRegression;
+use crate::estimators::pca::{NComponents, Pca};
+use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators;
+use crate::model::projection::QuantizedMatrix;
+use crate::model::{self, Calibration, Detector, FeatureSource, Model, Training, Verdict, file};
+
+/// Fewer normal pictures than this are refused.
+pub const MIN_PICTURES: usize = 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{got} normal pictures are too few to learn from: at least {MIN_PICTURES}, better some hundreds")]
+    TooFew { got: usize },
+    #[error("{0}")]
+    Parameter(String),
+    #[error(transparent)]
+    Estimator(#[from] estimators::Error),
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    #[error("outlier features have {outliers} values, normal ones {normal}")]
+    Width { normal: usize, outliers: usize },
+}
+
+/// What to fit and how to calibrate it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub detector: DetectorKind,
+    pub params: Params,
+    /// Share of the normal pictures that is held out for calibration.
+    pub held_out: f64,
+    /// Accepted share of normal frames called outliers; used where there are no labelled outliers.
+    pub false_alarms: f64,
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            detector: DetectorKind::default(),
+            params: Params::default(),
+            held_out: 0.2,
+            false_alarms: 0.01,
+            seed: 0,
+        }
+    }
+}
+
+/// A fitted model, its figures on pictures it was not fitted on, and what the user should know.
+#[derive(Debug)]
+pub struct Fitted {
+    pub model: Model,
+    pub evaluation: Evaluation,
+    pub warnings: Vec<String>,
+}
+
+/// Fits on `normal` (n x features); `outliers`, if any, are only used to calibrate and to judge.
+pub fn fit(
+    normal: ArrayView2<f32>,
+    outliers: Option<ArrayView2<f32>>,
+    source: FeatureSource,
+    options: &Options,
+) -> Result<Fitted, Error> {
+    let n = normal.nrows();
+    if n < MIN_PICTURES {
+        return Err(Error::TooFew { got: n });
+    }
+    if !(options.false_alarms > 0.0 && options.false_alarms < 1.0) {
+        return Err(Error::Parameter(format!("false alarms are a rate between 0 and 1, not {}", options.false_alarms)));
+    }
+    if let Some(outliers) = &outliers
+        && outliers.ncols() != normal.ncols()
+    {
+        return Err(Error::Width { normal: normal.ncols(), outliers: outliers.ncols() });
+    }
+    let mut warnings = Vec::new();
+    let split = split::random(n, options.held_out, options.seed);
+    let train = normal.select(Axis(0), &split.train);
+    let mut model = estimate(train.view(), source, options, &mut warnings)?;
+
+    let held_out = scores(&model, normal.select(Axis(0), &split.held_out).view())?;
+    let outlier_scores = outliers.map(|o| scores(&model, o)).transpose()?.filter(|o| !o.is_empty());
+    let (calibration, threshold) = match &outlier_scores {
+        Some(outliers) => (isotonic(&held_out, outliers)?, 0.5),
+        None => conformal(&held_out, options, &mut warnings)?,
+    };
+    (model.calibration, model.threshold) = (calibration, threshold);
+    let evaluation = cross_evaluate(&model, &held_out, outlier_scores.as_deref().unwrap_or_default(), options)?;
+    let alarms = evaluation.confusion.false_outlier as f64 / evaluation.n_inlier.max(1) as f64;
+    model.training = Training {
+        n_train: split.train.len() as u32,
+        n_calibration: split.held_out.len() as u32,
+        n_outliers: outlier_scores.as_ref().map_or(0, |o| o.len() as u32),
+        seed: options.seed,
+        auroc: evaluation.auroc,
+        false_alarm_rate: if outlier_scores.is_some() { alarms } else { threshold },
+    };
+    Ok(Fitted { model: file::rounded(&model)?, evaluation, warnings })
+}
+
+/// Scaler, PCA and detector on the training share, rounded as the file keeps them; not yet calibrated.
+fn estimate(
+    train: ArrayView2<f32>,
+    source: FeatureSource,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) -> Result<Model, Error> {
+    let mut params = options.params.clone().seeded(options.seed);
+    let x = train.mapv(f64::from);
+    let allowed = (x.nrows() - 1).min(x.ncols());
+    if let NComponents::Count(wanted) = params.pca.n_components
+        && wanted > allowed
+    {
+        warnings.push(format!(
+            "{} pictures of {} values allow {allowed} principal components, not {wanted}; {} pictures would be enough",
+            x.nrows(),
+            x.ncols(),
+            (((wanted.min(x.ncols()) + 1) as f64) / (1.0 - options.held_out)).ceil()
+        ));
+        params.pca.n_components = NComponents::Count(allowed);
+    }
+    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let z = scaler.transform(x.view())?;
+    drop(x);
+    let pca = Pca::fit(z.view(), &params.pca)?;
+    let y = pca.transform(z.view())?;
+    let detector = match options.detector {
+        DetectorKind::GaussianMixture => {
+            let fitting = y.nrows() / 2;
+            if params.gaussian_mixture.n_components > fitting {
+                let wanted = params.gaussian_mixture.n_components;
+                warnings.push(format!("{} pictures allow {fitting} mixture components, not {wanted}", y.nrows()));
+                params.gaussian_mixture.n_components = fitting;
+            }
+            let mixture = GaussianMixture::fit(y.view(), &params.gaussian_mixture)?;
+            if !mixture.converged {
+                warnings.push(format!(
+                    "the mixture did not converge in {} steps; gaussian_mixture.max_iter raises that",
+                    params.gaussian_mixture.max_iter
+                ));
+            }
+            Detector::GaussianMixture(mixture)
+        }
+        DetectorKind::PcaResidual => Detector::PcaResidual,
+    };
+    let centre = scaler.mean.iter().zip(&scaler.scale).zip(&pca.mean).map(|((mean, scale), m)| (mean + m * scale) as f32);
+    let rows: Vec<Vec<f64>> = pca.components.rows().into_iter().map(|row| row.to_vec()).collect();
+    let made_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let model = Model {
+        crate_version: env!("CARGO_PKG_VERSION").to_owned(),
+        made_at,
+        source,
+        mean: centre.collect(),
+        scale: scaler.scale.iter().map(|s| *s as f32).collect(),
+        components: QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice)),
+        variance: pca.explained_variance.to_vec(),
+        whiten: pca.whiten,
+        detector,
+        calibration: Calibration::Conformal(Conformal::fit(&[0.0])?),
+        threshold: 0.5,
+        training: Training::default(),
+    };
+    Ok(file::rounded(&model)?)
+}
+
+/// The model's score of every row.
+pub fn scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, model::Error> {
+    rows.rows().into_iter().map(|row| model.raw_score(&row.to_vec())).collect()
+}
+
+fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
+    let x: Vec<f64> = inliers.iter().chain(outliers).copied().collect();
+    let y: Vec<f64> = inliers.iter().map(|_| 1.0).chain(outliers.iter().map(|_| 0.0)).collect();
+    Ok(Calibration::Isotonic(IsotonicRegression::fit(&x, &y, None)?))
+}
+
+/// Conformal calibration and the threshold for the accepted rate, or the lowest rate that so few pictures allow.
+fn conformal(held_out: &[f64], options: &Options, warnings: &mut Vec<String>) -> Result<(Calibration, f64), Error> {
+    let calibration = Calibration::Conformal(Conformal::fit(held_out)?);
+    let lowest = 1.0 / (held_out.len() + 1) as f64;
+    if options.false_alarms > lowest {
+        return Ok((calibration, options.false_alarms));
+    }
+    let enough = ((1.0 / options.false_alarms).ceil() / options.held_out).ceil();
+    let threshold = 1.5 * lowest;
+    warnings.push(format!(
+        "{} calibration pictures cannot show a false-alarm rate of {}: the threshold is set for {:.4}; \
+         {enough} normal pictures would be enough",
+        held_out.len(),
+        options.false_alarms,
+        lowest
+    ));
+    Ok((calibration, threshold))
+}
+
+/// Figures on the held-out normals and the outliers. Isotonic calibration is fitted on one half and judged on
+/// the other, both ways, so that no picture is judged by a curve that has seen it.
+fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Options) -> Result<Evaluation, Error> {
+    let judge = |scores: &[f64], calibration: &Calibration| -> Vec<Verdict> {
+        let p = |&score: &f64| (score, calibration.p(score));
+        scores.iter().map(p).map(|(score, p)| Verdict { score, p, outlier: p < model.threshold }).collect()
+    };
+    let (mut judged_inliers, mut judged_outliers) = (Vec::new(), Vec::new());
+    if outliers.len() < 2 || inliers.len() < 2 {
+        judged_inliers = judge(inliers, &model.calibration);
+        judged_outliers = judge(outliers, &model.calibration);
+    } else {
+        let pick = |values: &[f64], at: &[usize]| at.iter().map(|&i| values[i]).collect::<Vec<_>>();
+        let (a, b) = (split::folds(inliers.len(), 2, options.seed), split::folds(outliers.len(), 2, options.seed));
+        for half in 0..2 {
+            let calibration = isotonic(&pick(inliers, &a[1 - half]), &pick(outliers, &b[1 - half]))?;
+            judged_inliers.extend(judge(&pick(inliers, &a[half]), &calibration));
+            judged_outliers.extend(judge(&pick(outliers, &b[half]), &calibration));
+        }
+    }
+    let calibration = model.calibration.name();
+    Ok(Evaluation::of(model.detector.name(), calibration, model.threshold, &judged_inliers, &judged_outliers))
+}
+
+/// AUROC of a model over feature arrays; None with one class only.
+pub fn auroc(model: &Model, inliers: ArrayView2<f32>, outliers: ArrayView2<f32>) -> Result<Option<f64>, model::Error> {
+    Ok(metrics::auroc(&scores(model, inliers)?, &scores(model, outliers)?))
+}
+
+/// Rows of several arrays of one width.
+pub fn stack(parts: &[ArrayView2<f32>]) -> Option<Array2<f32>> {
+    ndarray::concatenate(Axis(0), parts).ok()
+}

@@ -1,0 +1,136 @@
+//! Which detector, and the estimators' parameters by scikit-learn's names.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::estimators::gaussian_mixture::{CovarianceType, GaussianMixtureParams};
+use crate::estimators::pca::{NComponents, PcaParams, SvdSolver};
+
+/// The detectors that `fit` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum DetectorKind {
+    #[default]
+    GaussianMixture,
+    PcaResidual,
+}
+
+impl DetectorKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            DetectorKind::GaussianMixture => "gaussian-mixture",
+            DetectorKind::PcaResidual => "pca-residual",
+        }
+    }
+}
+
+/// Every parameter that a fit depends on; the defaults are the article's recipe.
+#[derive(Debug, Clone)]
+pub struct Params {
+    pub pca: PcaParams,
+    pub gaussian_mixture: GaussianMixtureParams,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Params {
+            pca: PcaParams { n_components: NComponents::Count(512), whiten: true, ..PcaParams::default() },
+            gaussian_mixture: GaussianMixtureParams {
+                n_components: 18,
+                covariance_type: CovarianceType::Spherical,
+                ..GaussianMixtureParams::default()
+            },
+        }
+    }
+}
+
+impl Params {
+    /// Seeds every estimator that draws.
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.pca.random_state = seed;
+        self.gaussian_mixture.random_state = seed;
+        self
+    }
+
+    /// Sets `estimator.parameter=value`, such as `pca.n_components=0.99` or `gaussian_mixture.covariance_type=diag`.
+    pub fn set(&mut self, assignment: &str) -> Result<(), String> {
+        let (name, value) =
+            assignment.split_once('=').ok_or_else(|| format!("'{assignment}' is not of the form name=value"))?;
+        let mixture = &mut self.gaussian_mixture;
+        match name.trim() {
+            "pca.n_components" => self.pca.n_components = n_components(value)?,
+            "pca.whiten" => self.pca.whiten = parse(name, value)?,
+            "pca.svd_solver" => {
+                self.pca.svd_solver = match value {
+                    "auto" => SvdSolver::Auto,
+                    "full" => SvdSolver::Full,
+                    "randomized" => SvdSolver::Randomized,
+                    _ => return Err(format!("{name} is auto, full or randomized, not '{value}'")),
+                }
+            }
+            "gaussian_mixture.n_components" => mixture.n_components = parse(name, value)?,
+            "gaussian_mixture.covariance_type" => {
+                mixture.covariance_type = match value {
+                    "spherical" => CovarianceType::Spherical,
+                    "diag" => CovarianceType::Diag,
+                    "tied" => CovarianceType::Tied,
+                    "full" => CovarianceType::Full,
+                    _ => return Err(format!("{name} is spherical, diag, tied or full, not '{value}'")),
+                }
+            }
+            "gaussian_mixture.tol" => mixture.tol = parse(name, value)?,
+            "gaussian_mixture.reg_covar" => mixture.reg_covar = parse(name, value)?,
+            "gaussian_mixture.max_iter" => mixture.max_iter = parse(name, value)?,
+            "gaussian_mixture.n_init" => mixture.n_init = parse(name, value)?,
+            _ => return Err(format!("unknown parameter '{name}'; known are {}", Self::NAMES.join(", "))),
+        }
+        Ok(())
+    }
+
+    pub const NAMES: [&'static str; 9] = [
+        "pca.n_components",
+        "pca.whiten",
+        "pca.svd_solver",
+        "gaussian_mixture.n_components",
+        "gaussian_mixture.covariance_type",
+        "gaussian_mixture.tol",
+        "gaussian_mixture.reg_covar",
+        "gaussian_mixture.max_iter",
+        "gaussian_mixture.n_init",
+    ];
+}
+
+fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, String> {
+    value.trim().parse().map_err(|e| format!("{name}={value}: {e}"))
+}
+
+fn n_components(value: &str) -> Result<NComponents, String> {
+    if let Ok(count) = value.parse::<usize>() {
+        return if count > 0 { Ok(NComponents::Count(count)) } else { Err("pca.n_components is 1 or more".into()) };
+    }
+    match value.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(NComponents::Variance(share)),
+        _ => Err(format!("pca.n_components is a count or a share of variance between 0 and 1, not '{value}'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_can_be_set_and_nonsense_cannot() {
+        let values = ["12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2"];
+        let mut params = Params::default();
+        for (name, value) in Params::NAMES.iter().zip(values) {
+            params.set(&format!("{name}={value}")).unwrap();
+            assert!(params.set(&format!("{name}=nonsense")).is_err(), "{name}");
+        }
+        assert_eq!(params.pca.n_components, NComponents::Count(12));
+        assert_eq!(params.gaussian_mixture.covariance_type, CovarianceType::Tied);
+        params.set("pca.n_components=0.95").unwrap();
+        assert_eq!(params.pca.n_components, NComponents::Variance(0.95));
+        for bad in ["pca.n_components=0", "pca.n_components=1.5", "svm.nu=1", "pca"] {
+            assert!(params.set(bad).is_err(), "{bad}");
+        }
+    }
+}
