@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Detector, Error, FeatureSource, Model, Training};
+use super::file_detector::{self, DetectorV1};
 use super::projection::QuantizedMatrix;
+use super::{Calibration, Error, FeatureSource, Model, Training};
 use crate::backbone::{Pooling, Tap};
+use crate::estimators::conformal::Conformal;
+use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
 pub const MAGIC: &[u8; 8] = b"OUTLIERD";
@@ -76,27 +79,6 @@ struct IntegersV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FloatsV1 {
-    rows: u32,
-    cols: u32,
-    values: Vec<f32>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum DetectorV1 {
-    GaussianMixture { weights: Vec<f64>, means: FloatsV1, covariances: CovariancesV1 },
-    PcaResidual,
-}
-
-#[derive(Serialize, Deserialize)]
-enum CovariancesV1 {
-    Spherical(Vec<f64>),
-    Diag(FloatsV1),
-    Tied(FloatsV1),
-    Full(Vec<FloatsV1>),
-}
-
-#[derive(Serialize, Deserialize)]
 enum CalibrationV1 {
     Isotonic { x: Vec<f64>, y: Vec<f64> },
     Conformal { scores: Vec<f64> },
@@ -110,4 +92,192 @@ struct TrainingV1 {
     seed: u64,
     auroc: Option<f64>,
     false_alarm_rate: f64,
+}
+
+/// Writes a model file atomically.
+pub fn save(model: &Model, path: &Path) -> Result<(), Error> {
+    write_atomically(path, &encode(model)?).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Reads and checks a model file.
+pub fn load(path: &Path) -> Result<Model, Error> {
+    use std::io::Read;
+    let io = |source| Error::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(io)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    decode(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })
+}
+
+/// The model as its file keeps it: rounded the same way.
+pub fn rounded(model: &Model) -> Result<Model, Error> {
+    decode(&encode(model)?).map_err(|reason| Error::Format { path: PathBuf::from("the fitted model"), reason })
+}
+
+/// The bytes of a model file.
+pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
+    let body = postcard::to_stdvec(&body(model))
+        .map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
+    let mut bytes = Vec::with_capacity(body.len() + 14);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    Ok(bytes)
+}
+
+/// A model from the bytes of a file; the reason if they are none.
+pub fn decode(bytes: &[u8]) -> Result<Model, String> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("it is larger than {MAX_BYTES} bytes"));
+    }
+    let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or("it does not start as a model file does")?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or("it is cut short")?;
+    let version = u16::from_le_bytes(*version);
+    if version != VERSION {
+        return Err(format!(
+            "it has format version {version}, this outlierd reads version {VERSION}: \
+             use the outlierd that wrote it, or fit again"
+        ));
+    }
+    let (body, crc) = rest.split_last_chunk::<4>().ok_or("it is cut short")?;
+    if crc32fast::hash(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*crc) {
+        return Err("its checksum is wrong: it is cut short or damaged; copy it again or fit again".into());
+    }
+    let (body, left) = postcard::take_from_bytes::<BodyV1>(body).map_err(|e| format!("its body is damaged: {e}"))?;
+    if !left.is_empty() {
+        return Err(format!("{} bytes follow its body", left.len()));
+    }
+    model(body)
+}
+
+fn body(model: &Model) -> BodyV1 {
+    let source = &model.source;
+    BodyV1 {
+        crate_version: model.crate_version.clone(),
+        made_at: model.made_at,
+        source: SourceV1 {
+            sha256: source.sha256,
+            path: source.path.as_ref().map(|p| p.to_string_lossy().into_owned()),
+            tap: source.tap.to_string(),
+            pooling: source.pooling.to_string(),
+            width: source.input.width,
+            height: source.input.height,
+            bgr: source.input.order == ChannelOrder::Bgr,
+            mean: source.input.mean,
+            std: source.input.std,
+            short_side: match source.input.geometry {
+                Geometry::Stretch => None,
+                Geometry::Crop { short_side } => Some(short_side),
+            },
+        },
+        mean: model.mean.clone(),
+        scale: model.scale.clone(),
+        components: IntegersV1 {
+            rows: model.components.rows as u32,
+            cols: model.components.cols as u32,
+            values: model.components.values.clone(),
+            scales: model.components.scales.clone(),
+        },
+        variance: model.variance.iter().map(|v| *v as f32).collect(),
+        whiten: model.whiten,
+        detector: file_detector::body(&model.detector),
+        calibration: match &model.calibration {
+            Calibration::Isotonic(isotonic) => {
+                CalibrationV1::Isotonic { x: isotonic.x_thresholds.clone(), y: isotonic.y_thresholds.clone() }
+            }
+            Calibration::Conformal(conformal) => CalibrationV1::Conformal { scores: conformal.scores.clone() },
+        },
+        threshold: model.threshold,
+        training: TrainingV1 {
+            n_train: model.training.n_train,
+            n_calibration: model.training.n_calibration,
+            n_outliers: model.training.n_outliers,
+            seed: model.training.seed,
+            auroc: model.training.auroc,
+            false_alarm_rate: model.training.false_alarm_rate,
+        },
+    }
+}
+
+fn model(body: BodyV1) -> Result<Model, String> {
+    let n = body.mean.len();
+    check(n > 0 && n <= MAX_FEATURES, "the number of features")?;
+    check(body.scale.len() == n && body.scale.iter().all(|s| s.is_finite() && *s > 0.0), "the scale")?;
+    finite_f32(&body.mean, "the mean")?;
+    let c = body.components;
+    let (rows, cols) = (c.rows as usize, c.cols as usize);
+    check(cols == n && rows >= 1 && rows <= n, "the number of components")?;
+    check(rows.checked_mul(cols) == Some(c.values.len()) && c.scales.len() == rows, "the components")?;
+    finite_f32(&c.scales, "the components' scales")?;
+    check(body.variance.len() == rows && body.variance.iter().all(|v| v.is_finite() && *v >= 0.0), "the variance")?;
+    check((0.0..=1.0).contains(&body.threshold), "the threshold")?;
+    let detector = file_detector::detector(body.detector, rows)?;
+    Ok(Model {
+        crate_version: body.crate_version,
+        made_at: body.made_at,
+        source: source(body.source)?,
+        mean: body.mean,
+        scale: body.scale,
+        components: QuantizedMatrix { rows, cols, values: c.values, scales: c.scales },
+        variance: body.variance.into_iter().map(f64::from).collect(),
+        whiten: body.whiten,
+        detector,
+        calibration: calibration(body.calibration)?,
+        threshold: body.threshold,
+        training: Training {
+            n_train: body.training.n_train,
+            n_calibration: body.training.n_calibration,
+            n_outliers: body.training.n_outliers,
+            seed: body.training.seed,
+            auroc: body.training.auroc,
+            false_alarm_rate: body.training.false_alarm_rate,
+        },
+    })
+}
+
+fn source(source: SourceV1) -> Result<FeatureSource, String> {
+    let side = |s: u32| (1..=MAX_SIZE).contains(&s);
+    check(side(source.width) && side(source.height) && source.short_side.is_none_or(side), "the input size")?;
+    finite_f32(&source.mean, "the input's mean")?;
+    check(source.std.iter().all(|s| s.is_finite() && *s > 0.0), "the input's scale")?;
+    Ok(FeatureSource {
+        sha256: source.sha256,
+        path: source.path.map(PathBuf::from),
+        tap: source.tap.parse::<Tap>().map_err(|e| format!("its tap: {e}"))?,
+        pooling: source.pooling.parse::<Pooling>().map_err(|e| format!("its pooling: {e}"))?,
+        input: InputRecipe {
+            width: source.width,
+            height: source.height,
+            order: if source.bgr { ChannelOrder::Bgr } else { ChannelOrder::Rgb },
+            mean: source.mean,
+            std: source.std,
+            geometry: source.short_side.map_or(Geometry::Stretch, |short_side| Geometry::Crop { short_side }),
+        },
+    })
+}
+
+fn calibration(calibration: CalibrationV1) -> Result<Calibration, String> {
+    match calibration {
+        CalibrationV1::Isotonic { x, y } => {
+            check(!x.is_empty() && x.len() == y.len(), "the calibration's length")?;
+            check(x.iter().all(|v| v.is_finite()) && x.is_sorted_by(|a, b| a < b), "the calibration's scores")?;
+            check(y.iter().all(|v| (0.0..=1.0).contains(v)) && y.is_sorted(), "the calibration's probabilities")?;
+            let out_of_bounds = OutOfBounds::Clip;
+            Ok(Calibration::Isotonic(IsotonicRegression { x_thresholds: x, y_thresholds: y, out_of_bounds }))
+        }
+        CalibrationV1::Conformal { scores } => {
+            check(!scores.is_empty(), "the calibration's length")?;
+            check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
+            Ok(Calibration::Conformal(Conformal { scores }))
+        }
+    }
+}
+
+pub(super) fn check(good: bool, what: &str) -> Result<(), String> {
+    if good { Ok(()) } else { Err(format!("{what} does not make sense: it is damaged or was not written by outlierd")) }
+}
+
+fn finite_f32(values: &[f32], what: &str) -> Result<(), String> {
+    check(values.iter().all(|v| v.is_finite()), what)
 }

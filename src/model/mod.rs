@@ -12,6 +12,7 @@ use crate::image::InputRecipe;
 
 pub mod detector;
 pub mod file;
+mod file_detector;
 pub mod projection;
 
 pub use detector::Detector;
@@ -145,6 +146,16 @@ pub struct Verdict {
 }
 
 impl Model {
+    /// Reads and checks a model file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        file::load(path)
+    }
+
+    /// Writes a model file atomically.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        file::save(self, path)
+    }
+
     pub fn n_features(&self) -> usize {
         self.mean.len()
     }
