@@ -1,6 +1,5 @@
 //! `bench`: time per stage, frames per second, peak memory.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 

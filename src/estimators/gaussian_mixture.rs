@@ -128,6 +128,51 @@ impl GaussianMixture {
         Ok(best)
     }
 
+    /// A mixture for scoring, from its weights, means and the Cholesky factors of its precisions.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for shapes that do not belong together, [`Error::Singular`] for a factor without inverse.
+    pub fn from_precisions_cholesky(
+        weights: Array1<f64>,
+        means: Array2<f64>,
+        precisions_cholesky: Covariances,
+    ) -> Result<GaussianMixture, Error> {
+        let (k, d) = means.dim();
+        let length = |what, expected, got| {
+            if got == expected { Ok(()) } else { Err(Error::Length { estimator: NAME, what, expected, got }) }
+        };
+        let positive = |component: usize, values: ArrayView1<f64>| {
+            let good = values.iter().all(|v| *v > 0.0 && v.is_finite());
+            if good { Ok(()) } else { Err(Error::Singular { estimator: NAME, component }) }
+        };
+        let square = |component: usize, factor: &Array2<f64>| {
+            length("a covariance", d * d, factor.len())?;
+            positive(component, factor.diag())?;
+            let inverse = linalg::invert_lower(factor.t());
+            Ok(inverse.dot(&inverse.t()))
+        };
+        length("weights", k, weights.len())?;
+        let covariances = match &precisions_cholesky {
+            Covariances::Spherical(p) => {
+                length("the covariances", k, p.len())?;
+                positive(0, p.view())?;
+                Covariances::Spherical(p.mapv(|p| 1.0 / (p * p)))
+            }
+            Covariances::Diag(p) => {
+                length("the covariances", k * d, p.len())?;
+                p.outer_iter().enumerate().try_for_each(|(k, row)| positive(k, row))?;
+                Covariances::Diag(p.mapv(|p| 1.0 / (p * p)))
+            }
+            Covariances::Tied(p) => Covariances::Tied(square(0, p)?),
+            Covariances::Full(p) => {
+                length("the covariances", k, p.len())?;
+                Covariances::Full(p.iter().enumerate().map(|(k, p)| square(k, p)).collect::<Result<_, Error>>()?)
+            }
+        };
+        let (converged, n_iter, lower_bound) = (true, 0, f64::NAN);
+        Ok(GaussianMixture { weights, means, covariances, precisions_cholesky, converged, n_iter, lower_bound })
+    }
+
     /// Width of the samples.
     pub fn n_features(&self) -> usize {
         self.means.ncols()

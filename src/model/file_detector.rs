@@ -78,11 +78,9 @@ pub(super) fn detector(body: DetectorV1, n: usize) -> Result<Detector, String> {
                     Covariances::Full(v.into_iter().map(|v| v.array(n, n, what)).collect::<Result<_, _>>()?)
                 }
             };
-            Ok(Detector::GaussianMixture(GaussianMixture::from_precisions_cholesky(
-                Array1::from(weights),
-                means,
-                precisions_cholesky,
-            )))
+            GaussianMixture::from_precisions_cholesky(Array1::from(weights), means, precisions_cholesky)
+                .map(Detector::GaussianMixture)
+                .map_err(|e| e.to_string())
         }
         DetectorV1::PcaResidual => Ok(Detector::PcaResidual),
     }

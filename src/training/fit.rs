@@ -5,9 +5,9 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::evaluation::Evaluation;
 use super::params::{DetectorKind, Params};
 use super::{metrics, split};
-use crate::estimators::conformal::Conformal;
+use crate::estimators::conformal::{Blocks, Conformal};
 use crate::estimators::gaussian_mixture::GaussianMixture;
-use crate::estimators::isotonic::IsotonicRegression;
+use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
 use crate::estimators::pca::{NComponents, Pca};
 use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
 use crate::estimators;
@@ -165,7 +165,7 @@ fn estimate(
         variance: pca.explained_variance.to_vec(),
         whiten: pca.whiten,
         detector,
-        calibration: Calibration::Conformal(Conformal::fit(&[0.0])?),
+        calibration: Calibration::Conformal(Conformal::fit(&[0.0], Blocks::Each)?),
         threshold: 0.5,
         training: Training::default(),
     };
@@ -180,12 +180,12 @@ pub fn scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, model::E
 fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
     let x: Vec<f64> = inliers.iter().chain(outliers).copied().collect();
     let y: Vec<f64> = inliers.iter().map(|_| 1.0).chain(outliers.iter().map(|_| 0.0)).collect();
-    Ok(Calibration::Isotonic(IsotonicRegression::fit(&x, &y, None)?))
+    Ok(Calibration::Isotonic(IsotonicRegression::fit(&x, &y, None, &IsotonicRegressionParams::default())?))
 }
 
 /// Conformal calibration and the threshold for the accepted rate, or the lowest rate that so few pictures allow.
 fn conformal(held_out: &[f64], options: &Options, warnings: &mut Vec<String>) -> Result<(Calibration, f64), Error> {
-    let calibration = Calibration::Conformal(Conformal::fit(held_out)?);
+    let calibration = Calibration::Conformal(Conformal::fit(held_out, Blocks::Each)?);
     let lowest = 1.0 / (held_out.len() + 1) as f64;
     if options.false_alarms > lowest {
         return Ok((calibration, options.false_alarms));
