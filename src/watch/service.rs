@@ -1,0 +1,134 @@
+//! The daemon as a service: signals, systemd's notifications and watchdog, journald's priorities.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Reload,
+}
+
+/// Turns signals into commands. A second SIGTERM or SIGINT ends the process at once.
+pub fn signals() -> io::Result<Receiver<Command>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (sender, receiver) = channel();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            let command = if signal == SIGHUP { Command::Reload } else { Command::Stop };
+            if sender.send(command).is_err() || (stopping && command == Command::Stop) {
+                if let Err(e) = signal_hook::low_level::emulate_default_handler(signal) {
+                    log::error!("cannot end on signal {signal}: {e}");
+                }
+                return;
+            }
+            stopping |= command == Command::Stop;
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// systemd's notification socket; silent where there is none.
+#[derive(Debug)]
+pub struct Notifier {
+    watchdog: Option<Duration>,
+    last_alive: Option<Instant>,
+    last_status: String,
+}
+
+impl Notifier {
+    /// Reads the watchdog's time from the environment.
+    pub fn from_env() -> Self {
+        Notifier { watchdog: sd_notify::watchdog_enabled(), last_alive: None, last_status: String::new() }
+    }
+
+    pub fn ready(&self) {
+        send(&[NotifyState::Ready]);
+    }
+
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => send(&[NotifyState::Reloading, now]),
+            Err(e) => log::warn!("cannot read the monotonic clock: {e}"),
+        }
+    }
+
+    pub fn stopping(&self) {
+        send(&[NotifyState::Stopping]);
+    }
+
+    /// One line of `systemctl status`; sent only when it changes.
+    pub fn status(&mut self, text: &str) {
+        if self.last_status != text {
+            self.last_status = text.to_owned();
+            send(&[NotifyState::Status(text)]);
+        }
+    }
+
+    /// Tells the watchdog that frames are judged; to be called often, sends a third of its time apart.
+    pub fn alive(&mut self) {
+        let Some(limit) = self.watchdog else { return };
+        if self.last_alive.is_none_or(|at| at.elapsed() >= limit / 3) {
+            self.last_alive = Some(Instant::now());
+            send(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// How often [`Notifier::alive`] must be called at least.
+    pub fn alive_interval(&self) -> Duration {
+        self.watchdog.map_or(Duration::from_secs(10), |limit| limit / 4)
+    }
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        log::warn!("cannot notify systemd: {e}");
+    }
+}
+
+/// Starts the log on stderr, filtered by `OUTLIERD_LOG` (`info` by default). Under journald every line begins
+/// with its priority, because journald would take all of them for 6.
+pub fn init_log() {
+    let environment = env_logger::Env::new().filter_or("OUTLIERD_LOG", "info");
+    let mut builder = env_logger::Builder::from_env(environment);
+    if stderr_is_journal() {
+        builder.format(|out, record| {
+            let priority = priority(record.level());
+            record.args().to_string().lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+        });
+    } else {
+        builder.format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()));
+    }
+    if builder.try_init().is_err() {
+        log::debug!("the log was started before");
+    }
+}
+
+fn priority(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
+    }
+}
+
+/// `JOURNAL_STREAM` is `device:inode` of the journal's stream; it may be inherited by one whose stderr is
+/// another.
+fn stderr_is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
+    let Ok(meta) = std::fs::File::from(stderr).metadata() else { return false };
+    stream == format!("{}:{}", meta.dev(), meta.ino())
+}
