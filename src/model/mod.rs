@@ -13,6 +13,7 @@ use crate::image::InputRecipe;
 pub mod detector;
 pub mod file;
 mod file_detector;
+pub mod heat;
 pub mod projection;
 
 pub use detector::Detector;
@@ -160,13 +161,17 @@ impl Model {
         self.mean.len()
     }
 
-    /// The detector's score of one feature vector; grows with normality.
-    pub fn raw_score(&self, feature: &[f32]) -> Result<f64, Error> {
+    /// `(x - mean) / scale`.
+    fn scaled(&self, feature: &[f32]) -> Result<Vec<f32>, Error> {
         if feature.len() != self.mean.len() {
             return Err(Error::Width { wanted: self.mean.len(), got: feature.len() });
         }
-        let z: Vec<f32> =
-            feature.iter().zip(&self.mean).zip(&self.scale).map(|((x, mean), scale)| (x - mean) / scale).collect();
+        Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(|((x, mean), scale)| (x - mean) / scale).collect())
+    }
+
+    /// The detector's score of one feature vector; grows with normality.
+    pub fn raw_score(&self, feature: &[f32]) -> Result<f64, Error> {
+        let z = self.scaled(feature)?;
         let mut y = vec![0.0_f64; self.components.rows];
         self.components.multiply(&z, &mut y);
         let norm: f64 = z.iter().map(|z| f64::from(*z).powi(2)).sum();

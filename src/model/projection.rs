@@ -32,6 +32,16 @@ impl QuantizedMatrix {
             *out = f64::from(dot(row, x)) * f64::from(*scale);
         }
     }
+
+    /// `x[c] -= sum over r of element(r, c) * y[r]`; `y` has `rows` values, `x` `cols`.
+    pub fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
+        for ((row, scale), y) in self.values.chunks_exact(self.cols.max(1)).zip(&self.scales).zip(y) {
+            let factor = (y * f64::from(*scale)) as f32;
+            for (x, value) in x.iter_mut().zip(row) {
+                *x -= factor * f32::from(*value);
+            }
+        }
+    }
 }
 
 /// Sixteen sums side by side, so that the compiler can keep them in vector registers.

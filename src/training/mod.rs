@@ -6,4 +6,5 @@ pub mod fit;
 pub mod metrics;
 pub mod params;
 pub mod pictures;
+pub mod report;
 pub mod split;

@@ -14,6 +14,7 @@ pub mod decision;
 pub mod events;
 pub mod gpio;
 pub mod hooks;
+pub mod judge;
 pub mod outputs;
 pub mod service;
 pub mod snapshots;
