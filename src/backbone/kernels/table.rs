@@ -69,6 +69,11 @@ pub(super) struct Table {
 }
 
 /// Best last.
+#[cfg(target_arch = "x86_64")]
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::x86_avx512vnni::TABLE];
+
+/// Best last.
+#[cfg(not(target_arch = "x86_64"))]
 static TABLES: &[&Table] = &[&scalar::TABLE];
 
 /// An instruction set that this processor has.
