@@ -1,12 +1,71 @@
 //! ResNet-50 as a feature extractor: an ONNX file, cut at a residual stage, pooled.
+//!
+//! Float, QDQ and QOperator files are read. The network is recognised by its structure (residual sums grouped by
+//! stride), not by names: ResNet v1, v1.5, 18, 34, 50, 101, narrow ones, and files that end early.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use ::image::RgbImage;
+use tract_onnx::prelude::{IntoTValue, Tensor, TractError, tvec};
 
-use crate::image::InputRecipe;
+use crate::image::{ChannelOrder, InputRecipe};
 
+mod graph;
+mod island;
 pub mod kernels;
+mod lower;
+pub mod onnx;
+mod ops;
+mod plan;
+mod stages;
+pub mod untrained;
+mod wire;
+pub mod writer;
+
+pub use wire::Source;
+
+/// The largest side of a network's input.
+const MAX_INPUT: u32 = 2048;
+
+/// The metadata key that names the input recipe.
+pub const INPUT_KEY: &str = "outlierd.input";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read backbone {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("backbone {path} is not a usable ONNX file: {reason}")]
+    NotOnnx { path: PathBuf, reason: String },
+    #[error("backbone {path} cannot be run: {reason}")]
+    Unsupported { path: PathBuf, reason: String },
+    #[error("backbone {path} cannot be run: tract: {reason}")]
+    Tract { path: PathBuf, reason: String },
+    #[error("backbone {path} has no tap {wanted}; it has {}", list(available))]
+    NoTap { path: PathBuf, wanted: String, available: Vec<Stage> },
+    #[error("unknown input recipe {name:?} in the metadata of backbone {path}: caffe or torch is known")]
+    UnknownRecipe { path: PathBuf, name: String },
+    #[error("a {got_width}x{got_height} picture was given to a backbone that takes {width}x{height}")]
+    PictureSize { width: u32, height: u32, got_width: u32, got_height: u32 },
+    #[error("backbone {path} failed: {reason}")]
+    Run { path: PathBuf, reason: String },
+    #[error("{0:?} is no tap: layer1, layer2, layer3, layer4 or several joined by + are known")]
+    UnknownTap(String),
+    #[error("{0:?} is no pooling: avg, max or none is known")]
+    UnknownPooling(String),
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
+    #[error(transparent)]
+    Kernels(#[from] kernels::Error),
+}
+
+fn list(stages: &[Stage]) -> String {
+    if stages.is_empty() {
+        return "no residual stages: it is not a ResNet".into();
+    }
+    stages.iter().map(Stage::to_string).collect::<Vec<_>>().join(", ")
+}
 
 /// A residual stage of a ResNet: the output of its last block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,27 +76,326 @@ pub enum Stage {
     Layer4,
 }
 
+impl Stage {
+    pub const ALL: [Stage; 4] = [Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4];
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "layer{}", *self as usize + 1)
+    }
+}
+
 /// Where the feature is taken: one stage or several joined, in ascending order (`layer2+layer3`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tap(Vec<Stage>);
 
+impl Tap {
+    /// None without a stage; the stages are sorted, doubles dropped.
+    pub fn new(mut stages: Vec<Stage>) -> Option<Tap> {
+        stages.sort();
+        stages.dedup();
+        (!stages.is_empty()).then_some(Tap(stages))
+    }
+
+    pub fn stages(&self) -> &[Stage] {
+        &self.0
+    }
+}
+
+impl FromStr for Tap {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Tap, Error> {
+        let one = |part: &str| Stage::ALL.into_iter().find(|stage| stage.to_string() == part.trim());
+        let stages: Option<Vec<Stage>> = s.split('+').map(one).collect();
+        stages.and_then(Tap::new).ok_or_else(|| Error::UnknownTap(s.into()))
+    }
+}
+
+impl fmt::Display for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, stage) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("+")?;
+            }
+            stage.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
 /// How a stage's `h x w x c` map becomes a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pooling {
+    /// The mean of each channel.
     #[default]
     Avg,
+    /// The greatest value of each channel.
     Max,
+    /// The whole map, row by row, channels last.
     None,
 }
 
+impl FromStr for Pooling {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Pooling, Error> {
+        match s {
+            "avg" => Ok(Pooling::Avg),
+            "max" => Ok(Pooling::Max),
+            "none" => Ok(Pooling::None),
+            _ => Err(Error::UnknownPooling(s.into())),
+        }
+    }
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Pooling::Avg => "avg",
+            Pooling::Max => "max",
+            Pooling::None => "none",
+        })
+    }
+}
+
 /// What to run and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// None: `layer4`, or the last stage that the file has.
+    /// None: the last stage that the file has.
     pub tap: Option<Tap>,
     pub pooling: Pooling,
-    /// None: the file's own mark (metadata `outlierd.input`), else `torch`.
+    /// None: the file's own mark (metadata `outlierd.input`), else `torch`. A file with a fixed input size
+    /// overrides the recipe's size.
     pub input: Option<InputRecipe>,
     /// 0: all cores.
     pub threads: usize,
+}
+
+/// The output of a stage, before pooling.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureMap {
+    pub stage: Stage,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    /// `height x width x channels`.
+    pub data: Vec<f32>,
+}
+
+/// A network that is loaded and ready to run.
+#[derive(Debug)]
+pub struct Backbone {
+    path: Option<PathBuf>,
+    sha256: [u8; 32],
+    tap: Tap,
+    pooling: Pooling,
+    input: InputRecipe,
+    isa: kernels::Isa,
+    threads: usize,
+    network: graph::Network,
+}
+
+impl Backbone {
+    /// Loads an ONNX file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not ONNX, is not a ResNet, lacks the tap, or has operators that nothing can run.
+    pub fn load(path: &Path, options: &Options) -> Result<Backbone, Error> {
+        let model = onnx::Model::open(path)?;
+        let backbone = Self::from_model(model, options)?;
+        Ok(Backbone { path: Some(path.into()), ..backbone })
+    }
+
+    /// Loads an ONNX file that is in memory; `name` names it in errors.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>, options: &Options) -> Result<Backbone, Error> {
+        Self::from_model(onnx::Model::parse(Path::new(name), Source::Bytes(bytes.into()))?, options)
+    }
+
+    /// The backbone that is built in: a narrow ResNet-50 with untrained, seeded weights.
+    pub fn embedded(options: &Options) -> Result<Backbone, Error> {
+        let bytes = untrained::resnet50(&untrained::Params::default()).to_bytes();
+        Self::from_bytes("(embedded)", bytes, options)
+    }
+
+    fn from_model(model: onnx::Model, options: &Options) -> Result<Backbone, Error> {
+        let path = model.path.clone();
+        let sha256 = model.source.sha256().map_err(|source| Error::Io { path: path.clone(), source })?;
+        let format = lower::Format::of(&model.graph);
+        let mut model = model;
+        let graph = lower::lower(std::mem::take(&mut model.graph));
+        let (input, recipe) = picture_input(&model, &graph, options)?;
+        let maps = stages::maps(&graph, &input);
+        let found = stages::find(&graph, &maps);
+        let taps = stages::select(&found, options.tap.as_ref()).map_err(|available| Error::NoTap {
+            path: path.clone(),
+            wanted: options.tap.as_ref().map_or_else(|| "at all".into(), Tap::to_string),
+            available,
+        })?;
+        let isa = kernels::Isa::detect()?;
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let request = graph::Request {
+            model: &model,
+            graph: &graph,
+            format,
+            input: &input,
+            recipe: &recipe,
+            maps: &maps,
+            taps: &taps,
+            isa,
+            threads,
+        };
+        let network = graph::build(&request)?;
+        let tap = Tap(taps.iter().map(|t| t.stage).collect());
+        Ok(Backbone { path: None, sha256, tap, pooling: options.pooling, input: recipe, isa, threads, network })
+    }
+
+    /// Resizes and crops a picture as the recipe says.
+    pub fn prepare(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
+        Ok(crate::image::prepare(picture, &self.input)?)
+    }
+
+    /// Runs the network on a prepared picture: one map per stage of the tap, before pooling.
+    pub fn forward(&self, prepared: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
+        let (width, height) = (self.input.width, self.input.height);
+        if prepared.dimensions() != (width, height) {
+            let (got_width, got_height) = prepared.dimensions();
+            return Err(Error::PictureSize { width, height, got_width, got_height });
+        }
+        let fail = |e: TractError| Error::Run { path: self.name().into(), reason: format!("{e:#}") };
+        let shape = [1, height as usize, width as usize, 3];
+        let picture = Tensor::from_shape(&shape, prepared.as_raw()).map_err(fail)?;
+        let outputs = self.network.plan.run(tvec!(picture.into_tvalue())).map_err(fail)?;
+        let maps = outputs.iter().zip(&self.network.outputs).zip(self.tap.stages());
+        maps.map(|((tensor, &[height, width, channels]), &stage)| {
+            let data = ops::slice::<f32>(tensor).map_err(fail)?.to_vec();
+            Ok(FeatureMap { stage, height, width, channels, data })
+        })
+        .collect()
+    }
+
+    /// Pools the maps and joins them.
+    pub fn pool(&self, maps: &[FeatureMap]) -> Vec<f32> {
+        let one = |map: &FeatureMap| match self.pooling {
+            Pooling::Avg => kernels::average_pool_f32(&map.data, map.channels),
+            Pooling::Max => kernels::max_pool_f32(&map.data, map.channels),
+            Pooling::None => map.data.clone(),
+        };
+        maps.iter().flat_map(one).collect()
+    }
+
+    /// The feature vector of a picture of any size.
+    pub fn features(&self, picture: &RgbImage) -> Result<Vec<f32>, Error> {
+        Ok(self.pool(&self.forward(&self.prepare(picture)?)?))
+    }
+
+    /// Length of the feature vector.
+    pub fn n_features(&self) -> usize {
+        let one = |[h, w, c]: &[usize; 3]| if self.pooling == Pooling::None { h * w * c } else { *c };
+        self.network.outputs.iter().map(one).sum()
+    }
+
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    pub fn input(&self) -> &InputRecipe {
+        &self.input
+    }
+
+    /// SHA-256 of the ONNX file.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    /// None for the built-in backbone.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The instruction set of the int8 kernels.
+    pub fn isa(&self) -> &'static str {
+        self.isa.name()
+    }
+
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Lines for people: the file's format, which part is fused, which part runs as tract runs it.
+    pub fn describe(&self) -> Vec<String> {
+        self.network.report.clone()
+    }
+
+    fn name(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new("(embedded)"))
+    }
+}
+
+/// The graph's picture and the recipe for it.
+fn picture_input(
+    model: &onnx::Model,
+    graph: &onnx::Graph,
+    options: &Options,
+) -> Result<(String, InputRecipe), Error> {
+    let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
+    let recipe = match (&options.input, model.metadata(INPUT_KEY)) {
+        (Some(recipe), _) => recipe.clone(),
+        (None, None) => InputRecipe::torch(),
+        (None, Some(name)) => InputRecipe::by_name(name)
+            .ok_or_else(|| Error::UnknownRecipe { path: model.path.clone(), name: name.into() })?,
+    };
+    let [input] = &graph.inputs[..] else {
+        let names: Vec<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
+        return Err(unsupported(format!("it has the inputs {names:?}; one picture is needed")));
+    };
+    let [_, channels, height, width] = input.dims[..] else {
+        return Err(unsupported(format!("its input has {} dimensions; N, C, H, W are needed", input.dims.len())));
+    };
+    if channels.is_some_and(|c| c != 3) || input.dtype != Some(onnx::DType::F32) {
+        return Err(unsupported("its input is not a float picture of 3 channels".into()));
+    }
+    let side = |fixed: Option<usize>, own: u32| fixed.map_or(Ok(own), u32::try_from);
+    let sizes = side(width, recipe.width).ok().zip(side(height, recipe.height).ok());
+    let Some((width, height)) = sizes.filter(|&(w, h)| w.max(h) <= MAX_INPUT && w.min(h) > 0) else {
+        return Err(unsupported(format!("its input is larger than {MAX_INPUT} pixels a side")));
+    };
+    let recipe = if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
+    Ok((input.name.clone(), recipe))
+}
+
+/// The normalised value of every level per channel of the network, and which of R, G, B each channel is.
+fn input_table(recipe: &InputRecipe) -> ([[f32; 256]; 3], [usize; 3]) {
+    let channel = |c: usize| std::array::from_fn(|v| (v as f32 - recipe.mean[c]) / recipe.std[c]);
+    let order = match recipe.order {
+        ChannelOrder::Rgb => [0, 1, 2],
+        ChannelOrder::Bgr => [2, 1, 0],
+    };
+    (std::array::from_fn(channel), order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_and_poolings_by_name() {
+        let tap: Tap = "layer3+layer2".parse().unwrap();
+        assert_eq!(tap.stages(), [Stage::Layer2, Stage::Layer3]);
+        assert_eq!(tap.to_string(), "layer2+layer3");
+        for wrong in ["", "layer5", "layer2+", "conv4"] {
+            assert!(wrong.parse::<Tap>().is_err(), "{wrong}");
+        }
+        for name in ["avg", "max", "none"] {
+            assert_eq!(name.parse::<Pooling>().unwrap().to_string(), name);
+        }
+    }
 }

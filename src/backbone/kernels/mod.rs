@@ -1,1 +1,48 @@
-//! Int8 kernels per instruction set.
+//! Int8 kernels per instruction set: convolution with its epilogue fused, pooling, table look-up.
+//!
+//! Activations are `u8`, NHWC, one picture (batch 1); weights are `s8` with zero point 0. Accumulators are `i32` and
+//! wrap. Rounding follows ONNX `QLinearConv` as MLAS computes it: the accumulator (bias included) becomes `f32`, is
+//! multiplied by the scale, clamped in float, rounded half to even, and the zero point is added. Every instruction
+//! set gives the same bytes as `scalar`.
+//!
+//! ```
+//! use outlierd::backbone::kernels::{Conv, ConvShape, Epilogue, Isa, OutputMut, Pool, Scratch};
+//!
+//! let shape = ConvShape { in_h: 4, in_w: 4, in_c: 8, out_c: 16, ..ConvShape::pointwise() };
+//! let weights = vec![1i8; 16 * 8];
+//! let epilogue = Epilogue::new(vec![0.25; 16], 0, 0, 255);
+//! let conv = Conv::new(Isa::detect()?, &shape, &weights, &[0; 16], 0, epilogue)?;
+//! let mut out = vec![0u8; 4 * 4 * 16];
+//! conv.run(&Pool::new(1), &mut Scratch::default(), &[2u8; 4 * 4 * 8], None, OutputMut::U8(&mut out))?;
+//! assert!(out.iter().all(|&y| y == 4));
+//! # Ok::<(), outlierd::backbone::kernels::Error>(())
+//! ```
+
+mod conv;
+mod maps;
+mod pack;
+mod pool;
+mod scalar;
+mod table;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512vnni;
+
+pub use conv::{Conv, ConvShape, Epilogue, OutputMut, Residual, Scratch};
+pub use maps::{MaxPool, average_pool_f32, lut_u8, max_pool_f32, quantize_f32};
+pub use pool::Pool;
+pub use table::Isa;
+
+/// What a caller, a file or the processor can get wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("OUTLIERD_ISA={0}: no such instruction set; known here: {1}")]
+    UnknownIsa(String, String),
+    #[error("OUTLIERD_ISA={0}: this processor does not have it; available: {1}")]
+    UnsupportedIsa(String, String),
+    #[error("convolution: {0}")]
+    Shape(String),
+    #[error("{what}: {got} elements where {want} are needed")]
+    Length { what: &'static str, got: usize, want: usize },
+}

@@ -1,0 +1,411 @@
+//! The tract model that runs a lowered ONNX graph: fused int8 operators (u8, NHWC) where the plan has them, islands
+//! of tract's own operators (f32, NCHW) between them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tract_onnx::tract_hir::internal::*;
+
+use super::island::{self, ConstantDequantize, Island};
+use super::kernels::{Conv, ConvShape, Epilogue, Isa, MaxPool, Pool, Residual, Scratch};
+use super::lower::Format;
+use super::onnx::{DType, Graph, Model, Node};
+use super::ops::{Buffers, Dequantize, Engine, Fused, Normalize, NormalizeU8, QConv, QMaxPool, Quant, Quantize, Rows};
+use super::plan::{ConvStep, Plan, Step, plan};
+use super::stages::{MapInfo, StageOutput};
+use super::{Error, input_table};
+use crate::image::InputRecipe;
+
+/// A model ready to run: RGB u8 `[1, h, w, 3]` in, one f32 `[1, h, w, c]` per tap out.
+#[derive(Debug)]
+pub struct Network {
+    pub plan: Arc<TypedSimplePlan>,
+    /// Height, width and channels of each output.
+    pub outputs: Vec<[usize; 3]>,
+    pub report: Vec<String>,
+}
+
+/// What the model is made from.
+pub struct Request<'a> {
+    pub model: &'a Model,
+    pub graph: &'a Graph,
+    pub format: Format,
+    /// The picture among the graph's inputs.
+    pub input: &'a str,
+    pub recipe: &'a InputRecipe,
+    pub maps: &'a HashMap<String, MapInfo>,
+    pub taps: &'a [StageOutput],
+    pub isa: Isa,
+    pub threads: usize,
+}
+
+/// Builds the model; weights are packed here and the file is not needed any more.
+pub fn build(request: &Request) -> Result<Network, Error> {
+    let taps: Vec<&str> = request.taps.iter().map(|t| t.value.as_str()).collect();
+    let plan = plan(request.model, request.graph, request.input, request.maps, &taps)?;
+    let builder = Builder {
+        request,
+        plan: &plan,
+        target: TypedModel::default(),
+        floats: HashMap::new(),
+        quantized: HashMap::new(),
+        reals: HashMap::new(),
+        buffers: Arc::new(Buffers::default()),
+        engine: Arc::new(Engine {
+            isa: request.isa,
+            pool: Pool::new(request.threads),
+            scratch: Mutex::new(Scratch::default()),
+        }),
+    };
+    builder.build(&taps)
+}
+
+struct Builder<'a> {
+    request: &'a Request<'a>,
+    plan: &'a Plan<'a>,
+    target: TypedModel,
+    /// f32 NCHW values.
+    floats: HashMap<&'a str, OutletId>,
+    /// u8 NHWC values.
+    quantized: HashMap<&'a str, OutletId>,
+    /// f32 NHWC values, taps of fused convolutions.
+    reals: HashMap<&'a str, OutletId>,
+    buffers: Arc<Buffers>,
+    engine: Arc<Engine>,
+}
+
+impl<'a> Builder<'a> {
+    fn tract(&self, error: TractError) -> Error {
+        Error::Tract { path: self.request.model.path.clone(), reason: format!("{error:#}") }
+    }
+
+    fn unsupported(&self, reason: String) -> Error {
+        Error::Unsupported { path: self.request.model.path.clone(), reason }
+    }
+
+    fn build(mut self, taps: &[&'a str]) -> Result<Network, Error> {
+        let recipe = self.request.recipe;
+        let (h, w) = (recipe.height as usize, recipe.width as usize);
+        let picture = self.target.add_source("picture", u8::fact([1, h, w, 3]));
+        let picture = picture.map_err(|e| self.tract(e))?;
+        for (i, step) in self.plan.steps.iter().enumerate() {
+            match step {
+                Step::Picture { output } => self.picture_u8(picture, output)?,
+                Step::Conv(conv) => self.conv(conv, taps.contains(&conv.real))?,
+                Step::MaxPool { node, x, output } => self.max_pool(node, x, output)?,
+                Step::Quantize { value, output } => self.quantize(value, output)?,
+                Step::Island(nodes) => self.island(i, nodes, picture, taps)?,
+            }
+        }
+        let mut outlets = Vec::new();
+        let mut outputs = Vec::new();
+        for tap in taps {
+            let outlet = match self.reals.get(tap) {
+                Some(&outlet) => outlet,
+                None => self.rows(tap)?,
+            };
+            let [_, h, w, c] = self.dims(outlet)?;
+            outputs.push([h, w, c]);
+            outlets.push(outlet);
+        }
+        let report = report(self.plan, self.request.format);
+        let mut target = std::mem::take(&mut self.target);
+        let plan = target.select_output_outlets(&outlets).and_then(|()| TypedSimplePlan::new(target));
+        Ok(Network { plan: plan.map_err(|e| self.tract(e))?, outputs, report })
+    }
+
+    fn dims(&self, outlet: OutletId) -> Result<[usize; 4], Error> {
+        let fact = self.target.outlet_fact(outlet).map_err(|e| self.tract(e))?;
+        let dims = fact.shape.as_concrete().and_then(|d| <[usize; 4]>::try_from(d).ok());
+        dims.ok_or_else(|| self.unsupported(format!("a map has the shape {:?}", fact.shape)))
+    }
+
+    fn wire(
+        &mut self,
+        name: &str,
+        run: impl super::ops::Run,
+        inputs: &[OutletId],
+        outputs: &[(DatumType, &[usize])],
+    ) -> Result<TVec<OutletId>, Error> {
+        let name = format!("{name}#{}", self.target.nodes.len());
+        let wired = Fused::wire(&mut self.target, &self.buffers, name, run, inputs, outputs);
+        wired.map_err(|e| self.tract(e))
+    }
+
+    fn input(&self, name: &str) -> Result<OutletId, Error> {
+        let missing = || self.unsupported(format!("value {name:?} is used before it is made"));
+        self.quantized.get(name).copied().ok_or_else(missing)
+    }
+
+    fn quant(&self, name: &str) -> Result<Quant, Error> {
+        let missing = || self.unsupported(format!("value {name:?} is not quantized"));
+        self.plan.quants.get(name).copied().ok_or_else(missing)
+    }
+
+    fn picture_u8(&mut self, picture: OutletId, output: &'a str) -> Result<(), Error> {
+        let quant = self.quant(output)?;
+        let (table, order) = input_table(self.request.recipe);
+        let table = Box::new(table.map(|channel| channel.map(|v| quant.quantize(v))));
+        let dims = self.dims(picture)?;
+        let made = self.wire(output, NormalizeU8 { table, order }, &[picture], &[(DatumType::U8, &dims)])?;
+        self.quantized.insert(output, made[0]);
+        Ok(())
+    }
+
+    fn quantize(&mut self, value: &'a str, output: &'a str) -> Result<(), Error> {
+        let quant = self.quant(output)?;
+        let missing = || self.unsupported(format!("value {value:?} is quantized before it is made"));
+        let from = self.floats.get(value).copied().ok_or_else(missing)?;
+        let [n, c, h, w] = self.dims(from)?;
+        let made = self.wire(output, Quantize(quant), &[from], &[(DatumType::U8, &[n, h, w, c])])?;
+        self.quantized.insert(output, made[0]);
+        Ok(())
+    }
+
+    /// A tap that an island makes.
+    fn rows(&mut self, tap: &'a str) -> Result<OutletId, Error> {
+        let missing = || self.unsupported(format!("value {tap:?} cannot be tapped"));
+        let from = self.floats.get(tap).copied().ok_or_else(missing)?;
+        let [n, c, h, w] = self.dims(from)?;
+        // Where the file has no ReLU because its quantization cuts off below zero, that cut is the ReLU.
+        let rounded = self.request.graph.nodes.iter().find(|node| node.is("QuantizeLinear") && node.inputs[0] == tap);
+        let quant = rounded.and_then(|node| self.plan.quants.get(node.outputs[0].as_str()));
+        let least = quant.map_or(f32::NEG_INFINITY, |quant| quant.dequantize(0));
+        Ok(self.wire(tap, Rows { least }, &[from], &[(DatumType::F32, &[n, h, w, c])])?[0])
+    }
+
+    fn island(&mut self, i: usize, nodes: &[&'a Node], picture: OutletId, taps: &[&'a str]) -> Result<(), Error> {
+        let Request { model, graph, .. } = *self.request;
+        let known = tract_onnx::onnx();
+        for node in nodes {
+            island::check(&model.path, node, &known)?;
+        }
+        let inside: std::collections::HashSet<&str> =
+            nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
+        let mut inputs: Vec<(&str, OutletId)> = Vec::new();
+        for value in nodes.iter().flat_map(|n| &n.inputs).map(String::as_str).filter(|v| !v.is_empty()) {
+            if inside.contains(value) || inputs.iter().any(|(name, _)| *name == value) {
+                continue;
+            }
+            if let Some(outlet) = self.float(value, picture)? {
+                inputs.push((value, outlet));
+            }
+        }
+        let read_outside = |value: &str| {
+            let by = |step: &Step| match step {
+                Step::Quantize { value: read, .. } => *read == value,
+                Step::Island(other) if !std::ptr::eq(other.as_slice(), nodes) => {
+                    other.iter().any(|n| n.inputs.iter().any(|i| i == value))
+                }
+                _ => false,
+            };
+            taps.contains(&value) || self.plan.steps.iter().any(by)
+        };
+        let made = nodes.iter().flat_map(|n| &n.outputs).map(String::as_str).filter(|v| !v.is_empty());
+        let outputs: Vec<&str> = made.filter(|v| read_outside(v)).collect();
+        let island = Island { nodes: nodes.to_vec(), inputs, outputs };
+        let outlets = island::splice(model, graph, &island, &format!("tract{i}"), &mut self.target)?;
+        self.floats.extend(island.outputs.iter().copied().zip(outlets));
+        Ok(())
+    }
+
+    /// The f32 NCHW outlet of a value from outside an island; None for a constant.
+    fn float(&mut self, value: &'a str, picture: OutletId) -> Result<Option<OutletId>, Error> {
+        if let Some(&outlet) = self.floats.get(value) {
+            return Ok(Some(outlet));
+        }
+        let outlet = if value == self.request.input {
+            let (table, order) = input_table(self.request.recipe);
+            let [n, h, w, c] = self.dims(picture)?;
+            let run = Normalize { table: Box::new(table), order };
+            self.wire(value, run, &[picture], &[(DatumType::F32, &[n, c, h, w])])?[0]
+        } else if let Some(&quantized) = self.plan.dequantized.get(value) {
+            let from = self.input(quantized)?;
+            let [n, h, w, c] = self.dims(from)?;
+            self.wire(value, Dequantize(self.quant(quantized)?), &[from], &[(DatumType::F32, &[n, c, h, w])])?[0]
+        } else {
+            return Ok(None);
+        };
+        self.floats.insert(value, outlet);
+        Ok(Some(outlet))
+    }
+
+    fn max_pool(&mut self, node: &Node, x: &'a str, output: &'a str) -> Result<(), Error> {
+        let from = self.input(x)?;
+        let [_, in_h, in_w, channels] = self.dims(from)?;
+        let kernel = self.pair(node, "kernel_shape", 1)?;
+        let pool =
+            MaxPool { in_h, in_w, channels, kernel, stride: self.pair(node, "strides", 1)?, pads: self.pads(node)? };
+        let dims = [1, pool.out_h(), pool.out_w(), channels];
+        let made =
+            self.wire(output, QMaxPool { pool, engine: self.engine.clone() }, &[from], &[(DatumType::U8, &dims)])?;
+        self.quantized.insert(output, made[0]);
+        Ok(())
+    }
+
+    fn pair(&self, node: &Node, name: &str, default: usize) -> Result<[usize; 2], Error> {
+        let list = match node.ints(name) {
+            None => return Ok([default; 2]),
+            Some(list) => list,
+        };
+        let small = |v: &i64| usize::try_from(*v).ok().filter(|v| (1..=1024).contains(v));
+        let values: Option<Vec<usize>> = list.iter().map(small).collect();
+        let pair = values.and_then(|v| <[usize; 2]>::try_from(v).ok());
+        pair.ok_or_else(|| self.unsupported(format!("{} has {name} {list:?}", node.label())))
+    }
+
+    fn pads(&self, node: &Node) -> Result<[usize; 4], Error> {
+        let Some(list) = node.ints("pads") else { return Ok([0; 4]) };
+        let small = |v: &i64| usize::try_from(*v).ok().filter(|v| *v <= 1024);
+        let values: Option<Vec<usize>> = list.iter().map(small).collect();
+        let pads = values.and_then(|v| <[usize; 4]>::try_from(v).ok());
+        pads.ok_or_else(|| self.unsupported(format!("{} has pads {list:?}", node.label())))
+    }
+
+    fn conv(&mut self, step: &ConvStep<'a>, tap: bool) -> Result<(), Error> {
+        let node = step.node;
+        let (from, x) = (self.input(step.x)?, self.quant(step.x)?);
+        let [_, in_h, in_w, in_c] = self.dims(from)?;
+        let y = self.quant(step.output)?;
+        let weight = Weight::read(self.request, node, x.scale)?;
+        let [out_c, weight_in, kh, kw] = weight.dims;
+        if weight_in != in_c {
+            return Err(
+                self.unsupported(format!("{}: weights for {weight_in} channels, input of {in_c}", node.label()))
+            );
+        }
+        let shape = ConvShape {
+            in_h,
+            in_w,
+            in_c,
+            out_c,
+            kernel: [kh, kw],
+            stride: self.pair(node, "strides", 1)?,
+            pads: self.pads(node)?,
+            dilation: self.pair(node, "dilations", 1)?,
+        };
+        let bounds = step.bounds.map(|bound| y.quantize(bound));
+        let scale = weight.scale.iter().map(|w| x.scale * w / y.scale).collect();
+        let mut epilogue = Epilogue::new(scale, y.zero, bounds[0], bounds[1]);
+        let mut inputs = vec![from];
+        if let Some(sum) = &step.sum {
+            let other = self.quant(sum.other)?;
+            let steps = |q: u8| sum.own.map(|own| own.dequantize(q) / y.scale);
+            epilogue.residual = Some(Residual {
+                scale: other.scale / y.scale,
+                zero_point: other.zero,
+                conv_lo: steps(0).unwrap_or(f32::NEG_INFINITY),
+                conv_hi: steps(255).unwrap_or(f32::INFINITY),
+            });
+            inputs.push(self.input(sum.other)?);
+        }
+        let conv = Conv::new(self.engine.isa, &shape, &weight.values, &weight.bias, x.zero, epilogue);
+        let conv = conv.map_err(|e| self.unsupported(format!("{}: {e}", node.label())))?;
+        let dims = [1, shape.out_h(), shape.out_w(), out_c];
+        if let Some(other) = inputs.get(1)
+            && self.dims(*other)? != dims
+        {
+            return Err(self.unsupported(format!("{}: a sum of maps of different shapes", node.label())));
+        }
+        let read = self.request.graph.nodes.iter().any(|n| n.inputs.iter().any(|i| i == step.output));
+        let outputs: Vec<(DatumType, &[usize])> = match (tap, read) {
+            (false, _) => vec![(DatumType::U8, &dims)],
+            (true, false) => vec![(DatumType::F32, &dims)],
+            (true, true) => vec![(DatumType::F32, &dims), (DatumType::U8, &dims)],
+        };
+        let run = QConv { conv, engine: self.engine.clone(), tap: tap.then_some(y.scale), quant: y, bounds };
+        let made = self.wire(step.output, run, &inputs, &outputs)?;
+        if tap {
+            self.reals.insert(step.real, made[0]);
+        }
+        if let Some(&outlet) = made.get(usize::from(tap)) {
+            self.quantized.insert(step.output, outlet);
+        }
+        Ok(())
+    }
+}
+
+/// Weights and bias of an int8 convolution.
+struct Weight {
+    /// Output channels, input channels, kernel height and width.
+    dims: [usize; 4],
+    values: Vec<i8>,
+    /// One per output channel.
+    scale: Vec<f32>,
+    /// In units of `x_scale * scale`.
+    bias: Vec<i32>,
+}
+
+impl Weight {
+    fn read(request: &Request, node: &Node, x_scale: f32) -> Result<Weight, Error> {
+        let Request { model, graph, .. } = *request;
+        let wrong =
+            |what: &str| Error::NotOnnx { path: model.path.clone(), reason: format!("{}: {what}", node.label()) };
+        let weight = node.input(1).map(|name| ConstantDequantize::of(model, graph, name)).transpose()?.flatten();
+        let weight = weight.ok_or_else(|| wrong("its weights are not constant"))?;
+        let dims = <[usize; 4]>::try_from(weight.tensor.dims.as_slice())
+            .map_err(|_| wrong("its weights have no 4 dimensions"))?;
+        let out_c = dims[0];
+        let mut scale = weight.scale;
+        if scale.len() == 1 {
+            scale.resize(out_c, scale[0]);
+        }
+        let units: Vec<f64> = scale.iter().map(|&w| f64::from(x_scale) * f64::from(w)).collect();
+        let to_units =
+            |c: usize, real: f64| if units[c] == 0.0 { 0 } else { (real / units[c]).round_ties_even() as i32 };
+        let bias = match node.input(2) {
+            None => vec![0; out_c],
+            Some(name) => match graph.constants.get(name) {
+                Some(tensor) if tensor.dtype == DType::I32 => model.read_i32(tensor)?,
+                Some(tensor) => {
+                    let real = model.read_f32(tensor)?;
+                    real.iter().take(out_c).enumerate().map(|(c, &b)| to_units(c, b.into())).collect()
+                }
+                None => {
+                    let dq =
+                        ConstantDequantize::of(model, graph, name)?.ok_or_else(|| wrong("its bias is not constant"))?;
+                    let scale_of = |c: usize| f64::from(dq.scale[c % dq.scale.len()]);
+                    let ints = model.read_i32(dq.tensor)?;
+                    let same = |c: usize| (scale_of(c) / units[c] - 1.0).abs() < 1e-5;
+                    let convert =
+                        |(c, &b): (usize, &i32)| if same(c) { b } else { to_units(c, f64::from(b) * scale_of(c)) };
+                    ints.iter().take(out_c).enumerate().map(convert).collect()
+                }
+            },
+        };
+        if bias.len() != out_c || scale.len() != out_c {
+            return Err(wrong("its bias or scale does not have one value per channel"));
+        }
+        let values = model.read(weight.tensor)?.into_iter().map(|b| b as i8).collect();
+        Ok(Weight { dims, values, scale, bias })
+    }
+}
+
+/// Which part is fused and which part runs as tract runs it.
+fn report(plan: &Plan, format: Format) -> Vec<String> {
+    let count = |is: fn(&Step) -> bool| plan.steps.iter().filter(|s| is(s)).count();
+    let convs = count(|s| matches!(s, Step::Conv(_)));
+    let sums = count(|s| matches!(s, Step::Conv(c) if c.sum.is_some()));
+    let pools = count(|s| matches!(s, Step::MaxPool { .. }));
+    let mut lines = vec![format!("format: {}", format.name())];
+    if convs + pools > 0 {
+        lines.push(format!("fused int8: {convs} convolutions ({sums} with their residual sum), {pools} max pools"));
+    }
+    let mut ops: Vec<(&str, usize)> = Vec::new();
+    for step in &plan.steps {
+        let Step::Island(nodes) = step else { continue };
+        for node in nodes {
+            match ops.iter_mut().find(|(op, _)| *op == node.op) {
+                Some((_, n)) => *n += 1,
+                None => ops.push((&node.op, 1)),
+            }
+        }
+    }
+    if ops.is_empty() {
+        lines.push("as tract runs it: nothing".into());
+    } else {
+        let list: Vec<String> = ops.iter().map(|(op, n)| format!("{n} {op}")).collect();
+        lines.push(format!("as tract runs it, in float: {}", list.join(", ")));
+    }
+    lines
+}

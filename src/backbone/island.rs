@@ -1,0 +1,279 @@
+//! Parts of a graph that tract runs itself: ONNX nodes over f32 values, handed to tract's own ONNX reader and
+//! optimiser, then spliced into the model.
+
+use std::collections::{HashMap, HashSet};
+
+use tract_onnx::pb;
+use tract_onnx::tract_hir::internal::*;
+
+use super::Error;
+use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
+
+/// Operators that can make large values out of small files, or run sub-graphs. A ResNet has none of them.
+const REFUSED: [&str; 16] = [
+    "ConstantOfShape",
+    "Expand",
+    "Tile",
+    "Range",
+    "Resize",
+    "Upsample",
+    "Loop",
+    "Scan",
+    "If",
+    "OneHot",
+    "EyeLike",
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Multinomial",
+];
+
+/// The largest number in a shape-like attribute (stride, padding, kernel, dilation, group).
+const MAX_EXTENT: i64 = 4096;
+
+/// Refuses a node that tract does not know or that could take memory without bound.
+pub fn check(path: &std::path::Path, node: &Node, known: &tract_onnx::Onnx) -> Result<(), Error> {
+    let fail = |reason: String| Err(Error::Unsupported { path: path.into(), reason });
+    if REFUSED.contains(&node.op.as_str()) {
+        return fail(format!("operator {} does not belong into a ResNet", node.label()));
+    }
+    if !known.op_register.0.contains_key(&node.op) {
+        let domain = if node.domain.is_empty() { "" } else { " of domain " };
+        return fail(format!("operator {}{domain}{} is not known", node.label(), node.domain));
+    }
+    for (name, attr) in &node.attrs {
+        let least = i64::from(matches!(name.as_str(), "strides" | "dilations" | "kernel_shape" | "group"));
+        let values = match attr {
+            Attr::Ints(list) => list.as_slice(),
+            Attr::Int(one) if name == "group" => std::slice::from_ref(one),
+            _ => continue,
+        };
+        let bounds = if name == "perm" || name == "axes" { -8..=8 } else { least..=MAX_EXTENT };
+        if let Some(bad) = values.iter().find(|v| !bounds.contains(v)) {
+            return fail(format!("{} has {name} {bad}", node.label()));
+        }
+    }
+    Ok(())
+}
+
+/// ONNX nodes that become one tract sub-model.
+pub struct Island<'a> {
+    pub nodes: Vec<&'a Node>,
+    /// f32 values from outside, with the outlet that makes each.
+    pub inputs: Vec<(&'a str, OutletId)>,
+    /// Values that are used outside.
+    pub outputs: Vec<&'a str>,
+}
+
+/// Wires an island into `target`; gives the outlets of its outputs.
+pub fn splice(
+    model: &Model,
+    graph: &Graph,
+    island: &Island,
+    prefix: &str,
+    target: &mut TypedModel,
+) -> Result<Vec<OutletId>, Error> {
+    let proto = to_proto(model, graph, island, target)?;
+    let tract = |e: TractError| Error::Tract { path: model.path.clone(), reason: format!("{e:#}") };
+    // tract indexes into what it is given at many places: a damaged file must not end the process.
+    let build = std::panic::AssertUnwindSafe(|| -> TractResult<TypedModel> {
+        let parsed = tract_onnx::onnx().parse(&proto, None)?;
+        drop(proto);
+        parsed.model.into_optimized()
+    });
+    let part = std::panic::catch_unwind(build)
+        .map_err(|_| Error::Tract { path: model.path.clone(), reason: "its graph makes no sense to tract".into() })?
+        .map_err(tract)?;
+    wire(&part, island, prefix, target).map_err(tract)
+}
+
+fn wire(part: &TypedModel, island: &Island, prefix: &str, target: &mut TypedModel) -> TractResult<Vec<OutletId>> {
+    let mut outlets: HashMap<OutletId, OutletId> =
+        part.input_outlets()?.iter().copied().zip(island.inputs.iter().map(|(_, outlet)| *outlet)).collect();
+    for id in part.eval_order()? {
+        let node = part.node(id);
+        if outlets.contains_key(&OutletId::new(id, 0)) {
+            continue;
+        }
+        let inputs: TVec<OutletId> = node.inputs.iter().map(|i| outlets[i]).collect();
+        let made = target.wire_node(format!("{prefix}/{}", node.name), node.op.clone(), &inputs)?;
+        outlets.extend(made.iter().enumerate().map(|(slot, &outlet)| (OutletId::new(id, slot), outlet)));
+    }
+    Ok(part.output_outlets()?.iter().map(|o| outlets[o]).collect())
+}
+
+fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) -> Result<pb::ModelProto, Error> {
+    let mut proto = pb::GraphProto { name: "island".into(), ..Default::default() };
+    for (name, outlet) in &island.inputs {
+        let fact = target.outlet_fact(*outlet);
+        let fact = fact.map_err(|e| Error::Tract { path: model.path.clone(), reason: e.to_string() })?;
+        let dims = fact.shape.as_concrete().unwrap_or_default();
+        proto.input.push(value_info(name, dims));
+    }
+    proto.output =
+        island.outputs.iter().map(|name| pb::ValueInfoProto { name: (*name).into(), ..Default::default() }).collect();
+    let mut taken: HashSet<&str> = HashSet::new();
+    for node in &island.nodes {
+        let mut wired = to_node(node);
+        if node.is("Conv")
+            && let Some(bias) = node.input(2)
+            && let Some(tensor) = graph.constants.get(bias).filter(|t| t.dtype == DType::I32)
+        {
+            let values = integer_bias(model, graph, node, tensor)?;
+            wired.input[2] = format!("{}/bias", node.outputs[0]);
+            proto.initializer.push(float_tensor(&wired.input[2], &tensor.dims, &values));
+        }
+        for input in node.inputs.iter().filter(|i| !i.is_empty()) {
+            if !taken.insert(input) || !wired.input.contains(input) {
+                continue;
+            }
+            if let Some(tensor) = graph.constants.get(input) {
+                proto.initializer.push(pb::TensorProto {
+                    name: input.clone(),
+                    dims: tensor.dims.iter().map(|&d| d as i64).collect(),
+                    data_type: tensor.dtype as i32,
+                    raw_data: model.read(tensor)?,
+                    ..Default::default()
+                });
+            } else if let Some(folded) = folded(model, graph, input)? {
+                proto.initializer.push(float_tensor(input, &folded.dims, &folded.values));
+            }
+        }
+        proto.node.push(wired);
+    }
+    Ok(pb::ModelProto {
+        ir_version: 8,
+        opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: model.opset }],
+        graph: Some(proto),
+        ..Default::default()
+    })
+}
+
+/// A constant in real numbers.
+pub struct Folded {
+    pub dims: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// A `DequantizeLinear` of a constant, with what it needs.
+pub struct ConstantDequantize<'a> {
+    pub tensor: &'a OnnxTensor,
+    pub scale: Vec<f32>,
+    pub zero: Vec<i32>,
+    pub axis: usize,
+}
+
+impl<'a> ConstantDequantize<'a> {
+    /// None if `value` is not made by dequantizing a constant with a constant scale.
+    pub fn of(model: &Model, graph: &'a Graph, value: &str) -> Result<Option<Self>, Error> {
+        let maker = graph.nodes.iter().find(|n| n.is("DequantizeLinear") && n.outputs.iter().any(|o| o == value));
+        let Some(node) = maker else { return Ok(None) };
+        let constant = |i: usize| node.input(i).and_then(|name| graph.constants.get(name));
+        let (Some(tensor), Some(scale)) = (constant(0), constant(1)) else { return Ok(None) };
+        if node.input(2).is_some() && constant(2).is_none() {
+            return Ok(None);
+        }
+        let scale = model.read_f32(scale)?;
+        let zero = constant(2).map_or(Ok(vec![0; scale.len()]), |t| model.read_i32(t))?;
+        let axis = node.int("axis").unwrap_or(1);
+        let axis = usize::try_from(if axis < 0 { axis + tensor.dims.len() as i64 } else { axis }).unwrap_or(0);
+        let channels = if scale.len() == 1 { Some(1) } else { tensor.dims.get(axis).copied() };
+        if channels != Some(scale.len()) || zero.len() != scale.len() {
+            let reason = format!("{}: scale and zero point do not fit its input", node.label());
+            return Err(Error::NotOnnx { path: model.path.clone(), reason });
+        }
+        Ok(Some(ConstantDequantize { tensor, scale, zero, axis }))
+    }
+}
+
+/// The real values of a dequantized constant.
+fn folded(model: &Model, graph: &Graph, value: &str) -> Result<Option<Folded>, Error> {
+    let Some(dq) = ConstantDequantize::of(model, graph, value)? else { return Ok(None) };
+    let inner = if dq.scale.len() == 1 { dq.tensor.len() } else { dq.tensor.dims[dq.axis + 1..].iter().product() };
+    let ints = model.read_i32(dq.tensor)?;
+    let channel = |i: usize| (i / inner.max(1)) % dq.scale.len();
+    let real = |(i, &q): (usize, &i32)| (i64::from(q) - i64::from(dq.zero[channel(i)])) as f32 * dq.scale[channel(i)];
+    let values = ints.iter().enumerate().map(real).collect();
+    Ok(Some(Folded { dims: dq.tensor.dims.clone(), values }))
+}
+
+/// The real values of a bias that is stored as int32 at scale `x_scale * w_scale`.
+fn integer_bias(model: &Model, graph: &Graph, conv: &Node, bias: &OnnxTensor) -> Result<Vec<f32>, Error> {
+    let scale_of = |value: Option<&str>| -> Result<Vec<f32>, Error> {
+        let maker = graph.nodes.iter().find(|n| n.outputs.first().map(String::as_str) == value);
+        let scale = maker.filter(|n| n.is("DequantizeLinear")).and_then(|n| graph.constants.get(n.input(1)?));
+        model.read_f32(scale.ok_or_else(|| Error::Unsupported {
+            path: model.path.clone(),
+            reason: format!("{}: its integer bias has no scale", conv.label()),
+        })?)
+    };
+    let (x, w) = (scale_of(conv.input(0))?, scale_of(conv.input(1))?);
+    let (Some(&x), false) = (x.first(), w.is_empty()) else { return Ok(Vec::new()) };
+    let ints = model.read_i32(bias)?;
+    Ok(ints
+        .iter()
+        .enumerate()
+        .map(|(c, &b)| (f64::from(b) * f64::from(x) * f64::from(w[c % w.len()])) as f32)
+        .collect())
+}
+
+fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.into(),
+        dims: dims.iter().map(|&d| d as i64).collect(),
+        data_type: DType::F32 as i32,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..Default::default()
+    }
+}
+
+fn value_info(name: &str, dims: &[usize]) -> pb::ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension};
+    let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
+    let shape = pb::TensorShapeProto { dim: dims.iter().map(dim).collect() };
+    let tensor = pb::type_proto::Tensor { elem_type: DType::F32 as i32, shape: Some(shape) };
+    let r#type = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
+}
+
+fn to_node(node: &Node) -> pb::NodeProto {
+    use pb::attribute_proto::AttributeType;
+    let attribute = |(name, attr): &(String, Attr)| {
+        let mut out = pb::AttributeProto { name: name.clone(), ..Default::default() };
+        let kind = match attr {
+            Attr::Float(f) => {
+                out.f = *f;
+                AttributeType::Float
+            }
+            Attr::Int(i) => {
+                out.i = *i;
+                AttributeType::Int
+            }
+            Attr::Str(s) => {
+                out.s = s.clone().into_bytes();
+                AttributeType::String
+            }
+            Attr::Floats(list) => {
+                out.floats = list.clone();
+                AttributeType::Floats
+            }
+            Attr::Ints(list) => {
+                out.ints = list.clone();
+                AttributeType::Ints
+            }
+            Attr::Tensor(_) | Attr::Other => return None,
+        };
+        out.r#type = kind as i32;
+        Some(out)
+    };
+    pb::NodeProto {
+        input: node.inputs.clone(),
+        output: node.outputs.clone(),
+        name: node.outputs.first().cloned().unwrap_or_default(),
+        op_type: node.op.clone(),
+        domain: node.domain.clone(),
+        attribute: node.attrs.iter().filter_map(attribute).collect(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,120 @@
+//! The table of function pointers per instruction set, and the choice among them.
+
+use super::{Error, scalar};
+
+/// Most rows (output pixels) of any tile.
+pub(super) const MAX_MR: usize = 14;
+/// Most columns (output channels) of any tile.
+pub(super) const MAX_NR: usize = 64;
+
+/// What the epilogue needs beside the per-channel scales. All in steps of the output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Post {
+    pub zero_point: u8,
+    pub lo: u8,
+    pub hi: u8,
+    /// Bounds of the `f32` output: `lo - zero_point`; `hi - zero_point`, or infinity where `hi` is 255.
+    pub float_lo: f32,
+    pub float_hi: f32,
+    pub residual: Option<PostResidual>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PostResidual {
+    pub scale: f32,
+    pub zero_point: u8,
+    pub conv_lo: f32,
+    pub conv_hi: f32,
+}
+
+/// One tile: `rows` output pixels by `nr` output channels.
+///
+/// `rows_at[tap * mr + row]` points at `span` readable bytes, `span` a multiple of `kr`. `weights` is one panel:
+/// `taps * span / kr` groups of `nr * kr` bytes, 64-byte aligned. `bias` and `scale` hold `nr` values. Row `r`
+/// of the output starts at element `r * out_stride` of `out_u8`, or of `out_f32` where that is not null, and of
+/// `other` (not null when the epilogue has a residual); `nr` elements of each row are written and read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tile {
+    pub rows_at: *const *const u8,
+    pub taps: usize,
+    pub span: usize,
+    pub weights: *const i8,
+    /// Bytes that the next panel will read, fetched into the cache meanwhile: `prefetch_step` per group of `kr`.
+    pub prefetch: *const i8,
+    pub prefetch_step: usize,
+    pub bias: *const i32,
+    pub scale: *const f32,
+    pub out_u8: *mut u8,
+    pub out_f32: *mut f32,
+    pub other: *const u8,
+    pub out_stride: usize,
+    pub post: Post,
+}
+
+/// One instruction set.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub name: &'static str,
+    pub supported: fn() -> bool,
+    /// Rows of a full tile.
+    pub mr: usize,
+    /// Output channels of a panel.
+    pub nr: usize,
+    /// Bytes of one pixel that a multiply-add step takes together.
+    pub kr: usize,
+    /// What the kernel subtracts from each activation before it multiplies (128 where it works on `s8`).
+    pub shift: i32,
+    /// Computes one tile of 1 to `mr` rows.
+    pub tile: unsafe fn(tile: &Tile, rows: usize),
+}
+
+/// Best last.
+#[cfg(target_arch = "x86_64")]
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::x86_avx512vnni::TABLE];
+
+/// Best last.
+#[cfg(not(target_arch = "x86_64"))]
+static TABLES: &[&Table] = &[&scalar::TABLE];
+
+/// An instruction set that this processor has.
+#[derive(Debug, Clone, Copy)]
+pub struct Isa(pub(super) &'static Table);
+
+impl Isa {
+    /// The fastest that this processor has, or the one that the environment variable `OUTLIERD_ISA` names.
+    ///
+    /// # Errors
+    /// The variable names an instruction set that does not exist for this architecture, or not on this processor.
+    pub fn detect() -> Result<Isa, Error> {
+        match std::env::var("OUTLIERD_ISA") {
+            Ok(name) if !name.is_empty() => Isa::named(&name),
+            _ => Ok(Isa::available().last().copied().unwrap_or(Isa(&scalar::TABLE))),
+        }
+    }
+
+    /// The one of this name: `scalar`; `avx2`, `avxvnni`, `avx512vnni`; `neon`, `dotprod`, `i8mm`.
+    ///
+    /// # Errors
+    /// As [`Isa::detect`].
+    pub fn named(name: &str) -> Result<Isa, Error> {
+        let Some(table) = TABLES.iter().find(|t| t.name == name) else {
+            let known: Vec<_> = TABLES.iter().map(|t| t.name).collect();
+            return Err(Error::UnknownIsa(name.into(), known.join(", ")));
+        };
+        if !(table.supported)() {
+            let have: Vec<_> = Isa::available().iter().map(Isa::name).collect();
+            return Err(Error::UnsupportedIsa(name.into(), have.join(", ")));
+        }
+        Ok(Isa(table))
+    }
+
+    /// All that this processor has, best last; `scalar` is always there.
+    pub fn available() -> Vec<Isa> {
+        TABLES.iter().filter(|t| (t.supported)()).map(|t| Isa(t)).collect()
+    }
+
+    /// The name as `OUTLIERD_ISA` takes it.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+}
