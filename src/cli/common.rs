@@ -91,6 +91,7 @@ impl BackboneArgs {
             input,
             resize: self.resize,
             threads: self.threads,
+            sha256: None,
         })
     }
 }
@@ -156,6 +157,7 @@ pub fn features_error(error: crate::training::features::Error) -> Error {
         E::TooManyUnreadable { .. } => exit::DATAERR,
         E::Backbone(inner) => inner.exit_code(),
         E::Write { .. } => exit::IOERR,
+        E::Width => exit::SOFTWARE,
         E::Interrupted => 130,
     };
     Error::new(code, error)

@@ -203,33 +203,25 @@ impl Model {
             input: Some(self.source.input.clone()),
             resize: None,
             threads,
+            sha256: Some(self.source.sha256),
         };
-        let backbone = match path.or(self.source.path.as_deref()) {
-            Some(path) => {
-                let sha256 = backbone::sha256_of(path)?;
-                if sha256 != self.source.sha256 {
-                    return Err(self.other_backbone(path.display().to_string(), sha256));
-                }
-                Backbone::load(path, &options)?
-            }
-            None => Backbone::embedded(&options)?,
+        let loaded = match path.or(self.source.path.as_deref()) {
+            Some(path) => Backbone::load(path, &options),
+            None => Backbone::embedded(&options),
         };
-        if backbone.sha256() != self.source.sha256 {
-            return Err(self.other_backbone("the embedded backbone".into(), backbone.sha256()));
-        }
+        let backbone = loaded.map_err(|error| match error {
+            backbone::Error::OtherFile { path, sha256 } => Error::OtherBackbone {
+                wanted: self.source.name(),
+                wanted_sha256: hex(&self.source.sha256),
+                found: path.display().to_string(),
+                found_sha256: hex(&sha256),
+            },
+            error => Error::Backbone(error),
+        })?;
         if backbone.n_features() != self.n_features() {
             return Err(Error::Width { wanted: self.n_features(), got: backbone.n_features() });
         }
         Ok(backbone)
-    }
-
-    fn other_backbone(&self, found: String, sha256: [u8; 32]) -> Error {
-        Error::OtherBackbone {
-            wanted: self.source.name(),
-            wanted_sha256: hex(&self.source.sha256),
-            found,
-            found_sha256: hex(&sha256),
-        }
     }
 }
 

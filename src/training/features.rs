@@ -28,6 +28,8 @@ pub enum Error {
     Backbone(#[from] backbone::Error),
     #[error("cannot write the feature cache {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("the backbone gave features of different lengths")]
+    Width,
     #[error("interrupted")]
     Interrupted,
 }
@@ -192,7 +194,7 @@ pub fn extract(
     }
     let width = flat.len() / good.len();
     let rows = Array2::from_shape_vec((good.len(), width), flat)
-        .map_err(|e| backbone::Error::Run(format!("features of different lengths: {e}")))?;
+        .map_err(|_| Error::Width)?;
     Ok(Features { paths: good, rows, unreadable })
 }
 

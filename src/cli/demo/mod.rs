@@ -7,7 +7,7 @@ use ::image::RgbImage;
 
 use self::scene::Scene;
 use super::{Error, common, exit};
-use crate::backbone::{Backbone, Options as BackboneOptions, Pooling};
+use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
 use crate::model::{FeatureSource, file};
@@ -108,7 +108,7 @@ fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
 
 /// Fits on the normal frames with the embedded backbone, as `fit` does.
 fn learn(dir: &Path) -> Result<ModelJudge, Error> {
-    let options = BackboneOptions { tap: None, pooling: Pooling::Avg, input: None, resize: None, threads: 1 };
+    let options = BackboneOptions { threads: 1, ..BackboneOptions::default() };
     let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
     let paths = crate::training::pictures::find(&dir.join("normal")).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let stop = std::sync::atomic::AtomicBool::new(false);
