@@ -4,7 +4,11 @@ use ndarray::{Array1, Array2, array};
 use outlierd::estimators::Error;
 use outlierd::estimators::conformal::{self, Blocks, Conformal};
 use outlierd::estimators::gaussian_mixture::{CovarianceType, Covariances, GaussianMixture, GaussianMixtureParams};
+use outlierd::estimators::isolation_forest::{
+    self, Amount, Contamination, IsolationForest, IsolationForestParams, Tree,
+};
 use outlierd::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
+use outlierd::estimators::one_class_svm::{Gamma, KernelName, OneClassSvm, OneClassSvmParams};
 use outlierd::estimators::pca::{NComponents, Pca, PcaParams, SvdSolver};
 use outlierd::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
 use serde_json::Value;
@@ -339,5 +343,107 @@ fn constant_and_repeated_samples_fit_without_panic() {
         assert!(mixture.score_samples(constant.view()).unwrap().iter().all(|v| v.is_finite()), "{kind}");
         let params = GaussianMixtureParams { reg_covar: 0.0, ..params };
         assert!(matches!(GaussianMixture::fit(constant.view(), &params), Err(Error::Singular { .. })), "{kind}");
+    }
+}
+
+fn svm_params(v: &Value) -> OneClassSvmParams {
+    OneClassSvmParams {
+        kernel: match v["kernel"].as_str().unwrap() {
+            "linear" => KernelName::Linear,
+            "poly" => KernelName::Poly,
+            "sigmoid" => KernelName::Sigmoid,
+            _ => KernelName::Rbf,
+        },
+        gamma: match (v["gamma"].as_str(), v["gamma"].as_f64()) {
+            (Some("auto"), _) => Gamma::Auto,
+            (_, Some(gamma)) => Gamma::Value(gamma),
+            _ => Gamma::Scale,
+        },
+        coef0: v["coef0"].as_f64().unwrap_or(0.0),
+        tol: v["tol"].as_f64().unwrap_or(1e-3),
+        nu: v["nu"].as_f64().unwrap(),
+        ..OneClassSvmParams::default()
+    }
+}
+
+#[test]
+fn one_class_svm_is_libsvms() {
+    let f = fixture("one_class_svm");
+    let (x, new) = (matrix(&f["x"]), matrix(&f["new"]));
+    for (i, case) in list(&f["cases"]).iter().enumerate() {
+        let params = svm_params(&case["params"]);
+        let nu_n = params.nu * x.nrows() as f64;
+        // A cache of a few rows and no shrinking must not change the answer.
+        for (cache_size, shrinking) in [(200.0, true), (0.003, true), (0.003, false)] {
+            let svm =
+                OneClassSvm::fit(x.view(), &OneClassSvmParams { cache_size, shrinking, ..params.clone() }).unwrap();
+            assert!(svm.converged);
+            close(&format!("{i} sum"), &[svm.dual_coef.sum()], &[nu_n], 1e-9);
+            assert!(svm.dual_coef.iter().all(|a| *a > 0.0 && *a <= 1.0));
+            let decision = svm.decision_function(new.view()).unwrap();
+            for (g, w) in decision.iter().zip(&vector(&case["decision"])) {
+                assert!((g - w).abs() <= 1e-3 * w.abs().max(1.0), "{i}: {g} is not {w}");
+            }
+            for (row, score) in new.outer_iter().zip(&svm.score_samples(new.view()).unwrap()) {
+                close(&format!("{i} one"), &[svm.score_one(row).unwrap()], &[*score], 1e-9);
+            }
+        }
+    }
+}
+
+#[test]
+fn isolation_forest_scores_a_given_forest_as_scikit_learn() {
+    let f = fixture("isolation_forest");
+    let [counts, lengths] = list(&f["average_path_length"]) else { panic!() };
+    for (n, want) in vector(counts).iter().zip(&vector(lengths)) {
+        close("c(n)", &[isolation_forest::average_path_length(*n as usize)], &[*want], 1e-15);
+    }
+    let u32s = |v: &Value| vector(v).iter().map(|v| *v as u32).collect::<Vec<u32>>();
+    let trees = list(&f["trees"])
+        .iter()
+        .map(|tree| {
+            let features = u32s(&tree["features"]);
+            Tree {
+                feature: u32s(&tree["feature"]).iter().map(|i| features[*i as usize]).collect(),
+                threshold: vector(&tree["threshold"]).to_vec(),
+                left: u32s(&tree["left"]),
+                right: u32s(&tree["right"]),
+                n_node_samples: u32s(&tree["n_node_samples"]),
+            }
+        })
+        .collect();
+    let forest = IsolationForest {
+        trees,
+        n_features: 5,
+        max_samples: f["max_samples"].as_u64().unwrap() as usize,
+        offset: f["offset"].as_f64().unwrap(),
+    };
+    let new = matrix(&f["new"]);
+    close("score", &forest.score_samples(new.view()).unwrap(), &vector(&f["score_samples"]), 1e-12);
+    close("decision", &forest.decision_function(new.view()).unwrap(), &vector(&f["decision_function"]), 1e-12);
+}
+
+#[test]
+fn isolation_forest_grows_as_scikit_learns() {
+    let f = fixture("isolation_forest");
+    let (x, new) = (matrix(&f["x"]), matrix(&f["new"]));
+    let mean = vector(&f["mean_of_seeds"]);
+    let mut sum = Array1::<f64>::zeros(new.nrows());
+    for random_state in 0..20 {
+        let params = IsolationForestParams {
+            n_estimators: 100,
+            max_samples: Amount::Count(256),
+            random_state,
+            contamination: Contamination::Share(0.1),
+            ..IsolationForestParams::default()
+        };
+        let forest = IsolationForest::fit(x.view(), &params).unwrap();
+        sum += &forest.score_samples(new.view()).unwrap();
+        let negative = forest.decision_function(x.view()).unwrap().iter().filter(|v| **v < 0.0).count();
+        assert_eq!(negative, 20);
+        assert_eq!(forest, IsolationForest::fit(x.view(), &params).unwrap(), "one seed, one forest");
+    }
+    for (g, w) in (sum / 20.0).iter().zip(&mean) {
+        assert!((g - w).abs() < 0.01, "{g} is not near {w}");
     }
 }

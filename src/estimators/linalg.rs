@@ -159,7 +159,7 @@ pub(crate) fn logsumexp(values: impl Iterator<Item = f64> + Clone) -> f64 {
 pub(crate) fn par_rows_mut(x: &mut Array2<f64>, f: impl Fn(usize, &mut [f64]) + Sync) {
     let d = x.ncols().max(1);
     let slice = x.as_slice_mut().expect("a row-major array");
-    slice.par_chunks_mut(d).enumerate().with_min_len(64).for_each(|(i, row)| f(i, row));
+    slice.par_chunks_mut(d).enumerate().with_min_len((4096 / d).max(1)).for_each(|(i, row)| f(i, row));
 }
 
 /// A row-major copy, whatever the layout of `x`.

@@ -5,6 +5,8 @@
 //! | [`standard_scaler`] | zero mean and unit variance per feature |
 //! | [`pca`] | principal components, whitening, what they leave over |
 //! | [`gaussian_mixture`] | EM for Gaussian mixtures |
+//! | [`one_class_svm`] | the region of all but a share of the samples |
+//! | [`isolation_forest`] | how few random cuts isolate a sample |
 //! | [`isotonic`] | monotone regression: score to probability |
 //! | [`conformal`] | score to p-value against held-out normals |
 //!
@@ -13,13 +15,17 @@
 
 pub mod conformal;
 pub mod gaussian_mixture;
+pub mod isolation_forest;
 pub mod isotonic;
+pub mod kernel;
+pub mod one_class_svm;
 pub mod pca;
 pub mod standard_scaler;
 
 mod kmeans;
 mod linalg;
 mod random;
+mod smo;
 mod special;
 
 use ndarray::ArrayView2;

@@ -34,3 +34,19 @@ pub(crate) fn normal_array(rng: &mut Generator, n: usize, m: usize) -> Array2<f6
         })
     })
 }
+
+/// A seed for a further generator.
+pub(crate) fn word(rng: &mut Generator) -> u64 {
+    rng.random::<u64>()
+}
+
+/// `k` of `0..n` without replacement, `k <= n`, in random order (Fisher and Yates).
+pub(crate) fn subset(rng: &mut Generator, n: usize, k: usize) -> Vec<u32> {
+    let mut all: Vec<u32> = (0..n as u32).collect();
+    for i in 0..k {
+        let j = i + below(rng, n - i);
+        all.swap(i, j);
+    }
+    all.truncate(k);
+    all
+}
