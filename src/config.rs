@@ -251,13 +251,16 @@ pub enum Mode {
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer).map_err(|e| de::Error::custom(format!("{e}, such as \"2s\"")))?;
-    parse_duration(&text).map_err(de::Error::custom)
+    parse_duration(&text(deserializer, "\"2s\"")?).map_err(de::Error::custom)
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer).map_err(|e| de::Error::custom(format!("{e}, such as \"10 MB\"")))?;
-    parse_size(&text).map_err(de::Error::custom)
+    parse_size(&text(deserializer, "\"10 MB\"")?).map_err(de::Error::custom)
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D, example: &str) -> Result<String, D::Error> {
+    String::deserialize(deserializer)
+        .map_err(|e| de::Error::custom(format!("{}, such as {example}", e.to_string().trim_end())))
 }
 
 fn controls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, i64>, D::Error> {

@@ -336,10 +336,13 @@ fn an_event_stands_through_a_lost_camera_and_a_reload() {
     let path = dir.path().to_owned();
     let reload = move || {
         let mut config = device(&path, "[decision]\nclear-after = 2\n");
+        config.camera.lost_after = Duration::from_secs(3600);
         config.events.log = path.join("log2/events.jsonl");
         Ok((config, judge("second")))
     };
-    run_scripts(device(dir.path(), ""), vec![Ok("ooo!"), Ok("or..")], reload);
+    let mut config = device(dir.path(), "");
+    config.camera.lost_after = Duration::from_secs(3600);
+    run_scripts(config, vec![Ok("ooo!"), Ok("or..")], reload);
     let first = log(dir.path());
     assert_eq!(first.last().unwrap().event, Kind::Raise);
     let second = events::read(&dir.path().join("log2/events.jsonl")).unwrap();

@@ -308,11 +308,18 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// The events of a log and its rotated predecessors, oldest first; other lines are skipped.
 pub fn read(path: &Path) -> io::Result<Vec<Event>> {
+    let mut events = read_rotated(path)?;
+    Reader::new(File::open(path)?).read_new(true, &mut events)?;
+    Ok(events)
+}
+
+/// The events of the rotated logs alone.
+pub fn read_rotated(path: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
-    for number in (0..=ROTATED).rev() {
+    for number in (1..=ROTATED).rev() {
         match File::open(rotated(path, number)) {
             Ok(file) => Reader::new(file).read_new(true, &mut events)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && number > 0 => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
     }
@@ -325,16 +332,22 @@ pub struct Reader {
     input: BufReader<File>,
     line: Vec<u8>,
     skipped: u64,
+    position: u64,
 }
 
 impl Reader {
     pub fn new(file: File) -> Self {
-        Reader { input: BufReader::new(file), line: Vec::new(), skipped: 0 }
+        Reader { input: BufReader::new(file), line: Vec::new(), skipped: 0, position: 0 }
     }
 
     /// Lines that were no events.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The file that is read.
@@ -358,6 +371,7 @@ impl Reader {
             let room = (MAX_LINE + 1).saturating_sub(self.line.len());
             self.line.extend_from_slice(&chunk[..end.unwrap_or(taken).min(room)]);
             self.input.consume(taken);
+            self.position += taken as u64;
             if end.is_some() {
                 self.take_line(events);
             }

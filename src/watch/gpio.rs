@@ -11,6 +11,9 @@ use gpiocdev::line::Value;
 
 use crate::config::{self, Active, Line, Mode};
 
+/// The name under which the lines are held.
+pub const CONSUMER: &str = "outlierd";
+
 /// A line that cannot be had or driven.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -110,7 +113,7 @@ impl Output {
     fn open(chip: &Path, line: &Line, active: Active) -> Result<Self, Error> {
         let offset = find(chip, line)?;
         let mut builder = Request::builder();
-        builder.on_chip(chip).with_consumer("outlierd").with_line(offset).as_output(Value::Inactive);
+        builder.on_chip(chip).with_consumer(CONSUMER).with_line(offset).as_output(Value::Inactive);
         match active {
             Active::High => builder.as_active_high(),
             Active::Low => builder.as_active_low(),

@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 
 pub mod decision;
 pub mod events;
+pub mod follow;
 pub mod gpio;
 pub mod hooks;
 pub mod judge;

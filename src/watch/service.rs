@@ -1,8 +1,6 @@
-//! The daemon as a service: signals, systemd's notifications and watchdog, journald's priorities.
+//! The daemon as a service: signals, systemd's notifications and its watchdog.
 
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -95,40 +93,4 @@ fn send(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         log::warn!("cannot notify systemd: {e}");
     }
-}
-
-/// Starts the log on stderr, filtered by `OUTLIERD_LOG` (`info` by default). Under journald every line begins
-/// with its priority, because journald would take all of them for 6.
-pub fn init_log() {
-    let environment = env_logger::Env::new().filter_or("OUTLIERD_LOG", "info");
-    let mut builder = env_logger::Builder::from_env(environment);
-    if stderr_is_journal() {
-        builder.format(|out, record| {
-            let priority = priority(record.level());
-            record.args().to_string().lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
-        });
-    } else {
-        builder.format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()));
-    }
-    if builder.try_init().is_err() {
-        log::debug!("the log was started before");
-    }
-}
-
-fn priority(level: log::Level) -> u8 {
-    match level {
-        log::Level::Error => 3,
-        log::Level::Warn => 4,
-        log::Level::Info => 6,
-        log::Level::Debug | log::Level::Trace => 7,
-    }
-}
-
-/// `JOURNAL_STREAM` is `device:inode` of the journal's stream; it may be inherited by one whose stderr is
-/// another.
-fn stderr_is_journal() -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
-    let Ok(meta) = std::fs::File::from(stderr).metadata() else { return false };
-    stream == format!("{}:{}", meta.dev(), meta.ino())
 }
