@@ -74,8 +74,10 @@ fn a_saved_model_scores_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.outlierd");
     let probe = cloud(20, 24, 9, 1.0);
-    for covariance in ["spherical", "diag", "tied", "full"] {
-        let mut options = Options::default();
+    let covariances = ["spherical", "diag", "tied", "full"].map(|c| (DetectorKind::GaussianMixture, c));
+    let others = DetectorKind::ALL.map(|kind| (kind, "spherical"));
+    for (detector, covariance) in covariances.into_iter().chain(others) {
+        let mut options = Options { detector, ..Options::default() };
         options.params.set(&format!("gaussian_mixture.covariance_type={covariance}")).unwrap();
         options.params.set("gaussian_mixture.n_components=3").unwrap();
         let fitted = fit::fit(cloud(300, 24, 1, 0.0).view(), None, source(), &options).unwrap();
@@ -84,7 +86,7 @@ fn a_saved_model_scores_as_before() {
         assert_eq!(loaded.source, source());
         for row in probe.rows() {
             let (a, b) = (fitted.model.score(&row.to_vec()).unwrap(), loaded.score(&row.to_vec()).unwrap());
-            assert_eq!(a, b, "{covariance}");
+            assert_eq!(a, b, "{} {covariance}", detector.name());
         }
     }
     assert!(std::fs::read_dir(dir.path()).unwrap().count() == 1, "temporary files were left");

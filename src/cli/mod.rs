@@ -7,11 +7,15 @@ use std::sync::atomic::AtomicBool;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod bench;
+pub mod check;
 pub mod common;
+pub mod compare;
 pub mod demo;
 pub mod eval;
+pub mod events;
 pub mod fit;
 pub mod inspect;
+pub mod run;
 pub mod score;
 
 /// Exit codes of sysexits.h.
@@ -51,10 +55,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Run(run::Args),
+    Check(check::Args),
     Fit(fit::Args),
     Eval(eval::Args),
     Score(score::Args),
+    Compare(compare::Args),
     Inspect(inspect::Args),
+    Events(events::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
 }
@@ -77,7 +85,7 @@ pub fn main() -> ExitCode {
         }
     };
     common::init_log();
-    match run(cli.command) {
+    match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
             if !error.message.is_empty() {
@@ -88,13 +96,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode, Error> {
+fn dispatch(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Demo(args) => demo::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Score(args) => score::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Events(args) => events::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut std::io::stdout());

@@ -3,11 +3,16 @@
 use ndarray::ArrayView1;
 
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
+use crate::estimators::isolation_forest::IsolationForest;
+use crate::estimators::kernel::Kernel;
+use crate::estimators::one_class_svm::OneClassSvm;
 
 /// A fitted detector.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Detector {
     GaussianMixture(GaussianMixture),
+    OneClassSvm(OneClassSvm),
+    IsolationForest(IsolationForest),
     /// The negated squared distance between the scaled feature and its PCA reconstruction.
     PcaResidual,
 }
@@ -16,6 +21,8 @@ impl Detector {
     pub fn name(&self) -> &'static str {
         match self {
             Detector::GaussianMixture(_) => "gaussian-mixture",
+            Detector::OneClassSvm(_) => "one-class-svm",
+            Detector::IsolationForest(_) => "isolation-forest",
             Detector::PcaResidual => "pca-residual",
         }
     }
@@ -25,15 +32,9 @@ impl Detector {
     pub fn score(&self, y: &[f64], residual: f64) -> f64 {
         match self {
             Detector::GaussianMixture(mixture) => mixture.score_one(ArrayView1::from(y)).unwrap_or(f64::NAN),
+            Detector::OneClassSvm(svm) => svm.score_one(ArrayView1::from(y)).map_or(f64::NAN, |s| s - svm.offset),
+            Detector::IsolationForest(forest) => forest.score_one(ArrayView1::from(y)).unwrap_or(f64::NAN),
             Detector::PcaResidual => -residual,
-        }
-    }
-
-    /// The components that the detector wants; None: any number.
-    pub fn n_features(&self) -> Option<usize> {
-        match self {
-            Detector::GaussianMixture(mixture) => Some(mixture.n_features()),
-            Detector::PcaResidual => None,
         }
     }
 
@@ -43,6 +44,14 @@ impl Detector {
             Detector::GaussianMixture(mixture) => vec![
                 ("n_components".into(), mixture.weights.len().to_string()),
                 ("covariance_type".into(), covariance_type(&mixture.covariances).into()),
+            ],
+            Detector::OneClassSvm(svm) => vec![
+                ("kernel".into(), kernel(&svm.kernel)),
+                ("support_vectors".into(), svm.support_vectors.nrows().to_string()),
+            ],
+            Detector::IsolationForest(forest) => vec![
+                ("n_estimators".into(), forest.trees.len().to_string()),
+                ("max_samples".into(), forest.max_samples.to_string()),
             ],
             Detector::PcaResidual => Vec::new(),
         }
@@ -55,5 +64,14 @@ fn covariance_type(covariances: &Covariances) -> &'static str {
         Covariances::Diag(_) => "diag",
         Covariances::Tied(_) => "tied",
         Covariances::Full(_) => "full",
+    }
+}
+
+fn kernel(kernel: &Kernel) -> String {
+    match kernel {
+        Kernel::Linear => "linear".into(),
+        Kernel::Poly { gamma, coef0, degree } => format!("poly, gamma={gamma}, coef0={coef0}, degree={degree}"),
+        Kernel::Rbf { gamma } => format!("rbf, gamma={gamma}"),
+        Kernel::Sigmoid { gamma, coef0 } => format!("sigmoid, gamma={gamma}, coef0={coef0}"),
     }
 }

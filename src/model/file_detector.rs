@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::Detector;
 use super::file::check;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
+use crate::estimators::isolation_forest::{IsolationForest, Tree};
+use crate::estimators::kernel::Kernel;
+use crate::estimators::one_class_svm::OneClassSvm;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct FloatsV1 {
@@ -18,6 +21,26 @@ pub(super) struct FloatsV1 {
 pub(super) enum DetectorV1 {
     GaussianMixture { weights: Vec<f64>, means: FloatsV1, precisions_cholesky: CovariancesV1 },
     PcaResidual,
+    OneClassSvm { kernel: KernelV1, support_vectors: FloatsV1, dual_coef: Vec<f64>, offset: f64 },
+    IsolationForest { trees: Vec<TreeV1>, max_samples: u32, offset: f64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum KernelV1 {
+    Linear,
+    Poly { gamma: f64, coef0: f64, degree: u32 },
+    Rbf { gamma: f64 },
+    Sigmoid { gamma: f64, coef0: f64 },
+}
+
+/// Node 0 is the root; a node with `left == 0` is a leaf; children come after their parent.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TreeV1 {
+    feature: Vec<u32>,
+    threshold: Vec<f32>,
+    left: Vec<u32>,
+    right: Vec<u32>,
+    n_node_samples: Vec<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +78,54 @@ pub(super) fn body(detector: &Detector) -> DetectorV1 {
             },
         },
         Detector::PcaResidual => DetectorV1::PcaResidual,
+        Detector::OneClassSvm(svm) => DetectorV1::OneClassSvm {
+            kernel: match svm.kernel {
+                Kernel::Linear => KernelV1::Linear,
+                Kernel::Poly { gamma, coef0, degree } => KernelV1::Poly { gamma, coef0, degree },
+                Kernel::Rbf { gamma } => KernelV1::Rbf { gamma },
+                Kernel::Sigmoid { gamma, coef0 } => KernelV1::Sigmoid { gamma, coef0 },
+            },
+            support_vectors: FloatsV1::of(&svm.support_vectors),
+            dual_coef: svm.dual_coef.to_vec(),
+            offset: svm.offset,
+        },
+        Detector::IsolationForest(forest) => DetectorV1::IsolationForest {
+            trees: forest.trees.iter().map(tree_body).collect(),
+            max_samples: forest.max_samples as u32,
+            offset: forest.offset,
+        },
     }
+}
+
+fn tree_body(tree: &Tree) -> TreeV1 {
+    TreeV1 {
+        feature: tree.feature.clone(),
+        threshold: tree.threshold.iter().map(|t| *t as f32).collect(),
+        left: tree.left.clone(),
+        right: tree.right.clone(),
+        n_node_samples: tree.n_node_samples.clone(),
+    }
+}
+
+/// A tree whose every path ends: children lie behind their parent.
+fn tree(body: TreeV1, n: usize) -> Result<Tree, String> {
+    let nodes = body.feature.len();
+    let what = "a tree of the forest";
+    let lengths = [body.threshold.len(), body.left.len(), body.right.len(), body.n_node_samples.len()];
+    check(nodes > 0 && lengths == [nodes; 4], what)?;
+    check(body.threshold.iter().all(|t| t.is_finite()), what)?;
+    for at in 0..nodes {
+        let (left, right) = (body.left[at] as usize, body.right[at] as usize);
+        let behind = |child: usize| child > at && child < nodes;
+        check(left == 0 || (behind(left) && behind(right) && (body.feature[at] as usize) < n), what)?;
+    }
+    Ok(Tree {
+        feature: body.feature,
+        threshold: body.threshold.into_iter().map(f64::from).collect(),
+        left: body.left,
+        right: body.right,
+        n_node_samples: body.n_node_samples,
+    })
 }
 
 /// Rebuilds a detector over `n` components.
@@ -83,5 +153,33 @@ pub(super) fn detector(body: DetectorV1, n: usize) -> Result<Detector, String> {
                 .map_err(|e| e.to_string())
         }
         DetectorV1::PcaResidual => Ok(Detector::PcaResidual),
+        DetectorV1::OneClassSvm { kernel, support_vectors, dual_coef, offset } => {
+            let count = dual_coef.len();
+            check(count > 0 && offset.is_finite() && dual_coef.iter().all(|c| c.is_finite()), "the machine's weights")?;
+            let kernel = match kernel {
+                KernelV1::Linear => Kernel::Linear,
+                KernelV1::Poly { gamma, coef0, degree } => Kernel::Poly { gamma, coef0, degree },
+                KernelV1::Rbf { gamma } => Kernel::Rbf { gamma },
+                KernelV1::Sigmoid { gamma, coef0 } => Kernel::Sigmoid { gamma, coef0 },
+            };
+            Ok(Detector::OneClassSvm(OneClassSvm {
+                kernel,
+                support: (0..count).collect(),
+                support_vectors: support_vectors.array(count, n, "the machine's support vectors")?,
+                dual_coef: Array1::from(dual_coef),
+                offset,
+                n_iter: 0,
+                converged: true,
+            }))
+        }
+        DetectorV1::IsolationForest { trees, max_samples, offset } => {
+            check(!trees.is_empty() && max_samples > 0 && offset.is_finite(), "the forest")?;
+            Ok(Detector::IsolationForest(IsolationForest {
+                trees: trees.into_iter().map(|body| tree(body, n)).collect::<Result<_, _>>()?,
+                n_features: n,
+                max_samples: max_samples as usize,
+                offset,
+            }))
+        }
     }
 }

@@ -4,15 +4,11 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::evaluation::Evaluation;
 use super::params::{DetectorKind, Params};
-use super::{metrics, split};
+use super::{metrics, pipeline, split};
 use crate::estimators::conformal::{Blocks, Conformal};
-use crate::estimators::gaussian_mixture::GaussianMixture;
 use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
-use crate::estimators::pca::{NComponents, Pca};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
 use crate::estimators;
-use crate::model::projection::QuantizedMatrix;
-use crate::model::{self, Calibration, Detector, FeatureSource, Model, Training, Verdict, file};
+use crate::model::{self, Calibration, FeatureSource, Model, Training, Verdict, file};
 
 /// Fewer normal pictures than this are refused.
 pub const MIN_PICTURES: usize = 10;
@@ -85,26 +81,38 @@ pub fn fit(
     let mut warnings = Vec::new();
     let split = split::random(n, options.held_out, options.seed);
     let train = normal.select(Axis(0), &split.train);
-    let mut model = estimate(train.view(), source, options, &mut warnings)?;
+    let model = estimate(train.view(), source, options, &mut warnings)?;
+    let held_out = normal.select(Axis(0), &split.held_out);
+    let (model, evaluation) = calibrate(model, held_out.view(), outliers, split.train.len(), options, &mut warnings)?;
+    Ok(Fitted { model, evaluation, warnings })
+}
 
-    let held_out = scores(&model, normal.select(Axis(0), &split.held_out).view())?;
-    let outlier_scores = outliers.map(|o| scores(&model, o)).transpose()?.filter(|o| !o.is_empty());
-    let (calibration, threshold) = match &outlier_scores {
+/// Calibrates a model on held-out normals and, if given, labelled outliers, and judges it on them.
+pub fn calibrate(
+    mut model: Model,
+    held_out: ArrayView2<f32>,
+    outliers: Option<ArrayView2<f32>>,
+    n_train: usize,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) -> Result<(Model, Evaluation), Error> {
+    let held_out = scores(&model, held_out)?;
+    let outliers = outliers.map(|o| scores(&model, o)).transpose()?.filter(|o| !o.is_empty());
+    (model.calibration, model.threshold) = match &outliers {
         Some(outliers) => (isotonic(&held_out, outliers)?, 0.5),
-        None => conformal(&held_out, options, &mut warnings)?,
+        None => conformal(&held_out, options, warnings)?,
     };
-    (model.calibration, model.threshold) = (calibration, threshold);
-    let evaluation = cross_evaluate(&model, &held_out, outlier_scores.as_deref().unwrap_or_default(), options)?;
+    let evaluation = cross_evaluate(&model, &held_out, outliers.as_deref().unwrap_or_default(), options)?;
     let alarms = evaluation.confusion.false_outlier as f64 / evaluation.n_inlier.max(1) as f64;
     model.training = Training {
-        n_train: split.train.len() as u32,
-        n_calibration: split.held_out.len() as u32,
-        n_outliers: outlier_scores.as_ref().map_or(0, |o| o.len() as u32),
+        n_train: n_train as u32,
+        n_calibration: held_out.len() as u32,
+        n_outliers: outliers.as_ref().map_or(0, |o| o.len() as u32),
         seed: options.seed,
         auroc: evaluation.auroc,
-        false_alarm_rate: if outlier_scores.is_some() { alarms } else { threshold },
+        false_alarm_rate: if outliers.is_some() { alarms } else { model.threshold },
     };
-    Ok(Fitted { model: file::rounded(&model)?, evaluation, warnings })
+    Ok((file::rounded(&model)?, evaluation))
 }
 
 /// Scaler, PCA and detector on the training share, rounded as the file keeps them; not yet calibrated.
@@ -114,62 +122,10 @@ fn estimate(
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<Model, Error> {
-    let mut params = options.params.clone().seeded(options.seed);
-    let x = train.mapv(f64::from);
-    let allowed = (x.nrows() - 1).min(x.ncols());
-    if let NComponents::Count(wanted) = params.pca.n_components
-        && wanted > allowed
-    {
-        warnings.push(format!(
-            "{} pictures of {} values allow {allowed} principal components, not {wanted}; {} pictures would be enough",
-            x.nrows(),
-            x.ncols(),
-            (((wanted.min(x.ncols()) + 1) as f64) / (1.0 - options.held_out)).ceil()
-        ));
-        params.pca.n_components = NComponents::Count(allowed);
-    }
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
-    let z = scaler.transform(x.view())?;
-    drop(x);
-    let pca = Pca::fit(z.view(), &params.pca)?;
-    let y = pca.transform(z.view())?;
-    let detector = match options.detector {
-        DetectorKind::GaussianMixture => {
-            let fitting = y.nrows() / 2;
-            if params.gaussian_mixture.n_components > fitting {
-                let wanted = params.gaussian_mixture.n_components;
-                warnings.push(format!("{} pictures allow {fitting} mixture components, not {wanted}", y.nrows()));
-                params.gaussian_mixture.n_components = fitting;
-            }
-            let mixture = GaussianMixture::fit(y.view(), &params.gaussian_mixture)?;
-            if !mixture.converged {
-                warnings.push(format!(
-                    "the mixture did not converge in {} steps; gaussian_mixture.max_iter raises that",
-                    params.gaussian_mixture.max_iter
-                ));
-            }
-            Detector::GaussianMixture(mixture)
-        }
-        DetectorKind::PcaResidual => Detector::PcaResidual,
-    };
-    let centre = scaler.mean.iter().zip(&scaler.scale).zip(&pca.mean).map(|((mean, scale), m)| (mean + m * scale) as f32);
-    let rows: Vec<Vec<f64>> = pca.components.rows().into_iter().map(|row| row.to_vec()).collect();
-    let made_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let model = Model {
-        crate_version: env!("CARGO_PKG_VERSION").to_owned(),
-        made_at,
-        source,
-        mean: centre.collect(),
-        scale: scaler.scale.iter().map(|s| *s as f32).collect(),
-        components: QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice)),
-        variance: pca.explained_variance.to_vec(),
-        whiten: pca.whiten,
-        detector,
-        calibration: Calibration::Conformal(Conformal::fit(&[0.0], Blocks::Each)?),
-        threshold: 0.5,
-        training: Training::default(),
-    };
-    Ok(file::rounded(&model)?)
+    let params = options.params.clone().seeded(options.seed);
+    let projected = pipeline::project(train, &params.pca, warnings)?;
+    let detector = pipeline::detector(options.detector, &params, &projected, warnings)?;
+    pipeline::model(source, &projected, detector)
 }
 
 /// The model's score of every row.

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::estimators::gaussian_mixture::{CovarianceType, GaussianMixtureParams};
+use crate::estimators::isolation_forest::{Amount, Contamination, IsolationForestParams};
+use crate::estimators::one_class_svm::{Gamma, KernelName, OneClassSvmParams};
 use crate::estimators::pca::{NComponents, PcaParams, SvdSolver};
 
 /// The detectors that `fit` knows.
@@ -11,13 +13,24 @@ use crate::estimators::pca::{NComponents, PcaParams, SvdSolver};
 pub enum DetectorKind {
     #[default]
     GaussianMixture,
+    OneClassSvm,
+    IsolationForest,
     PcaResidual,
 }
 
 impl DetectorKind {
+    pub const ALL: [DetectorKind; 4] = [
+        DetectorKind::GaussianMixture,
+        DetectorKind::OneClassSvm,
+        DetectorKind::IsolationForest,
+        DetectorKind::PcaResidual,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             DetectorKind::GaussianMixture => "gaussian-mixture",
+            DetectorKind::OneClassSvm => "one-class-svm",
+            DetectorKind::IsolationForest => "isolation-forest",
             DetectorKind::PcaResidual => "pca-residual",
         }
     }
@@ -28,6 +41,8 @@ impl DetectorKind {
 pub struct Params {
     pub pca: PcaParams,
     pub gaussian_mixture: GaussianMixtureParams,
+    pub one_class_svm: OneClassSvmParams,
+    pub isolation_forest: IsolationForestParams,
 }
 
 impl Default for Params {
@@ -39,6 +54,18 @@ impl Default for Params {
                 covariance_type: CovarianceType::Spherical,
                 ..GaussianMixtureParams::default()
             },
+            one_class_svm: OneClassSvmParams {
+                kernel: KernelName::Rbf,
+                gamma: Gamma::Value(0.001),
+                nu: 0.08,
+                ..OneClassSvmParams::default()
+            },
+            isolation_forest: IsolationForestParams {
+                n_estimators: 40,
+                max_samples: Amount::Share(1.0),
+                contamination: Contamination::Share(0.08),
+                ..IsolationForestParams::default()
+            },
         }
     }
 }
@@ -48,6 +75,7 @@ impl Params {
     pub fn seeded(mut self, seed: u64) -> Self {
         self.pca.random_state = seed;
         self.gaussian_mixture.random_state = seed;
+        self.isolation_forest.random_state = seed;
         self
     }
 
@@ -55,7 +83,7 @@ impl Params {
     pub fn set(&mut self, assignment: &str) -> Result<(), String> {
         let (name, value) =
             assignment.split_once('=').ok_or_else(|| format!("'{assignment}' is not of the form name=value"))?;
-        let mixture = &mut self.gaussian_mixture;
+        let (mixture, svm, forest) = (&mut self.gaussian_mixture, &mut self.one_class_svm, &mut self.isolation_forest);
         match name.trim() {
             "pca.n_components" => self.pca.n_components = n_components(value)?,
             "pca.whiten" => self.pca.whiten = parse(name, value)?,
@@ -81,12 +109,41 @@ impl Params {
             "gaussian_mixture.reg_covar" => mixture.reg_covar = parse(name, value)?,
             "gaussian_mixture.max_iter" => mixture.max_iter = parse(name, value)?,
             "gaussian_mixture.n_init" => mixture.n_init = parse(name, value)?,
+            "one_class_svm.kernel" => {
+                svm.kernel = match value {
+                    "linear" => KernelName::Linear,
+                    "poly" => KernelName::Poly,
+                    "rbf" => KernelName::Rbf,
+                    "sigmoid" => KernelName::Sigmoid,
+                    _ => return Err(format!("{name} is linear, poly, rbf or sigmoid, not '{value}'")),
+                }
+            }
+            "one_class_svm.gamma" => {
+                svm.gamma = match value {
+                    "scale" => Gamma::Scale,
+                    "auto" => Gamma::Auto,
+                    _ => Gamma::Value(parse(name, value)?),
+                }
+            }
+            "one_class_svm.nu" => svm.nu = parse(name, value)?,
+            "one_class_svm.degree" => svm.degree = parse(name, value)?,
+            "one_class_svm.coef0" => svm.coef0 = parse(name, value)?,
+            "one_class_svm.tol" => svm.tol = parse(name, value)?,
+            "isolation_forest.n_estimators" => forest.n_estimators = parse(name, value)?,
+            "isolation_forest.max_samples" => forest.max_samples = amount(name, value)?,
+            "isolation_forest.max_features" => forest.max_features = amount(name, value)?,
+            "isolation_forest.contamination" => {
+                forest.contamination = match value {
+                    "auto" => Contamination::Auto,
+                    _ => Contamination::Share(parse(name, value)?),
+                }
+            }
             _ => return Err(format!("unknown parameter '{name}'; known are {}", Self::NAMES.join(", "))),
         }
         Ok(())
     }
 
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 19] = [
         "pca.n_components",
         "pca.whiten",
         "pca.svd_solver",
@@ -96,11 +153,29 @@ impl Params {
         "gaussian_mixture.reg_covar",
         "gaussian_mixture.max_iter",
         "gaussian_mixture.n_init",
+        "one_class_svm.kernel",
+        "one_class_svm.gamma",
+        "one_class_svm.nu",
+        "one_class_svm.degree",
+        "one_class_svm.coef0",
+        "one_class_svm.tol",
+        "isolation_forest.n_estimators",
+        "isolation_forest.max_samples",
+        "isolation_forest.max_features",
+        "isolation_forest.contamination",
     ];
 }
 
 fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, String> {
     value.trim().parse().map_err(|e| format!("{name}={value}: {e}"))
+}
+
+/// A count, or a share with a decimal point, as scikit-learn tells them apart.
+fn amount(name: &str, value: &str) -> Result<Amount, String> {
+    if let Ok(count) = value.parse::<usize>() {
+        return Ok(Amount::Count(count));
+    }
+    parse(name, value).map(Amount::Share)
 }
 
 fn n_components(value: &str) -> Result<NComponents, String> {
@@ -119,7 +194,10 @@ mod tests {
 
     #[test]
     fn every_name_can_be_set_and_nonsense_cannot() {
-        let values = ["12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2"];
+        let values = [
+            "12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2", "poly", "scale", "0.1", "2", "1.0", "1e-4", "7",
+            "0.5", "0.5", "auto",
+        ];
         let mut params = Params::default();
         for (name, value) in Params::NAMES.iter().zip(values) {
             params.set(&format!("{name}={value}")).unwrap();

@@ -20,7 +20,7 @@ use crate::watch::{Judge, Watch};
 
 pub mod scene;
 
-const NORMAL: usize = 120;
+const NORMAL: usize = 200;
 const BEFORE: usize = 25;
 const WITH: usize = 20;
 const AFTER: usize = 20;
@@ -172,8 +172,10 @@ fn report(config: &Config, judged: &[Judged], events: &[Event]) -> Result<ExitCo
         common::print(format!("snapshot {}", snapshot.display()))?;
     }
     let kinds: Vec<Kind> = events.iter().map(|e| e.event).collect();
-    let raised_early = judged.iter().take(BEFORE).filter(|j| j.outlier).count() >= 3;
-    if kinds == [Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop] && !raised_early {
+    let raise_after = config.decision.raise_after as usize;
+    let raised_at = judged.windows(raise_after).position(|run| run.iter().all(|j| j.outlier));
+    let with_object = raised_at.is_some_and(|first| (BEFORE..BEFORE + WITH).contains(&(first + raise_after - 1)));
+    if kinds == [Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop] && with_object {
         common::print("the object was raised and cleared, and nothing before it")?;
         return Ok(ExitCode::SUCCESS);
     }
