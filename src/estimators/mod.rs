@@ -2,9 +2,12 @@
 //!
 //! | module | estimator |
 //! | --- | --- |
+//! | [`feature_transform`] | square root before the scaler |
 //! | [`standard_scaler`] | zero mean and unit variance per feature |
 //! | [`pca`] | principal components, whitening, what they leave over |
 //! | [`gaussian_mixture`] | EM for Gaussian mixtures |
+//! | [`pca_residual`] | distance from the principal subspace |
+//! | [`mixture_residual`] | density of the projection and of the residual |
 //! | [`one_class_svm`] | the region of all but a share of the samples |
 //! | [`isolation_forest`] | how few random cuts isolate a sample |
 //! | [`isotonic`] | monotone regression: score to probability |
@@ -14,12 +17,15 @@
 //! A seed gives the same fit on every run of one machine.
 
 pub mod conformal;
+pub mod feature_transform;
 pub mod gaussian_mixture;
 pub mod isolation_forest;
 pub mod isotonic;
 pub mod kernel;
+pub mod mixture_residual;
 pub mod one_class_svm;
 pub mod pca;
+pub mod pca_residual;
 pub mod standard_scaler;
 
 mod kmeans;

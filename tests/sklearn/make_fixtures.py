@@ -10,7 +10,6 @@ import pathlib
 
 import numpy as np
 from scipy import stats
-from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.ensemble._iforest import _average_path_length
@@ -212,20 +211,6 @@ def isolation_forest():
     })
 
 
-def ledoit_wolf():
-    rng = np.random.default_rng(7)
-    cases = []
-    for n, d in ((60, 8), (15, 20)):
-        x = blobs(rng, n, d, 1)
-        new = np.round(rng.normal(size=(6, d)), 3)
-        model = LedoitWolf().fit(x)
-        cases.append({
-            "x": x, "new": new, "location": model.location_, "covariance": model.covariance_,
-            "shrinkage": model.shrinkage_, "mahalanobis": model.mahalanobis(new),
-        })
-    write("ledoit_wolf", cases)
-
-
 if __name__ == "__main__":
     standard_scaler()
     pca()
@@ -234,4 +219,3 @@ if __name__ == "__main__":
     conformal()
     one_class_svm()
     isolation_forest()
-    ledoit_wolf()
