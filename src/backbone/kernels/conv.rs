@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::pack::{self, Aligned, Taps};
-use super::table::{MAX_MR, MAX_NR, Post, PostResidual, Tile};
+use super::pack::{self, Aligned, Taps, Weights};
+use super::table::{MAX_MR, MAX_NR, Post, PostResidual, Tile, prefetch_read, prefetch_write};
 use super::{Error, Isa, Pool};
 
 /// Geometry of a convolution, group 1, batch 1. Spelled as ONNX `Conv` does.
@@ -130,7 +130,7 @@ pub struct Conv {
     taps: Taps,
     /// The picture is copied with its border before the tiles read it.
     copies: bool,
-    weights: Aligned,
+    weights: Weights,
     bias: Vec<i32>,
     scale: Vec<f32>,
     post: Post,
@@ -152,6 +152,9 @@ unsafe impl Sync for Out {}
 
 /// Weights up to this size stay in the second-level cache while all rows pass.
 const WEIGHTS_IN_CACHE: usize = 384 << 10;
+
+/// Outputs from this size on leave the second-level cache, so that their lines are worth fetching early.
+const OUTPUT_BEYOND_CACHE: usize = 512 << 10;
 
 /// Taps whose row pointers fit the buffer on the stack.
 const STACK_TAPS: usize = 16;
@@ -192,6 +195,8 @@ impl Conv {
             false => (s.kernel[0] * s.kernel[1], s.in_c),
         };
         let taps = Taps { count, used, span: used.next_multiple_of(table.kr) };
+        let plain = (zero_point, lo, hi, residual.map_or(0, |r| r.zero_point)) == (0, 0, 255, 0)
+            && largest(weights, bias, &scale, residual) < i32::MAX as f64;
         scale.resize(s.out_c.next_multiple_of(table.nr), 0.0);
         let steps = |bound: u8| f32::from(bound) - f32::from(zero_point);
         Ok(Conv {
@@ -201,7 +206,7 @@ impl Conv {
             out_w: s.out_w(),
             taps,
             copies,
-            weights: pack::weights(table, weights, s.in_c, s.kernel, taps),
+            weights: Weights::pack(table, weights, s.in_c, s.kernel, taps),
             bias: pack::bias(table, weights, bias, x_zero_point),
             scale,
             post: Post {
@@ -216,6 +221,7 @@ impl Conv {
                     conv_lo: r.conv_lo,
                     conv_hi: r.conv_hi,
                 }),
+                plain,
             },
             x_zero_point,
             border: Aligned::filled(taps.span, x_zero_point),
@@ -228,7 +234,7 @@ impl Conv {
 
     /// Bytes held: packed weights, bias, scales.
     pub fn size(&self) -> usize {
-        self.weights.bytes().len() + 4 * (self.bias.len() + self.scale.len())
+        self.weights.size() + 4 * (self.bias.len() + self.scale.len())
     }
 
     /// `input` is `in_h x in_w x in_c`; `other` the residual's second summand, of the output's shape.
@@ -287,7 +293,7 @@ impl Conv {
             return (whole(blocks), whole(panels));
         }
         let wanted = threads * 8;
-        if self.weights.bytes().len() > WEIGHTS_IN_CACHE && panels >= 2 * threads {
+        if self.weights.panels.bytes().len() > WEIGHTS_IN_CACHE && panels >= 2 * threads {
             return (whole(blocks), Cut { len: panels, parts: panels.min(wanted) });
         }
         if blocks >= 4 * threads {
@@ -314,6 +320,7 @@ impl Conv {
                 let rows = self.block(block);
                 self.point(source, rows.clone(), rows_at);
                 for panel in panels.clone() {
+                    self.prefetch(rows.clone(), (panel - panels.start, panels.len()), out);
                     self.tile(rows_at, rows.clone(), panel, (0, 0), out);
                 }
             }
@@ -326,6 +333,23 @@ impl Conv {
                     let at = (block - blocks.start) * panel_len / blocks.len();
                     self.tile(rows_at, rows, panel, (at, prefetch_step), out);
                 }
+            }
+        }
+    }
+
+    /// Fetches one of `parts` parts of what the block after `rows` will add and write.
+    fn prefetch(&self, rows: Range<usize>, (part, parts): (usize, usize), out: &Out) {
+        let (out_c, pixels) = (self.shape.out_c, self.out_h * self.out_w);
+        if rows.end == pixels || pixels * out_c < OUTPUT_BEYOND_CACHE {
+            return;
+        }
+        let lines = Cut { len: (rows.len() * out_c).div_ceil(64), parts }.part(part);
+        for at in lines.map(|line| rows.end * out_c + line * 64) {
+            if !out.u8.is_null() {
+                prefetch_write(out.u8.wrapping_add(at));
+            }
+            if !out.other.is_null() {
+                prefetch_read(out.other.wrapping_add(at));
             }
         }
     }
@@ -376,7 +400,7 @@ impl Conv {
         let (nr, out_c) = (table.nr, self.shape.out_c);
         let column = panel * nr;
         let at = rows.start * out_c + column;
-        let packed = self.weights.bytes();
+        let packed = self.weights.panels.bytes();
         let panel_len = self.panel_len();
         let next = &packed[((panel + 1) * panel_len).min(packed.len() - panel_len)..];
         let mut tile = Tile {
@@ -384,6 +408,7 @@ impl Conv {
             taps: self.taps.count,
             span: self.taps.span,
             weights: packed[panel * panel_len..].as_ptr().cast(),
+            fixes: self.weights.fixes(panel),
             prefetch: next[prefetch.0..].as_ptr().cast(),
             prefetch_step: prefetch.1,
             bias: self.bias[column..].as_ptr(),
@@ -456,6 +481,16 @@ impl Conv {
             }
         });
     }
+}
+
+/// An upper bound of what the epilogue rounds.
+fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residual>) -> f64 {
+    let filters = weights.chunks_exact(weights.len() / bias.len());
+    let conv = filters.zip(bias).zip(scale).map(|((filter, &bias), &scale)| {
+        let sum: i64 = filter.iter().map(|&w| 255 * i64::from(w.unsigned_abs())).sum();
+        (sum as f64 + f64::from(bias.unsigned_abs())) * f64::from(scale.abs())
+    });
+    1.0 + 1.001 * (conv.fold(0.0, f64::max) + residual.map_or(0.0, |r| 255.0 * f64::from(r.scale.abs())))
 }
 
 /// What the tiles read.

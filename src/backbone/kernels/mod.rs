@@ -27,7 +27,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
 mod x86_avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod x86_avxvnni;
+#[cfg(target_arch = "x86_64")]
+mod x86_ymm;
 
 pub use conv::{Conv, ConvShape, Epilogue, OutputMut, Residual, Scratch};
 pub use maps::{MaxPool, average_pool_f32, lut_u8, max_pool_f32, quantize_f32};

@@ -17,6 +17,8 @@ pub(super) struct Post {
     pub float_lo: f32,
     pub float_hi: f32,
     pub residual: Option<PostResidual>,
+    /// All zero points and `lo` are 0, `hi` is 255, and no value can reach `i32::MAX`: saturation is the only clamp.
+    pub plain: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +36,13 @@ pub(super) struct PostResidual {
 /// of the output starts at element `r * out_stride` of `out_u8`, or of `out_f32` where that is not null, and of
 /// `other` (not null when the epilogue has a residual); `nr` elements of each row are written and read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tile {
+pub(super) struct Tile<'a> {
     pub rows_at: *const *const u8,
     pub taps: usize,
     pub span: usize,
     pub weights: *const i8,
+    /// Where [`Table::saturates`]: what the weights of this panel lack.
+    pub fixes: &'a [Fix],
     /// Bytes that the next panel will read, fetched into the cache meanwhile: `prefetch_step` per group of `kr`.
     pub prefetch: *const i8,
     pub prefetch_step: usize,
@@ -49,6 +53,17 @@ pub(super) struct Tile {
     pub other: *const u8,
     pub out_stride: usize,
     pub post: Post,
+}
+
+/// Weights of one group of `kr` bytes that a saturating kernel adds in a second step.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(super) struct Fix {
+    /// `[nr][kr]`.
+    pub weights: [i8; 64],
+    pub tap: usize,
+    /// Offset in the tap.
+    pub at: usize,
 }
 
 /// One instruction set.
@@ -64,13 +79,21 @@ pub(super) struct Table {
     pub kr: usize,
     /// What the kernel subtracts from each activation before it multiplies (128 where it works on `s8`).
     pub shift: i32,
+    /// The kernel adds the products of two neighbours in `i16`: the packer keeps each pair of weights within what
+    /// cannot saturate and lists the rest as [`Tile::fixes`]. `nr * kr` is 64 then.
+    pub saturates: bool,
     /// Computes one tile of 1 to `mr` rows.
     pub tile: unsafe fn(tile: &Tile, rows: usize),
 }
 
 /// Best last.
 #[cfg(target_arch = "x86_64")]
-static TABLES: &[&Table] = &[&scalar::TABLE, &super::x86_avx512vnni::TABLE];
+static TABLES: &[&Table] = &[
+    &scalar::TABLE,
+    &super::x86_avx2::TABLE,
+    &super::x86_avxvnni::TABLE,
+    &super::x86_avx512vnni::TABLE,
+];
 
 /// Best last.
 #[cfg(not(target_arch = "x86_64"))]
@@ -117,4 +140,30 @@ impl Isa {
     pub fn name(&self) -> &'static str {
         self.0.name
     }
+}
+
+/// Fetches the cache line of this address, which need not be valid. Nothing where the processor does it well itself.
+#[inline(always)]
+pub(super) fn prefetch_read(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint and never faults; every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// As [`prefetch_read`], for a line that will be written.
+#[inline(always)]
+pub(super) fn prefetch_write(at: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `prefetch_read`; processors without `prefetchw` take it as a no-op.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
