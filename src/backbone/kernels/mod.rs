@@ -18,6 +18,10 @@
 //! # Ok::<(), outlierd::backbone::kernels::Error>(())
 //! ```
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64_dotprod;
+#[cfg(target_arch = "aarch64")]
+mod aarch64_epilogue;
 mod conv;
 mod maps;
 mod pack;

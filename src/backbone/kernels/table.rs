@@ -31,8 +31,9 @@ pub(super) struct PostResidual {
 
 /// One tile: `rows` output pixels by `nr` output channels.
 ///
-/// `rows_at[tap * mr + row]` points at `span` readable bytes, `span` a multiple of `kr`. `weights` is one panel:
-/// `taps * span / kr` groups of `nr * kr` bytes, 64-byte aligned. `bias` and `scale` hold `nr` values. Row `r`
+/// `rows_at[tap * mr + row]` points at `span` readable bytes, `span` a multiple of `kr`; a kernel with [`Table::gather`]
+/// reads what that wrote to `block` instead. `weights` is one panel: `depth / kr` groups of `nr * kr` bytes, 64-byte
+/// aligned. `bias` and `scale` hold `nr` values. Row `r`
 /// of the output starts at element `r * out_stride` of `out_u8`, or of `out_f32` where that is not null, and of
 /// `other` (not null when the epilogue has a residual); `nr` elements of each row are written and read.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,9 @@ pub(super) struct Tile<'a> {
     pub rows_at: *const *const u8,
     pub taps: usize,
     pub span: usize,
+    pub block: *const u8,
+    /// Bytes of a row that meet weights, padding included.
+    pub depth: usize,
     pub weights: *const i8,
     /// Where [`Table::saturates`]: what the weights of this panel lack.
     pub fixes: &'a [Fix],
@@ -53,6 +57,19 @@ pub(super) struct Tile<'a> {
     pub other: *const u8,
     pub out_stride: usize,
     pub post: Post,
+}
+
+/// The rows of a block, for [`Table::gather`]: `rows` times `taps` pieces of `used` bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    /// `rows_at[tap * mr + row]`.
+    pub rows_at: *const *const u8,
+    pub rows: usize,
+    pub taps: usize,
+    pub used: usize,
+    /// `taps * used` rounded up to a multiple of `depth_step`.
+    pub depth: usize,
+    pub out: *mut u8,
 }
 
 /// Weights of one group of `kr` bytes that a saturating kernel adds in a second step.
@@ -77,11 +94,16 @@ pub(super) struct Table {
     pub nr: usize,
     /// Bytes of one pixel that a multiply-add step takes together.
     pub kr: usize,
+    /// A gathering tile takes rows in pieces of this many bytes, a multiple of `kr`.
+    pub depth_step: usize,
     /// What the kernel subtracts from each activation before it multiplies (128 where it works on `s8`).
     pub shift: i32,
     /// The kernel adds the products of two neighbours in `i16`: the packer keeps each pair of weights within what
     /// cannot saturate and lists the rest as [`Tile::fixes`]. `nr * kr` is 64 then.
     pub saturates: bool,
+    /// Copies the rows of a block into the order that the tile reads, `mr * depth` bytes, so that the panels share the
+    /// work. None: the tile reads the rows where they lie.
+    pub gather: Option<unsafe fn(rows: &Rows)>,
     /// Computes one tile of 1 to `mr` rows.
     pub tile: unsafe fn(tile: &Tile, rows: usize),
 }
@@ -96,7 +118,11 @@ static TABLES: &[&Table] = &[
 ];
 
 /// Best last.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::aarch64_dotprod::TABLE];
+
+/// Best last.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 static TABLES: &[&Table] = &[&scalar::TABLE];
 
 /// An instruction set that this processor has.

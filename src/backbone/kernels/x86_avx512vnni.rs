@@ -9,7 +9,7 @@ const MR: usize = 14;
 const NR: usize = 32;
 
 pub(super) static TABLE: Table =
-    Table { name: "avx512vnni", supported, mr: MR, nr: NR, kr: 4, shift: 0, saturates: false, tile: tile_rows };
+    Table { name: "avx512vnni", supported, mr: MR, nr: NR, kr: 4, depth_step: 4, shift: 0, saturates: false, gather: None, tile: tile_rows };
 
 fn supported() -> bool {
     is_x86_feature_detected!("avx512f")
