@@ -134,6 +134,7 @@ pub struct Conv {
     /// The picture is copied with its border before the tiles read it.
     copies: bool,
     weights: Weights,
+    weight_min: bool,
     bias: Vec<i32>,
     scale: Vec<f32>,
     post: Post,
@@ -234,6 +235,7 @@ impl Conv {
             taps,
             depth: packed.count * packed.span,
             copies,
+            weight_min: weights.contains(&i8::MIN),
             weights: Weights::pack(table, weights, s.in_c, s.kernel, packed),
             bias: pack::bias(table, weights, bias, x_zero_point),
             scale,
@@ -509,6 +511,7 @@ impl Conv {
             block,
             depth: self.depth,
             weights: packed[panel * panel_len..].as_ptr().cast(),
+            weight_min: self.weight_min,
             fixes: self.weights.fixes(panel),
             prefetch: next[prefetch.0..].as_ptr().cast(),
             prefetch_step: prefetch.1,

@@ -22,6 +22,8 @@
 mod aarch64_dotprod;
 #[cfg(target_arch = "aarch64")]
 mod aarch64_epilogue;
+#[cfg(target_arch = "aarch64")]
+mod aarch64_neon;
 mod conv;
 mod maps;
 mod pack;

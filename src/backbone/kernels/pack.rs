@@ -11,7 +11,7 @@ pub(super) struct Aligned {
 
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[allow(dead_code, reason = "read through pointers")] [u8; 64]);
 
 impl Aligned {
     pub fn filled(len: usize, value: u8) -> Aligned {

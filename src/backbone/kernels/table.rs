@@ -9,6 +9,7 @@ pub(super) const MAX_NR: usize = 64;
 
 /// What the epilogue needs beside the per-channel scales. All in steps of the output.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "no architecture's kernels read all of it")]
 pub(super) struct Post {
     pub zero_point: u8,
     pub lo: u8,
@@ -37,6 +38,7 @@ pub(super) struct PostResidual {
 /// of the output starts at element `r * out_stride` of `out_u8`, or of `out_f32` where that is not null, and of
 /// `other` (not null when the epilogue has a residual); `nr` elements of each row are written and read.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "no architecture's kernels read all of it")]
 pub(super) struct Tile<'a> {
     pub rows_at: *const *const u8,
     pub taps: usize,
@@ -47,6 +49,8 @@ pub(super) struct Tile<'a> {
     pub weights: *const i8,
     /// Where [`Table::saturates`]: what the weights of this panel lack.
     pub fixes: &'a [Fix],
+    /// A weight of the convolution is -128.
+    pub weight_min: bool,
     /// Bytes that the next panel will read, fetched into the cache meanwhile: `prefetch_step` per group of `kr`.
     pub prefetch: *const i8,
     pub prefetch_step: usize,
@@ -61,6 +65,7 @@ pub(super) struct Tile<'a> {
 
 /// The rows of a block, for [`Table::gather`]: `rows` times `taps` pieces of `used` bytes.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "no architecture's kernels read all of it")]
 pub(super) struct Rows {
     /// `rows_at[tap * mr + row]`.
     pub rows_at: *const *const u8,
@@ -119,7 +124,7 @@ static TABLES: &[&Table] = &[
 
 /// Best last.
 #[cfg(target_arch = "aarch64")]
-static TABLES: &[&Table] = &[&scalar::TABLE, &super::aarch64_dotprod::TABLE];
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::aarch64_neon::TABLE, &super::aarch64_dotprod::TABLE];
 
 /// Best last.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
