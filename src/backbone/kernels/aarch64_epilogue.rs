@@ -4,6 +4,9 @@ use std::arch::aarch64::*;
 
 use super::table::{Post, PostResidual, Rows, Tile};
 
+/// Rows up to this length are put together on the stack.
+const SHORT_ROW: usize = 256;
+
 /// Gathers rows as `[depth / 16][MR][16]` of `s8` (`x - 128`); what lies beyond the rows' end is arbitrary, for it
 /// meets zero weights.
 ///
@@ -22,6 +25,15 @@ pub(super) unsafe fn gather<const MR: usize>(rows: &Rows) {
                         vst1q_u8(out, veorq_u8(vld1q_u8(x.add(k)), flip));
                         out = out.add(16 * MR);
                     }
+                }
+            } else if rows.depth <= SHORT_ROW {
+                let mut row = [0; SHORT_ROW];
+                for tap in 0..rows.taps {
+                    let x = *rows.rows_at.add(tap * MR + r);
+                    std::ptr::copy_nonoverlapping(x, row.as_mut_ptr().add(tap * rows.used), rows.used);
+                }
+                for k in (0..rows.depth).step_by(16) {
+                    vst1q_u8(out.add(k * MR), veorq_u8(vld1q_u8(row.as_ptr().add(k)), flip));
                 }
             } else {
                 let mut at = 0;

@@ -24,6 +24,8 @@ mod aarch64_dotprod;
 mod aarch64_epilogue;
 #[cfg(target_arch = "aarch64")]
 mod aarch64_neon;
+#[cfg(target_arch = "arm")]
+mod armv7;
 mod conv;
 mod maps;
 mod pack;

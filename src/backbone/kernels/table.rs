@@ -126,8 +126,11 @@ static TABLES: &[&Table] = &[
 #[cfg(target_arch = "aarch64")]
 static TABLES: &[&Table] = &[&scalar::TABLE, &super::aarch64_neon::TABLE, &super::aarch64_dotprod::TABLE];
 
+#[cfg(target_arch = "arm")]
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::armv7::TABLE];
+
 /// Best last.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
 static TABLES: &[&Table] = &[&scalar::TABLE];
 
 /// An instruction set that this processor has.
