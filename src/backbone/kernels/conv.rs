@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::pack::{self, Aligned, Taps};
-use super::table::{MAX_MR, MAX_NR, Post, PostResidual, Tile};
+use super::pack::{self, Aligned, Taps, Weights};
+use super::table::{MAX_MR, MAX_NR, Post, PostResidual, Rows, Tile, prefetch_read, prefetch_write};
 use super::{Error, Isa, Pool};
 
 /// Geometry of a convolution, group 1, batch 1. Spelled as ONNX `Conv` does.
@@ -118,6 +118,7 @@ pub enum OutputMut<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     bordered: Aligned,
+    gathered: Aligned,
 }
 
 /// A convolution with packed weights.
@@ -128,9 +129,12 @@ pub struct Conv {
     out_h: usize,
     out_w: usize,
     taps: Taps,
+    /// Bytes of a row that meet weights, padding included.
+    depth: usize,
     /// The picture is copied with its border before the tiles read it.
     copies: bool,
-    weights: Aligned,
+    weights: Weights,
+    weight_min: bool,
     bias: Vec<i32>,
     scale: Vec<f32>,
     post: Post,
@@ -150,11 +154,29 @@ struct Out {
 // SAFETY: `Conv::run` hands each task its own rows and columns of the output; `other` is only read.
 unsafe impl Sync for Out {}
 
+/// Pixels of a multiple of this many channels are read where they lie: the largest `kr` of a tile that does so.
+const ALIGNED_CHANNELS: usize = 4;
+
 /// Weights up to this size stay in the second-level cache while all rows pass.
 const WEIGHTS_IN_CACHE: usize = 384 << 10;
 
+/// Outputs from this size on leave the second-level cache, so that their lines are worth fetching early.
+const OUTPUT_BEYOND_CACHE: usize = 512 << 10;
+
 /// Taps whose row pointers fit the buffer on the stack.
 const STACK_TAPS: usize = 16;
+
+/// Room for gathered blocks, apart for each block or task.
+struct Gathered(*mut u8);
+
+// SAFETY: tasks write disjoint blocks, and read them when all are written or only they themselves do.
+unsafe impl Sync for Gathered {}
+
+impl Gathered {
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
+    }
+}
 
 impl Conv {
     /// Packs `weights` (`out_c x in_c x kernel_h x kernel_w`) and folds `x_zero_point` into `bias` (per output
@@ -186,12 +208,23 @@ impl Conv {
             return Err(Error::Shape(format!("scales must be finite, lower bounds below upper ones; {residual:?}")));
         }
         let table = isa.0;
-        let copies = s.in_c % table.kr != 0;
+        let copies = s.in_c % ALIGNED_CHANNELS != 0;
         let (count, used) = match copies && s.dilation[1] == 1 {
             true => (s.kernel[0], s.kernel[1] * s.in_c),
             false => (s.kernel[0] * s.kernel[1], s.in_c),
         };
-        let taps = Taps { count, used, span: used.next_multiple_of(table.kr) };
+        let (taps, packed) = match table.gather {
+            None => {
+                let taps = Taps { count, used, span: used.next_multiple_of(table.kr) };
+                (taps, taps)
+            }
+            Some(_) => {
+                let all = Taps { count: 1, used: count * used, span: (count * used).next_multiple_of(table.depth_step) };
+                (Taps { count, used, span: used }, all)
+            }
+        };
+        let plain = (zero_point, lo, hi, residual.map_or(0, |r| r.zero_point)) == (0, 0, 255, 0)
+            && largest(weights, bias, &scale, residual) < i32::MAX as f64;
         scale.resize(s.out_c.next_multiple_of(table.nr), 0.0);
         let steps = |bound: u8| f32::from(bound) - f32::from(zero_point);
         Ok(Conv {
@@ -200,8 +233,10 @@ impl Conv {
             out_h: s.out_h(),
             out_w: s.out_w(),
             taps,
+            depth: packed.count * packed.span,
             copies,
-            weights: pack::weights(table, weights, s.in_c, s.kernel, taps),
+            weight_min: weights.contains(&i8::MIN),
+            weights: Weights::pack(table, weights, s.in_c, s.kernel, packed),
             bias: pack::bias(table, weights, bias, x_zero_point),
             scale,
             post: Post {
@@ -216,6 +251,7 @@ impl Conv {
                     conv_lo: r.conv_lo,
                     conv_hi: r.conv_hi,
                 }),
+                plain,
             },
             x_zero_point,
             border: Aligned::filled(taps.span, x_zero_point),
@@ -228,7 +264,7 @@ impl Conv {
 
     /// Bytes held: packed weights, bias, scales.
     pub fn size(&self) -> usize {
-        self.weights.bytes().len() + 4 * (self.bias.len() + self.scale.len())
+        self.weights.size() + 4 * (self.bias.len() + self.scale.len())
     }
 
     /// `input` is `in_h x in_w x in_c`; `other` the residual's second summand, of the output's shape.
@@ -269,12 +305,35 @@ impl Conv {
                 Source { data: scratch.bordered.bytes(), width, bordered: true }
             }
         };
-        let (rows, panels) = self.grid(pool.threads());
+        let (blocks, panels) = self.grid(pool.threads());
         let (target, source) = (&target, &source);
-        pool.run(rows.parts * panels.parts, |task| {
-            self.part(source, target, rows.part(task % rows.parts), panels.part(task / rows.parts));
+        let block_len = self.block_len();
+        // Panels that leave the cache pass once, over rows gathered beforehand; else each block is gathered in its turn.
+        let whole = panels.part(0).len() * self.panel_len() > WEIGHTS_IN_CACHE;
+        let n_gathered = if whole { blocks.len } else { blocks.parts * panels.parts };
+        scratch.gathered.grow(n_gathered * block_len);
+        let gathered = Gathered(scratch.gathered.bytes_mut().as_mut_ptr());
+        let gathered = &gathered;
+        if whole && block_len > 0 {
+            pool.run(blocks.len.min(4 * pool.threads()), |task| {
+                for block in (Cut { len: blocks.len, parts: blocks.len.min(4 * pool.threads()) }).part(task) {
+                    self.with_rows(source, self.block(block), gathered.at(block * block_len), |_| ());
+                }
+            });
+        }
+        pool.run(blocks.parts * panels.parts, |task| {
+            let (blocks, panels) = (blocks.part(task % blocks.parts), panels.part(task / blocks.parts));
+            match whole {
+                true => self.panels_first(source, target, blocks, panels, |block| gathered.at(block * block_len)),
+                false => self.blocks_first(source, target, blocks, panels, gathered.at(task * block_len)),
+            }
         });
         Ok(())
+    }
+
+    /// Bytes of a gathered block; 0 where the tile reads rows where they lie.
+    fn block_len(&self) -> usize {
+        self.isa.0.gather.map_or(0, |_| self.isa.0.mr * self.depth)
     }
 
     /// How row blocks and panels are cut into tasks.
@@ -287,7 +346,7 @@ impl Conv {
             return (whole(blocks), whole(panels));
         }
         let wanted = threads * 8;
-        if self.weights.bytes().len() > WEIGHTS_IN_CACHE && panels >= 2 * threads {
+        if self.weights.panels.bytes().len() > WEIGHTS_IN_CACHE && panels >= 2 * threads {
             return (whole(blocks), Cut { len: panels, parts: panels.min(wanted) });
         }
         if blocks >= 4 * threads {
@@ -296,8 +355,54 @@ impl Conv {
         (Cut { len: blocks, parts: blocks }, Cut { len: panels, parts: panels.min(wanted.div_ceil(blocks)) })
     }
 
-    /// Computes some row blocks of some panels.
-    fn part(&self, source: &Source<'_>, out: &Out, blocks: Range<usize>, panels: Range<usize>) {
+    /// Row by row: the weights of these panels stay in the cache.
+    fn blocks_first(
+        &self,
+        source: &Source<'_>,
+        out: &Out,
+        blocks: Range<usize>,
+        panels: Range<usize>,
+        gathered: *mut u8,
+    ) {
+        for block in blocks {
+            let rows = self.block(block);
+            self.with_rows(source, rows.clone(), gathered, |rows_at| {
+                for panel in panels.clone() {
+                    self.prefetch(rows.clone(), (panel - panels.start, panels.len()), out);
+                    self.tile(rows_at, gathered, rows.clone(), panel, (0, 0), out);
+                }
+            });
+        }
+    }
+
+    /// Panel by panel: each is read once, and the next is fetched meanwhile.
+    fn panels_first(
+        &self,
+        source: &Source<'_>,
+        out: &Out,
+        blocks: Range<usize>,
+        panels: Range<usize>,
+        gathered: impl Fn(usize) -> *mut u8,
+    ) {
+        let panel_len = self.panel_len();
+        let prefetch_step = (panel_len * self.isa.0.kr).div_ceil(self.depth * blocks.len());
+        for panel in panels {
+            for block in blocks.clone() {
+                let rows = self.block(block);
+                let ahead = ((block - blocks.start) * panel_len / blocks.len(), prefetch_step);
+                let tile = |rows_at: &[*const u8]| {
+                    self.tile(rows_at, gathered(block), rows.clone(), panel, ahead, out);
+                };
+                match self.isa.0.gather {
+                    Some(_) => tile(&[]),
+                    None => self.with_rows(source, rows.clone(), std::ptr::null_mut(), tile),
+                }
+            }
+        }
+    }
+
+    /// Points at the taps of each row and, where the tile wants it, gathers them in `gathered`.
+    fn with_rows(&self, source: &Source<'_>, rows: Range<usize>, gathered: *mut u8, then: impl FnOnce(&[*const u8])) {
         let mr = self.isa.0.mr;
         let mut stack = [std::ptr::null(); STACK_TAPS * MAX_MR];
         let mut heap = Vec::new();
@@ -308,30 +413,42 @@ impl Conv {
                 &mut heap[..]
             }
         };
-        let panel_len = self.panel_len();
-        if panels.len() * panel_len <= WEIGHTS_IN_CACHE {
-            for block in blocks {
-                let rows = self.block(block);
-                self.point(source, rows.clone(), rows_at);
-                for panel in panels.clone() {
-                    self.tile(rows_at, rows.clone(), panel, (0, 0), out);
-                }
+        self.point(source, rows.clone(), rows_at);
+        if let Some(gather) = self.isa.0.gather {
+            let rows = Rows {
+                rows_at: rows_at.as_ptr(),
+                rows: rows.len(),
+                taps: self.taps.count,
+                used: self.taps.used,
+                depth: self.depth,
+                out: gathered,
+            };
+            // SAFETY: `point` made each row's pointers, to `used` readable bytes; `run` gave each block or task
+            // `block_len` bytes of its own at `gathered`.
+            unsafe { gather(&rows) };
+        }
+        then(rows_at);
+    }
+
+    /// Fetches one of `parts` parts of what the block after `rows` will add and write.
+    fn prefetch(&self, rows: Range<usize>, (part, parts): (usize, usize), out: &Out) {
+        let (out_c, pixels) = (self.shape.out_c, self.out_h * self.out_w);
+        if rows.end == pixels || pixels * out_c < OUTPUT_BEYOND_CACHE {
+            return;
+        }
+        let lines = Cut { len: (rows.len() * out_c).div_ceil(64), parts }.part(part);
+        for at in lines.map(|line| rows.end * out_c + line * 64) {
+            if !out.u8.is_null() {
+                prefetch_write(out.u8.wrapping_add(at));
             }
-        } else {
-            let prefetch_step = (panel_len * self.isa.0.kr).div_ceil(self.taps.count * self.taps.span * blocks.len());
-            for panel in panels {
-                for block in blocks.clone() {
-                    let rows = self.block(block);
-                    self.point(source, rows.clone(), rows_at);
-                    let at = (block - blocks.start) * panel_len / blocks.len();
-                    self.tile(rows_at, rows, panel, (at, prefetch_step), out);
-                }
+            if !out.other.is_null() {
+                prefetch_read(out.other.wrapping_add(at));
             }
         }
     }
 
     fn panel_len(&self) -> usize {
-        self.taps.count * self.taps.span * self.isa.0.nr
+        self.depth * self.isa.0.nr
     }
 
     /// Output pixels of a block: all blocks have the same number, or one less.
@@ -371,19 +488,31 @@ impl Conv {
     }
 
     /// `prefetch`: from which byte of the next panel on to fetch, and how many per step.
-    fn tile(&self, rows_at: &[*const u8], rows: Range<usize>, panel: usize, prefetch: (usize, usize), out: &Out) {
+    fn tile(
+        &self,
+        rows_at: &[*const u8],
+        block: *const u8,
+        rows: Range<usize>,
+        panel: usize,
+        prefetch: (usize, usize),
+        out: &Out,
+    ) {
         let table = self.isa.0;
         let (nr, out_c) = (table.nr, self.shape.out_c);
         let column = panel * nr;
         let at = rows.start * out_c + column;
-        let packed = self.weights.bytes();
+        let packed = self.weights.panels.bytes();
         let panel_len = self.panel_len();
         let next = &packed[((panel + 1) * panel_len).min(packed.len() - panel_len)..];
         let mut tile = Tile {
             rows_at: rows_at.as_ptr(),
             taps: self.taps.count,
             span: self.taps.span,
+            block,
+            depth: self.depth,
             weights: packed[panel * panel_len..].as_ptr().cast(),
+            weight_min: self.weight_min,
+            fixes: self.weights.fixes(panel),
             prefetch: next[prefetch.0..].as_ptr().cast(),
             prefetch_step: prefetch.1,
             bias: self.bias[column..].as_ptr(),
@@ -398,7 +527,7 @@ impl Conv {
         if columns == nr {
             // SAFETY: the table's `supported` was true when the `Isa` was made; `point` filled `rows_at` with
             // pointers to at least `span` readable bytes (a border pixel, a pixel of `in_c == span` bytes, or a place
-            // in the bordered copy that has `span` bytes to spare); weights, bias and scale hold whole panels; rows
+            // in the bordered copy that has `span` bytes to spare), or `gather` filled `block` from them; weights, bias and scale hold whole panels; rows
             // and columns lie inside the output and `other`, whose lengths `run` checked.
             unsafe { (table.tile)(&tile, rows.len()) };
             return;
@@ -456,6 +585,16 @@ impl Conv {
             }
         });
     }
+}
+
+/// An upper bound of what the epilogue rounds.
+fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residual>) -> f64 {
+    let filters = weights.chunks_exact(weights.len() / bias.len());
+    let conv = filters.zip(bias).zip(scale).map(|((filter, &bias), &scale)| {
+        let sum: i64 = filter.iter().map(|&w| 255 * i64::from(w.unsigned_abs())).sum();
+        (sum as f64 + f64::from(bias.unsigned_abs())) * f64::from(scale.abs())
+    });
+    1.0 + 1.001 * (conv.fold(0.0, f64::max) + residual.map_or(0.0, |r| 255.0 * f64::from(r.scale.abs())))
 }
 
 /// What the tiles read.

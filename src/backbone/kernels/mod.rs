@@ -18,6 +18,14 @@
 //! # Ok::<(), outlierd::backbone::kernels::Error>(())
 //! ```
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64_dotprod;
+#[cfg(target_arch = "aarch64")]
+mod aarch64_epilogue;
+#[cfg(target_arch = "aarch64")]
+mod aarch64_neon;
+#[cfg(target_arch = "arm")]
+mod armv7;
 mod conv;
 mod maps;
 mod pack;
@@ -27,7 +35,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
 mod x86_avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod x86_avxvnni;
+#[cfg(target_arch = "x86_64")]
+mod x86_ymm;
 
 pub use conv::{Conv, ConvShape, Epilogue, OutputMut, Residual, Scratch};
 pub use maps::{MaxPool, average_pool_f32, lut_u8, max_pool_f32, quantize_f32};

@@ -1,6 +1,6 @@
 //! Weights, bias and scales in the order in which the tiles read them.
 
-use super::table::Table;
+use super::table::{Fix, Table};
 
 /// Bytes that start at a 64-byte boundary.
 #[derive(Debug, Clone, Default)]
@@ -11,7 +11,7 @@ pub(super) struct Aligned {
 
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[allow(dead_code, reason = "read through pointers")] [u8; 64]);
 
 impl Aligned {
     pub fn filled(len: usize, value: u8) -> Aligned {
@@ -48,24 +48,84 @@ pub(super) struct Taps {
     pub span: usize,
 }
 
-/// `[panel][tap][span / kr][nr][kr]` from `[out_c][in_c][taps]` (`OIHW`; a tap may hold several kernel columns).
-pub(super) fn weights(table: &Table, oihw: &[i8], in_c: usize, kernel: [usize; 2], taps: Taps) -> Aligned {
-    let positions = kernel[0] * kernel[1];
-    let out_c = oihw.len() / (in_c * positions);
-    let (nr, kr) = (table.nr, table.kr);
-    let panel_len = taps.count * taps.span * nr;
-    let mut packed = Aligned::filled(out_c.div_ceil(nr) * panel_len, 0);
-    for (o, filter) in oihw.chunks_exact(in_c * positions).enumerate() {
-        let panel = &mut packed.bytes_mut()[o / nr * panel_len..][..panel_len];
-        for tap in 0..taps.count {
-            for k in 0..taps.used {
-                let position = tap * (taps.used / in_c) + k / in_c;
-                let group = (tap * taps.span + k) / kr;
-                panel[(group * nr + o % nr) * kr + k % kr] = filter[k % in_c * positions + position] as u8;
+/// Packed weights of a convolution.
+#[derive(Debug)]
+pub(super) struct Weights {
+    /// `[panel][tap][span / kr][nr][kr]`.
+    pub panels: Aligned,
+    fixes: Vec<Fix>,
+    /// Where the fixes of each panel start, and the end.
+    starts: Vec<usize>,
+}
+
+impl Weights {
+    /// From `[out_c][in_c][taps]` (`OIHW`; a tap may hold several kernel columns).
+    pub fn pack(table: &Table, oihw: &[i8], in_c: usize, kernel: [usize; 2], taps: Taps) -> Weights {
+        let positions = kernel[0] * kernel[1];
+        let out_c = oihw.len() / (in_c * positions);
+        let (nr, kr) = (table.nr, table.kr);
+        let panel_len = taps.count * taps.span * nr;
+        let mut panels = Aligned::filled(out_c.div_ceil(nr) * panel_len, 0);
+        for (o, filter) in oihw.chunks_exact(in_c * positions).enumerate() {
+            let panel = &mut panels.bytes_mut()[o / nr * panel_len..][..panel_len];
+            for tap in 0..taps.count {
+                for k in 0..taps.used {
+                    let position = tap * (taps.used / in_c) + k / in_c;
+                    let group = (tap * taps.span + k) / kr;
+                    panel[(group * nr + o % nr) * kr + k % kr] = filter[k % in_c * positions + position] as u8;
+                }
             }
         }
+        let mut fixes = Vec::new();
+        let mut starts = vec![0];
+        if table.saturates {
+            for panel in panels.bytes_mut().chunks_exact_mut(panel_len) {
+                for (group, weights) in panel.chunks_exact_mut(nr * kr).enumerate() {
+                    fixes.extend(split(weights).map(|weights| Fix {
+                        weights,
+                        tap: group * kr / taps.span,
+                        at: group * kr % taps.span,
+                    }));
+                }
+                starts.push(fixes.len());
+            }
+        }
+        Weights { panels, fixes, starts }
     }
-    packed
+
+    /// What a saturating kernel adds to this panel.
+    pub fn fixes(&self, panel: usize) -> &[Fix] {
+        match self.starts.get(panel + 1) {
+            Some(&end) => &self.fixes[self.starts[panel]..end],
+            None => &[],
+        }
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.panels.bytes().len() + size_of_val(&self.fixes[..])
+    }
+}
+
+/// Takes from each pair of neighbours what could leave `i16` when multiplied by 255, and returns it.
+fn split(weights: &mut [u8]) -> Option<[i8; 64]> {
+    let mut rest = [0; 64];
+    for (pair, rest) in weights.chunks_exact_mut(2).zip(rest.chunks_exact_mut(2)) {
+        let (a, b) = (i32::from(pair[0] as i8), i32::from(pair[1] as i8));
+        let excess = a + b - (a + b).clamp(-128, 128);
+        // The excess has the sign of both: beyond 128 neither can be of the other sign.
+        let from_a = match excess.signum() {
+            1 => excess.min(a),
+            -1 => excess.max(a),
+            _ => 0,
+        };
+        let from_b = excess - from_a;
+        pair[0] = (a - from_a) as i8 as u8;
+        pair[1] = (b - from_b) as i8 as u8;
+        rest[0] = from_a as i8;
+        rest[1] = from_b as i8;
+    }
+    (rest != [0; 64]).then_some(rest)
 }
 
 /// Bias with the zero point's share folded in: `bias - (x_zero_point - shift) * sum(weights)`, padded with zeros to

@@ -9,6 +9,7 @@ pub(super) const MAX_NR: usize = 64;
 
 /// What the epilogue needs beside the per-channel scales. All in steps of the output.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "no architecture's kernels read all of it")]
 pub(super) struct Post {
     pub zero_point: u8,
     pub lo: u8,
@@ -17,6 +18,8 @@ pub(super) struct Post {
     pub float_lo: f32,
     pub float_hi: f32,
     pub residual: Option<PostResidual>,
+    /// All zero points and `lo` are 0, `hi` is 255, and no value can reach `i32::MAX`: saturation is the only clamp.
+    pub plain: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,16 +32,25 @@ pub(super) struct PostResidual {
 
 /// One tile: `rows` output pixels by `nr` output channels.
 ///
-/// `rows_at[tap * mr + row]` points at `span` readable bytes, `span` a multiple of `kr`. `weights` is one panel:
-/// `taps * span / kr` groups of `nr * kr` bytes, 64-byte aligned. `bias` and `scale` hold `nr` values. Row `r`
+/// `rows_at[tap * mr + row]` points at `span` readable bytes, `span` a multiple of `kr`; a kernel with [`Table::gather`]
+/// reads what that wrote to `block` instead. `weights` is one panel: `depth / kr` groups of `nr * kr` bytes, 64-byte
+/// aligned. `bias` and `scale` hold `nr` values. Row `r`
 /// of the output starts at element `r * out_stride` of `out_u8`, or of `out_f32` where that is not null, and of
 /// `other` (not null when the epilogue has a residual); `nr` elements of each row are written and read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tile {
+#[allow(dead_code, reason = "no architecture's kernels read all of it")]
+pub(super) struct Tile<'a> {
     pub rows_at: *const *const u8,
     pub taps: usize,
     pub span: usize,
+    pub block: *const u8,
+    /// Bytes of a row that meet weights, padding included.
+    pub depth: usize,
     pub weights: *const i8,
+    /// Where [`Table::saturates`]: what the weights of this panel lack.
+    pub fixes: &'a [Fix],
+    /// A weight of the convolution is -128.
+    pub weight_min: bool,
     /// Bytes that the next panel will read, fetched into the cache meanwhile: `prefetch_step` per group of `kr`.
     pub prefetch: *const i8,
     pub prefetch_step: usize,
@@ -49,6 +61,31 @@ pub(super) struct Tile {
     pub other: *const u8,
     pub out_stride: usize,
     pub post: Post,
+}
+
+/// The rows of a block, for [`Table::gather`]: `rows` times `taps` pieces of `used` bytes.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "no architecture's kernels read all of it")]
+pub(super) struct Rows {
+    /// `rows_at[tap * mr + row]`.
+    pub rows_at: *const *const u8,
+    pub rows: usize,
+    pub taps: usize,
+    pub used: usize,
+    /// `taps * used` rounded up to a multiple of `depth_step`.
+    pub depth: usize,
+    pub out: *mut u8,
+}
+
+/// Weights of one group of `kr` bytes that a saturating kernel adds in a second step.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(super) struct Fix {
+    /// `[nr][kr]`.
+    pub weights: [i8; 64],
+    pub tap: usize,
+    /// Offset in the tap.
+    pub at: usize,
 }
 
 /// One instruction set.
@@ -62,18 +99,38 @@ pub(super) struct Table {
     pub nr: usize,
     /// Bytes of one pixel that a multiply-add step takes together.
     pub kr: usize,
+    /// A gathering tile takes rows in pieces of this many bytes, a multiple of `kr`.
+    pub depth_step: usize,
     /// What the kernel subtracts from each activation before it multiplies (128 where it works on `s8`).
     pub shift: i32,
+    /// The kernel adds the products of two neighbours in `i16`: the packer keeps each pair of weights within what
+    /// cannot saturate and lists the rest as [`Tile::fixes`]. `nr * kr` is 64 then.
+    pub saturates: bool,
+    /// Copies the rows of a block into the order that the tile reads, `mr * depth` bytes, so that the panels share the
+    /// work. None: the tile reads the rows where they lie.
+    pub gather: Option<unsafe fn(rows: &Rows)>,
     /// Computes one tile of 1 to `mr` rows.
     pub tile: unsafe fn(tile: &Tile, rows: usize),
 }
 
 /// Best last.
 #[cfg(target_arch = "x86_64")]
-static TABLES: &[&Table] = &[&scalar::TABLE, &super::x86_avx512vnni::TABLE];
+static TABLES: &[&Table] = &[
+    &scalar::TABLE,
+    &super::x86_avx2::TABLE,
+    &super::x86_avxvnni::TABLE,
+    &super::x86_avx512vnni::TABLE,
+];
 
 /// Best last.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::aarch64_neon::TABLE, &super::aarch64_dotprod::TABLE];
+
+#[cfg(target_arch = "arm")]
+static TABLES: &[&Table] = &[&scalar::TABLE, &super::armv7::TABLE];
+
+/// Best last.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
 static TABLES: &[&Table] = &[&scalar::TABLE];
 
 /// An instruction set that this processor has.
@@ -117,4 +174,30 @@ impl Isa {
     pub fn name(&self) -> &'static str {
         self.0.name
     }
+}
+
+/// Fetches the cache line of this address, which need not be valid. Nothing where the processor does it well itself.
+#[inline(always)]
+pub(super) fn prefetch_read(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint and never faults; every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// As [`prefetch_read`], for a line that will be written.
+#[inline(always)]
+pub(super) fn prefetch_write(at: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `prefetch_read`; processors without `prefetchw` take it as a no-op.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

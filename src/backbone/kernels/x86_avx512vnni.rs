@@ -9,7 +9,7 @@ const MR: usize = 14;
 const NR: usize = 32;
 
 pub(super) static TABLE: Table =
-    Table { name: "avx512vnni", supported, mr: MR, nr: NR, kr: 4, shift: 0, tile: tile_rows };
+    Table { name: "avx512vnni", supported, mr: MR, nr: NR, kr: 4, depth_step: 4, shift: 0, saturates: false, gather: None, tile: tile_rows };
 
 fn supported() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -72,23 +72,28 @@ unsafe fn tile<const R: usize>(t: &Tile) {
             let acc = acc;
             return epilogue(t, (&raw const acc).cast(), R, NR);
         }
-        match &t.post.residual {
-            None => store(t, &acc, |v, _| v),
-            Some(residual) => {
+        match (&t.post.residual, t.post.plain) {
+            (None, true) => store::<R, true>(t, &acc, |v, _| v),
+            (None, false) => store::<R, false>(t, &acc, |v, _| v),
+            (Some(residual), true) => {
                 let residual = Add::new(residual);
-                store(t, &acc, |v, at| residual.add(v, t.other.add(at)));
+                store::<R, true>(t, &acc, |v, at| residual.add::<true>(v, t.other.add(at)));
+            }
+            (Some(residual), false) => {
+                let residual = Add::new(residual);
+                store::<R, false>(t, &acc, |v, at| residual.add::<false>(v, t.other.add(at)));
             }
         }
     }
 }
 
-/// Scales, adds, clamps, rounds and writes the tile.
+/// Scales, adds, clamps, rounds and writes the tile. `PLAIN` as [`Post::plain`].
 ///
 /// # Safety
 /// As `tile_rows`; `add` gets the offset of the 16 elements from the tile's first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn store<const R: usize>(t: &Tile, acc: &[[__m512i; 2]; R], add: impl Fn(__m512, usize) -> __m512) {
+unsafe fn store<const R: usize, const PLAIN: bool>(t: &Tile, acc: &[[__m512i; 2]; R], add: impl Fn(__m512, usize) -> __m512) {
     let Post { zero_point, lo, hi, .. } = t.post;
     // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the minimum.
     let top = _mm512_set1_ps(f32::from(hi) - f32::from(zero_point));
@@ -100,16 +105,19 @@ unsafe fn store<const R: usize>(t: &Tile, acc: &[[__m512i; 2]; R], add: impl Fn(
         let row = |r: usize| {
             let half = |h: usize| {
                 let value = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][h]), scale[h]);
-                _mm512_cvtps_epi32(_mm512_min_ps(top, add(value, r * t.out_stride + 16 * h)))
+                let value = add(value, r * t.out_stride + 16 * h);
+                _mm512_cvtps_epi32(if PLAIN { value } else { _mm512_min_ps(top, value) })
             };
-            _mm512_adds_epi16(_mm512_packs_epi32(half(0), half(1)), zero_point)
+            let steps = _mm512_packs_epi32(half(0), half(1));
+            if PLAIN { steps } else { _mm512_adds_epi16(steps, zero_point) }
         };
         macro_rules! pairs {
             ($($r:literal)*) => {$(
                 if $r < R {
                     let first = row($r);
                     let second = if $r + 1 < R { row($r + 1) } else { first };
-                    let bytes = _mm512_max_epu8(_mm512_packus_epi16(first, second), bottom);
+                    let bytes = _mm512_packus_epi16(first, second);
+                    let bytes = if PLAIN { bytes } else { _mm512_max_epu8(bytes, bottom) };
                     let bytes = _mm512_permutexvar_epi32(order, bytes);
                     _mm256_storeu_si256(t.out_u8.add($r * t.out_stride).cast(), _mm512_castsi512_si256(bytes));
                     if $r + 1 < R {
@@ -148,10 +156,10 @@ impl Add {
     /// 16 readable bytes at `other`.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn add(&self, value: __m512, other: *const u8) -> __m512 {
+    unsafe fn add<const PLAIN: bool>(&self, value: __m512, other: *const u8) -> __m512 {
         // SAFETY: the caller vouches for `other`.
         let other = unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(other.cast())) };
-        let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(other, self.zero_point));
+        let other = _mm512_cvtepi32_ps(if PLAIN { other } else { _mm512_sub_epi32(other, self.zero_point) });
         let value = _mm512_max_ps(self.lo, _mm512_min_ps(self.hi, value));
         _mm512_add_ps(value, _mm512_mul_ps(other, self.scale))
     }
