@@ -18,7 +18,7 @@ pub(super) unsafe fn gather<const MR: usize>(rows: &Rows) {
         let flip = vdupq_n_u8(0x80);
         for r in 0..rows.rows {
             let mut out = rows.out.add(16 * r);
-            if rows.used % 16 == 0 {
+            if rows.used.is_multiple_of(16) {
                 for tap in 0..rows.taps {
                     let x = *rows.rows_at.add(tap * MR + r);
                     for k in (0..rows.used).step_by(16) {
@@ -60,14 +60,14 @@ pub(super) unsafe fn store<const R: usize>(t: &Tile, acc: &[[int32x4_t; 4]; R]) 
         let scale: [float32x4_t; 4] = std::array::from_fn(|c| vld1q_f32(t.scale.add(4 * c)));
         match &t.post.residual {
             None => {
-                for r in 0..R {
-                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[r][c]), scale[c]));
+                for (r, acc) in acc.iter().enumerate() {
+                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[c]), scale[c]));
                     quantize(&t.post, values, t.out_u8.add(r * t.out_stride));
                 }
             }
             Some(residual) => {
-                for r in 0..R {
-                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[r][c]), scale[c]));
+                for (r, acc) in acc.iter().enumerate() {
+                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[c]), scale[c]));
                     let values = add(residual, values, t.other.add(r * t.out_stride));
                     quantize(&t.post, values, t.out_u8.add(r * t.out_stride));
                 }
@@ -87,8 +87,7 @@ unsafe fn quantize(post: &Post, values: [float32x4_t; 4], out: *mut u8) {
         let low = vqmovn_high_s32(vqmovn_s32(steps[0]), steps[1]);
         let high = vqmovn_high_s32(vqmovn_s32(steps[2]), steps[3]);
         let zero_point = vdupq_n_s16(i16::from(post.zero_point));
-        let bytes =
-            vqmovun_high_s16(vqmovun_s16(vqaddq_s16(low, zero_point)), vqaddq_s16(high, zero_point));
+        let bytes = vqmovun_high_s16(vqmovun_s16(vqaddq_s16(low, zero_point)), vqaddq_s16(high, zero_point));
         vst1q_u8(out, vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(post.lo)), vdupq_n_u8(post.hi)));
     }
 }
@@ -103,12 +102,8 @@ unsafe fn add(r: &PostResidual, values: [float32x4_t; 4], other: *const u8) -> [
         let zero_point = vdup_n_u8(r.zero_point);
         let low = vreinterpretq_s16_u16(vsubl_u8(vget_low_u8(other), zero_point));
         let high = vreinterpretq_s16_u16(vsubl_high_u8(other, vcombine_u8(zero_point, zero_point)));
-        let other = [
-            vmovl_s16(vget_low_s16(low)),
-            vmovl_high_s16(low),
-            vmovl_s16(vget_low_s16(high)),
-            vmovl_high_s16(high),
-        ];
+        let other =
+            [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
         let (lo, hi) = (vdupq_n_f32(r.conv_lo), vdupq_n_f32(r.conv_hi));
         std::array::from_fn(|c| {
             let b = vmulq_n_f32(vcvtq_f32_s32(other[c]), r.scale);

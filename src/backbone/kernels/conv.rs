@@ -208,7 +208,7 @@ impl Conv {
             return Err(Error::Shape(format!("scales must be finite, lower bounds below upper ones; {residual:?}")));
         }
         let table = isa.0;
-        let copies = s.in_c % ALIGNED_CHANNELS != 0;
+        let copies = !s.in_c.is_multiple_of(ALIGNED_CHANNELS);
         let (count, used) = match copies && s.dilation[1] == 1 {
             true => (s.kernel[0], s.kernel[1] * s.in_c),
             false => (s.kernel[0] * s.kernel[1], s.in_c),
@@ -219,7 +219,8 @@ impl Conv {
                 (taps, taps)
             }
             Some(_) => {
-                let all = Taps { count: 1, used: count * used, span: (count * used).next_multiple_of(table.depth_step) };
+                let all =
+                    Taps { count: 1, used: count * used, span: (count * used).next_multiple_of(table.depth_step) };
                 (Taps { count, used, span: used }, all)
             }
         };
@@ -462,22 +463,36 @@ impl Conv {
         let s = &self.shape;
         let mr = self.isa.0.mr;
         let kernel_w = if self.taps.count == s.kernel[0] * s.kernel[1] { s.kernel[1] } else { 1 };
+        let reach = [0, 1].map(|i| (s.kernel[i] - 1) * s.dilation[i]);
+        let (pad_y, pad_x) = if source.bordered { (0, 0) } else { (s.pads[0], s.pads[1]) };
+        let (height, pitch) = (source.data.len() / (source.width * s.in_c), source.width * s.in_c);
+        let (step_y, step_x) = (s.dilation[0] * pitch, s.dilation[1] * s.in_c);
         let (mut oy, mut ox) = (rows.start / self.out_w, rows.start % self.out_w);
         for row in 0..rows.len() {
-            for ky in 0..s.kernel[0] {
-                for kx in 0..kernel_w {
-                    let (y, x) = (oy * s.stride[0] + ky * s.dilation[0], ox * s.stride[1] + kx * s.dilation[1]);
-                    let at = match source.bordered {
-                        true => Some((y, x)),
-                        false => y
-                            .checked_sub(s.pads[0])
-                            .zip(x.checked_sub(s.pads[1]))
-                            .filter(|&(y, x)| y < s.in_h && x < s.in_w),
-                    };
-                    rows_at[(ky * kernel_w + kx) * mr + row] = match at {
-                        Some((y, x)) => source.data[(y * source.width + x) * s.in_c..].as_ptr(),
-                        None => self.border.bytes().as_ptr(),
-                    };
+            let (y, x) = (oy * s.stride[0], ox * s.stride[1]);
+            let inside =
+                y >= pad_y && x >= pad_x && y + reach[0] < height + pad_y && x + reach[1] < source.width + pad_x;
+            if inside {
+                let mut line = source.data[(y - pad_y) * pitch + (x - pad_x) * s.in_c..].as_ptr();
+                let mut slots = rows_at[row..].iter_mut().step_by(mr);
+                for _ in 0..s.kernel[0] {
+                    let mut at = line;
+                    for slot in slots.by_ref().take(kernel_w) {
+                        *slot = at;
+                        at = at.wrapping_add(step_x);
+                    }
+                    line = line.wrapping_add(step_y);
+                }
+            } else {
+                for ky in 0..s.kernel[0] {
+                    for kx in 0..kernel_w {
+                        let (y, x) = (y + ky * s.dilation[0], x + kx * s.dilation[1]);
+                        let inside = y >= pad_y && x >= pad_x && y < height + pad_y && x < source.width + pad_x;
+                        rows_at[(ky * kernel_w + kx) * mr + row] = match inside {
+                            true => source.data[(y - pad_y) * pitch + (x - pad_x) * s.in_c..].as_ptr(),
+                            false => self.border.bytes().as_ptr(),
+                        };
+                    }
                 }
             }
             ox += 1;
@@ -600,7 +615,7 @@ fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residua
 /// What the tiles read.
 struct Source<'a> {
     data: &'a [u8],
-    /// Pixels of a row.
+    /// Pixels of a row. A bordered copy has bytes to spare at its end.
     width: usize,
     bordered: bool,
 }
