@@ -39,7 +39,8 @@ version=$(apt_cache show "$kernel:arm64" 2>/dev/null | awk '/^Version:/ {print $
 say "kernel $release ($version)"
 mkdir -p "$WORK/dl" "$WORK/kernel" "$WORK/build"
 (cd "$WORK/dl" && apt_get -q download "$kernel:arm64" "linux-headers-$release:arm64" "linux-headers-$base-common:amd64" \
-    "linux-kbuild-$base:amd64" "linux-source-6.12=$version" v4l2loopback-dkms/bookworm-backports busybox-static:arm64 >/dev/null)
+    "linux-kbuild-$base:amd64" "linux-source-6.12=$version" v4l2loopback-dkms/bookworm-backports busybox-static:arm64 \
+    libc6-armhf-cross:amd64 libgcc-s1-armhf-cross:amd64 >/dev/null)
 dl=$WORK/dl build=$WORK/build
 for deb in "$dl"/linux-headers-*.deb "$dl"/linux-kbuild-*.deb "$dl"/v4l2loopback-dkms*.deb; do dpkg -x "$deb" "$build"; done
 dpkg-deb --fsys-tarfile "$dl/$(basename "$kernel")"_*.deb | tar -x -C "$WORK/kernel" ./boot ./lib/modules
@@ -64,10 +65,9 @@ for module in gpio-sim v4l2loopback; do
 done
 depmod -b "$WORK/kernel" "$release"
 
-# The root file system; armhf libraries too, so that a 32-bit program runs beside the 64-bit ones.
+# The root file system.
 root=$WORK/root
-mmdebstrap --quiet --variant=apt --arch=arm64,armhf \
-    --include=systemd,systemd-sysv,udev,dbus,kmod,v4l-utils,gpiod,procps,libc6:armhf,libgcc-s1:armhf \
+mmdebstrap --quiet --variant=apt --arch=arm64 --include=systemd,systemd-sysv,udev,dbus,kmod,v4l-utils,gpiod,procps \
     trixie "$root" "deb [signed-by=$keyring] $(mirror bookworm) trixie main"
 modules=lib/modules/$release
 mkdir -p "$root/usr/$modules/extra"
@@ -85,6 +85,11 @@ for file in $(module_files vivid uvcvideo 9p 9pnet_virtio virtio_rng configfs au
 done
 cp "$build/gpio-sim/gpio-sim.ko" "$build/v4l2loopback/v4l2loopback.ko" "$root/usr/$modules/extra/"
 depmod -b "$root" "$release"
+# The C library of 32-bit programs.
+for deb in "$dl"/lib*-armhf-cross_*.deb; do dpkg -x "$deb" "$WORK/armhf"; done
+mkdir -p "$root/usr/lib/arm-linux-gnueabihf"
+cp -a "$WORK"/armhf/usr/arm-linux-gnueabihf/lib/*.so* "$root/usr/lib/arm-linux-gnueabihf/"
+ln -sf arm-linux-gnueabihf/ld-linux-armhf.so.3 "$root/usr/lib/ld-linux-armhf.so.3"
 cp "$here/image/device-test.service" "$root/etc/systemd/system/"
 mkdir -p "$root/host" "$root/etc/systemd/system/multi-user.target.wants"
 ln -sf ../device-test.service "$root/etc/systemd/system/multi-user.target.wants/"

@@ -1,0 +1,30 @@
+#!/usr/bin/perl
+# Feeds a v4l2loopback device: feed.pl DEVICE FRAMES CONTROL SECONDS writes a whole frame every SECONDS.
+# The file CONTROL says what: "normal", "object", "nothing", or "flap N" (N frames of each in turn).
+use strict;
+use warnings;
+use Time::HiRes 'sleep';
+
+my ($device, $dir, $control, $seconds) = @ARGV;
+my %frames;
+for my $name (qw(normal object)) {
+    for my $path (glob "$dir/$name-*.yuyv") {
+        open my $file, '<:raw', $path or die "$path: $!";
+        local $/;
+        push @{ $frames{$name} }, scalar <$file>;
+    }
+}
+open my $out, '>:raw', $device or die "$device: $!";
+for (my $n = 0; ; $n++) {
+    open my $file, '<', $control or die "$control: $!";
+    my $what = <$file> // 'normal';
+    close $file;
+    chomp $what;
+    $what = int($n / $1) % 2 ? 'object' : 'normal' if $what =~ /^flap (\d+)$/;
+    if ($frames{$what}) {
+        my $frame = $frames{$what}[$n % @{ $frames{$what} }];
+        my $written = syswrite $out, $frame;
+        die "write: " . ($! || 'short') unless defined $written && $written == length $frame;
+    }
+    sleep $seconds;
+}
