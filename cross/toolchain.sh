@@ -2,7 +2,7 @@
 # Makes this x86-64 machine able to build for the boards, and prints the file to source for that:
 #   . "$(cross/toolchain.sh aarch64 armv7)" && cargo build --release --target aarch64-unknown-linux-gnu
 # rustup brings the standard library where it can; otherwise it is built once from Debian's rust-src of the same version.
-# OUTLIERD_CROSS: the work folder (default target/cross).
+# OUTLIERD_CROSS: the work folder (default target/cross). OUTLIERD_BUILD_STD=1: do not ask rustup.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 WORK=$(realpath -m "${OUTLIERD_CROSS:-target/cross}")
@@ -56,7 +56,7 @@ std_source() {
 
 build_std() {
     local target=$1 dir="$WORK/std-$1" lib="$WORK/tc/lib/rustlib/$1/lib" file
-    [ -e "$lib" ] && return
+    [ -e "$lib/built-here" ] && return
     std_source
     say "building the standard library for $target (about 80 s)"
     mkdir -p "$dir/src"
@@ -68,6 +68,8 @@ build_std() {
     for file in "$dir/target/$target"/release/deps/*.rlib; do
         case $file in */libp-*) ;; *) cp "$file" "$lib.part/" ;; esac
     done
+    : > "$lib.part/built-here"
+    rm -rf "$lib"
     mv "$lib.part" "$lib"
 }
 
@@ -80,8 +82,10 @@ cross/setup.sh >&2
 
 path=
 for target in "${targets[@]}"; do
-    [ -e "$(rustc --print sysroot)/lib/rustlib/$target/lib" ] && continue
-    if [ -z "${OUTLIERD_BUILD_STD:-}" ] && command -v rustup >/dev/null && timeout 300 rustup -q target add "$target" >&2; then continue; fi
+    if [ -z "${OUTLIERD_BUILD_STD:-}" ]; then
+        [ ! -e "$(rustc --print sysroot)/lib/rustlib/$target/lib" ] || continue
+        ! command -v rustup >/dev/null || ! timeout 300 rustup -q target add "$target" >&2 || continue
+    fi
     build_std "$target"
     path="export PATH=$WORK/tc/bin:\$PATH"
 done
