@@ -17,7 +17,7 @@ install -D -m 755 "$binary" "$root/usr/bin/outlierd"
 install -D -m 644 systemd/outlierd.service "$root/usr/lib/systemd/system/outlierd.service"
 install -D -m 644 systemd/outlierd.sysusers "$root/usr/lib/sysusers.d/outlierd.conf"
 install -D -m 644 systemd/outlierd.tmpfiles "$root/usr/lib/tmpfiles.d/outlierd.conf"
-install -D -m 644 cross/package/60-outlierd-gpio.rules "$root/usr/lib/udev/rules.d/60-outlierd-gpio.rules"
+install -D -m 644 systemd/99-outlierd-gpio.rules "$root/usr/lib/udev/rules.d/99-outlierd-gpio.rules"
 install -D -m 644 systemd/outlierd.toml "$root/etc/outlierd/outlierd.toml"
 
 mkdir -p "$root"/usr/share/{man/man1,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d}

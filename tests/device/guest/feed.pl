@@ -3,7 +3,6 @@
 # The file CONTROL says what: "normal", "object", "nothing", or "flap N" (N frames of each in turn).
 use strict;
 use warnings;
-use Time::HiRes 'sleep';
 
 my ($device, $width, $height, $dir, $control, $seconds) = @ARGV;
 my %frames;
@@ -31,5 +30,5 @@ for (my $n = 0; ; $n++) {
         my $written = syswrite $out, $frame;
         die "write: " . ($! || 'short') unless defined $written && $written == length $frame;
     }
-    sleep $seconds;
+    select undef, undef, undef, $seconds;
 }
