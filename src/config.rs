@@ -373,6 +373,22 @@ impl Config {
 
     /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s.
     pub fn check(&self) -> Result<(), Error> {
+        self.check_camera()?;
+        if self.model.path.as_os_str().is_empty() {
+            let message = "model.path is missing: name the file that `outlierd fit -o MODEL` wrote";
+            return Err(self.error_at("model.path", message));
+        }
+        if self.model.threads > 1024 {
+            let message = format!("model.threads = {}: at most 1024", self.model.threads);
+            return Err(self.error_at("model.threads", message));
+        }
+        self.check_decision()?;
+        self.check_events()?;
+        self.check_gpio()
+    }
+
+    /// Tries the section `[camera]` alone.
+    pub fn check_camera(&self) -> Result<(), Error> {
         let fail = |key: &str, message: String| Err(self.error_at(key, message));
         let camera = &self.camera;
         for (key, value) in [("camera.width", camera.width), ("camera.height", camera.height)] {
@@ -406,18 +422,7 @@ impl Config {
         if camera.repeat && !matches!(camera.source, Source::Folder(_)) {
             return fail("camera.loop", "camera.loop is for source = \"folder:...\" only; take it out".into());
         }
-        if self.model.path.as_os_str().is_empty() {
-            return fail(
-                "model.path",
-                "model.path is missing: name the file that `outlierd fit -o MODEL` wrote".into(),
-            );
-        }
-        if self.model.threads > 1024 {
-            return fail("model.threads", format!("model.threads = {}: at most 1024", self.model.threads));
-        }
-        self.check_decision()?;
-        self.check_events()?;
-        self.check_gpio()
+        Ok(())
     }
 
     fn check_decision(&self) -> Result<(), Error> {

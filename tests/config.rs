@@ -165,3 +165,22 @@ fn sizes_and_durations() {
     assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
     assert!(parse_duration("").is_err() && parse_duration("5").is_err());
 }
+
+/// The file that packages install, with and without its comments taken away from keys.
+#[test]
+fn the_packaged_file_is_read_and_shows_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outlierd.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let config = load(&text).unwrap();
+    let bare = load("[model]\npath = \"/var/lib/outlierd/model.outlierd\"\n").unwrap();
+    assert_eq!(config, bare);
+    let is_key =
+        |line: &str| line.starts_with("#[") || line.split_once(" = ").is_some_and(|(key, _)| !key.contains("# "));
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && is_key(line)).unwrap_or(line))
+        .collect();
+    let all = load(&uncommented.join("\n")).unwrap();
+    assert!(all.gpio.is_some() && all.events.hook.is_some() && all.camera.crop.is_some());
+    assert_eq!((all.camera.controls.len(), all.decision.threshold), (4, Some(0.5)));
+}

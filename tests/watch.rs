@@ -243,7 +243,7 @@ impl FrameSource for Scripted {
             }
             Some('s') => {
                 std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-                return Err(camera::Error::Timeout { origin });
+                return Err(camera::Error::Timeout { origin, reason: String::new() });
             }
             Some('!') => return Err(camera::Error::Lost { origin, reason: "unplugged".into() }),
             _ => {

@@ -8,6 +8,10 @@ use ::image::RgbImage;
 use crate::config;
 
 pub mod folder;
+mod huffman;
+pub mod negotiate;
+pub mod pixels;
+pub mod v4l;
 
 /// One picture and where it came from.
 #[derive(Debug, Clone)]
@@ -23,8 +27,8 @@ pub struct Frame {
 /// Why there is no frame. Only [`Error::Lost`] and [`Error::Open`] mean that the source is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no frame from {origin} in time")]
-    Timeout { origin: String },
+    #[error("no frame from {origin} in time{reason}")]
+    Timeout { origin: String, reason: String },
     /// One frame is unusable; the next may be good.
     #[error("dropped a frame of {origin}: {reason}")]
     Dropped { origin: String, reason: String },
@@ -62,9 +66,6 @@ impl FrameSource for Box<dyn FrameSource> {
 pub fn open(config: &config::Camera) -> Result<Box<dyn FrameSource>, Error> {
     match &config.source {
         config::Source::Folder(path) => Ok(Box::new(folder::Folder::open(path, config.repeat, config.crop)?)),
-        config::Source::V4l(_) => {
-            let reason = "this build has no V4L2".to_owned();
-            Err(Error::Open { origin: config.source.to_string(), reason })
-        }
+        config::Source::V4l(path) => Ok(Box::new(v4l::Camera::open(path, config)?)),
     }
 }

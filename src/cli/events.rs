@@ -148,6 +148,9 @@ mod tests {
         let mut lost = Event::new(Kind::CameraLost);
         lost.time = SystemTime::UNIX_EPOCH;
         lost.message = Some("gone".into());
-        assert_eq!(line(&lost).split_whitespace().collect::<Vec<_>>(), ["1970-01-01T00:00:00.000Z", "camera-lost", "gone"]);
+        assert_eq!(
+            line(&lost).split_whitespace().collect::<Vec<_>>(),
+            ["1970-01-01T00:00:00.000Z", "camera-lost", "gone"]
+        );
     }
 }

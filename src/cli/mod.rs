@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicBool;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod bench;
+pub mod camera;
 pub mod check;
+pub mod collect;
 pub mod common;
 pub mod compare;
 pub mod demo;
@@ -57,6 +59,8 @@ enum Command {
     Demo(demo::Args),
     Run(run::Args),
     Check(check::Args),
+    Camera(camera::Args),
+    Collect(collect::Args),
     Fit(fit::Args),
     Eval(eval::Args),
     Score(score::Args),
@@ -101,6 +105,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Camera(args) => camera::run(args),
+        Command::Collect(args) => collect::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Score(args) => score::run(args),
