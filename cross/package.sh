@@ -22,6 +22,9 @@ install -D -m 644 systemd/outlierd.toml "$root/etc/outlierd/outlierd.toml"
 
 mkdir -p "$root"/usr/share/{man/man1,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d}
 program man | gzip -9n > "$root/usr/share/man/man1/outlierd.1.gz"
+for command in $(program completions bash | sed -n 's/^ *outlierd,\([a-z]*\))$/\1/p' | grep -vx -e help -e man); do
+    program man "$command" | gzip -9n > "$root/usr/share/man/man1/outlierd-$command.1.gz"
+done
 program completions bash > "$root/usr/share/bash-completion/completions/outlierd"
 program completions zsh > "$root/usr/share/zsh/vendor-completions/_outlierd"
 program completions fish > "$root/usr/share/fish/vendor_completions.d/outlierd.fish"

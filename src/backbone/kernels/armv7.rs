@@ -151,7 +151,15 @@ macro_rules! pairs {
         concat!(
             "vmull.s8 q4, d0, d4\nvmull.s8 q5, d0, d6\nvmull.s8 q6, d2, d4\nvmull.s8 q7, d2, d6\n",
             "vmlal.s8 q4, d1, d5\nvmlal.s8 q5, d1, d7\nvmlal.s8 q6, d3, d5\nvmlal.s8 q7, d3, d7\n",
-            "vpadal.s16 ", $a, ", q4\nvpadal.s16 ", $b, ", q5\nvpadal.s16 ", $c, ", q6\nvpadal.s16 ", $d, ", q7\n",
+            "vpadal.s16 ",
+            $a,
+            ", q4\nvpadal.s16 ",
+            $b,
+            ", q5\nvpadal.s16 ",
+            $c,
+            ", q6\nvpadal.s16 ",
+            $d,
+            ", q7\n",
         )
     };
 }
@@ -161,9 +169,25 @@ macro_rules! apart {
     ($a:literal $b:literal $c:literal $d:literal) => {
         concat!(
             "vmull.s8 q4, d0, d4\nvmull.s8 q5, d0, d6\nvmull.s8 q6, d2, d4\nvmull.s8 q7, d2, d6\n",
-            "vpadal.s16 ", $a, ", q4\nvpadal.s16 ", $b, ", q5\nvpadal.s16 ", $c, ", q6\nvpadal.s16 ", $d, ", q7\n",
+            "vpadal.s16 ",
+            $a,
+            ", q4\nvpadal.s16 ",
+            $b,
+            ", q5\nvpadal.s16 ",
+            $c,
+            ", q6\nvpadal.s16 ",
+            $d,
+            ", q7\n",
             "vmull.s8 q4, d1, d5\nvmull.s8 q5, d1, d7\nvmull.s8 q6, d3, d5\nvmull.s8 q7, d3, d7\n",
-            "vpadal.s16 ", $a, ", q4\nvpadal.s16 ", $b, ", q5\nvpadal.s16 ", $c, ", q6\nvpadal.s16 ", $d, ", q7\n",
+            "vpadal.s16 ",
+            $a,
+            ", q4\nvpadal.s16 ",
+            $b,
+            ", q5\nvpadal.s16 ",
+            $c,
+            ", q6\nvpadal.s16 ",
+            $d,
+            ", q7\n",
         )
     };
 }
@@ -201,7 +225,15 @@ macro_rules! products {
 macro_rules! store {
     ($name:literal, $add:expr) => {
         concat!(
-            ".global ", $name, "\n.hidden ", $name, "\n.type ", $name, ", %function\n", $name, ":\n",
+            ".global ",
+            $name,
+            "\n.hidden ",
+            $name,
+            "\n.type ",
+            $name,
+            ", %function\n",
+            $name,
+            ":\n",
             "push {{r4-r6, lr}}\nvpush {{d8-d15}}\n",
             "ldr r1, [r0]\nldr r4, [r0, #4]\nldr r5, [r0, #8]\nldr r2, [r0, #12]\nldr r3, [r0, #16]\n",
             "add r12, r0, #20\nvld1.32 {{d8[], d9[]}}, [r12]\n",
@@ -224,7 +256,11 @@ macro_rules! store {
             "vmovn.i32 d0, q0\nvmovn.i32 d1, q1\nvmovn.i16 d0, q0\nvst1.8 {{d0}}, [r3]!\n",
             "subs r6, r6, #1\nbne 3b\n",
             "vpop {{d8-d15}}\npop {{r4-r6, pc}}\n",
-            ".size ", $name, ", . - ", $name, "\n",
+            ".size ",
+            $name,
+            ", . - ",
+            $name,
+            "\n",
         )
     };
 }

@@ -219,7 +219,8 @@ impl Conv {
                 (taps, taps)
             }
             Some(_) => {
-                let all = Taps { count: 1, used: count * used, span: (count * used).next_multiple_of(table.depth_step) };
+                let all =
+                    Taps { count: 1, used: count * used, span: (count * used).next_multiple_of(table.depth_step) };
                 (Taps { count, used, span: used }, all)
             }
         };

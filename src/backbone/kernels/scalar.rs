@@ -6,8 +6,18 @@ const MR: usize = 4;
 const NR: usize = 16;
 const KR: usize = 4;
 
-pub(super) static TABLE: Table =
-    Table { name: "scalar", supported: || true, mr: MR, nr: NR, kr: KR, depth_step: KR, shift: 0, saturates: false, gather: None, tile: tile_rows };
+pub(super) static TABLE: Table = Table {
+    name: "scalar",
+    supported: || true,
+    mr: MR,
+    nr: NR,
+    kr: KR,
+    depth_step: KR,
+    shift: 0,
+    saturates: false,
+    gather: None,
+    tile: tile_rows,
+};
 
 /// `1.5 * 2^23`: adding and subtracting it rounds an `f32` below `2^22` half to even.
 const MAGIC: f32 = 12_582_912.0;

@@ -115,12 +115,8 @@ pub(super) struct Table {
 
 /// Best last.
 #[cfg(target_arch = "x86_64")]
-static TABLES: &[&Table] = &[
-    &scalar::TABLE,
-    &super::x86_avx2::TABLE,
-    &super::x86_avxvnni::TABLE,
-    &super::x86_avx512vnni::TABLE,
-];
+static TABLES: &[&Table] =
+    &[&scalar::TABLE, &super::x86_avx2::TABLE, &super::x86_avxvnni::TABLE, &super::x86_avx512vnni::TABLE];
 
 /// Best last.
 #[cfg(target_arch = "aarch64")]

@@ -8,8 +8,18 @@ use super::table::{Post, PostResidual, Table, Tile};
 const MR: usize = 14;
 const NR: usize = 32;
 
-pub(super) static TABLE: Table =
-    Table { name: "avx512vnni", supported, mr: MR, nr: NR, kr: 4, depth_step: 4, shift: 0, saturates: false, gather: None, tile: tile_rows };
+pub(super) static TABLE: Table = Table {
+    name: "avx512vnni",
+    supported,
+    mr: MR,
+    nr: NR,
+    kr: 4,
+    depth_step: 4,
+    shift: 0,
+    saturates: false,
+    gather: None,
+    tile: tile_rows,
+};
 
 fn supported() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -93,7 +103,11 @@ unsafe fn tile<const R: usize>(t: &Tile) {
 /// As `tile_rows`; `add` gets the offset of the 16 elements from the tile's first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn store<const R: usize, const PLAIN: bool>(t: &Tile, acc: &[[__m512i; 2]; R], add: impl Fn(__m512, usize) -> __m512) {
+unsafe fn store<const R: usize, const PLAIN: bool>(
+    t: &Tile,
+    acc: &[[__m512i; 2]; R],
+    add: impl Fn(__m512, usize) -> __m512,
+) {
     let Post { zero_point, lo, hi, .. } = t.post;
     // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the minimum.
     let top = _mm512_set1_ps(f32::from(hi) - f32::from(zero_point));

@@ -17,7 +17,7 @@ macro_rules! tiles {
             supported: || $(std::arch::is_x86_feature_detected!($feature))&&*,
             mr: MR,
             nr: NR,
-            kr: 4, depth_step: 4, 
+            kr: 4, depth_step: 4,
             shift: 0,
             saturates: $saturates,
             gather: None,
