@@ -142,7 +142,8 @@ fn a_second_fit_reads_the_features_and_gives_the_same_model() {
 fn outliers_make_probabilities() {
     let bench = Bench::new();
     let model = bench.at("m.outlierd");
-    let fit = run(&[&"fit", &"--normal", &bench.at("normal"), &"--outliers", &bench.at("odd"), &"-o", &model, &"--json"]);
+    let fit =
+        run(&[&"fit", &"--normal", &bench.at("normal"), &"--outliers", &bench.at("odd"), &"-o", &model, &"--json"]);
     assert_eq!(fit.code, 0, "{}", fit.err);
     let report: Value = serde_json::from_str(&fit.out).unwrap();
     assert_eq!(report["evaluation"]["calibration"], "isotonic");
@@ -167,7 +168,9 @@ fn the_report_is_one_page_that_needs_nothing_else() {
     ]);
     assert_eq!(eval.code, 0, "{}", eval.err);
     let html = std::fs::read_to_string(&page).unwrap();
-    for part in ["<h2>ROC curve</h2>", "id=\"confusion\"", "id=\"false-alarms\"", "data:image/jpeg;base64,", "class=\"hot\""] {
+    for part in
+        ["<h2>ROC curve</h2>", "id=\"confusion\"", "id=\"false-alarms\"", "data:image/jpeg;base64,", "class=\"hot\""]
+    {
         assert!(html.contains(part), "no {part}");
     }
     for outside in ["http://", "https://", "<script", "<link", "@import"] {

@@ -372,11 +372,7 @@ impl Backbone {
 }
 
 /// The graph's picture and the recipe for it.
-fn picture_input(
-    model: &onnx::Model,
-    graph: &onnx::Graph,
-    options: &Options,
-) -> Result<(String, InputRecipe), Error> {
+fn picture_input(model: &onnx::Model, graph: &onnx::Graph, options: &Options) -> Result<(String, InputRecipe), Error> {
     let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
     let recipe = match (&options.input, model.metadata(INPUT_KEY)) {
         (Some(recipe), _) => recipe.clone(),
@@ -399,7 +395,8 @@ fn picture_input(
     let Some((width, height)) = sizes.filter(|&(w, h)| w.max(h) <= MAX_INPUT && w.min(h) > 0) else {
         return Err(unsupported(format!("its input is larger than {MAX_INPUT} pixels a side")));
     };
-    let recipe = if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
+    let recipe =
+        if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
     Ok((input.name.clone(), recipe))
 }
 

@@ -70,8 +70,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let bar = common::progress("fits", DetectorKind::ALL.len() * args.seeds as usize);
     let mut rows = Vec::new();
     for seed in 0..args.seeds {
-        let options =
-            Options { params: params.clone(), false_alarms: args.false_alarms, seed, ..Options::default() };
+        let options = Options { params: params.clone(), false_alarms: args.false_alarms, seed, ..Options::default() };
         rows.extend(compare::compare(&pictures, &source, &options, &mut || bar.inc(1)).map_err(fit::fit_error)?);
     }
     bar.finish_and_clear();

@@ -66,13 +66,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     if let Err(error) = cache.save() {
         log::warn!("{error}");
     }
-    let evaluation = Evaluation::of(
-        model.detector.name(),
-        model.calibration.name(),
-        model.threshold,
-        &judged[0],
-        &judged[1],
-    );
+    let evaluation =
+        Evaluation::of(model.detector.name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
     if let Some(path) = &args.report {
         let page = report::html(&Report {
             title: format!("{}: {} pictures", args.model.display(), cases.len()),

@@ -69,6 +69,8 @@ enum Command {
     Events(events::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// Prints a completion script for a shell.
@@ -76,6 +78,29 @@ enum Command {
 #[command(after_help = "Example: outlierd completions bash > /etc/bash_completion.d/outlierd")]
 struct CompletionsArgs {
     shell: clap_complete::Shell,
+}
+
+/// Prints the man page, or that of one command, as roff.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd man fit | man -l -")]
+struct ManArgs {
+    command: Option<String>,
+}
+
+fn man(args: ManArgs) -> Result<ExitCode, Error> {
+    let mut cli = Cli::command();
+    cli.build();
+    let command = match &args.command {
+        None => cli,
+        Some(name) => match cli.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => return Err(Error::new(exit::USAGE, format!("no command {name}; see `outlierd --help`"))),
+        },
+    };
+    clap_mangen::Man::new(command)
+        .render(&mut std::io::stdout())
+        .map_err(|e| Error::new(exit::IOERR, format!("cannot write the man page: {e}")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Parses the process's arguments and runs one command.
@@ -118,6 +143,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
             clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man(args) => man(args),
     }
 }
 

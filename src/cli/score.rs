@@ -65,7 +65,12 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                 common::print_json(&Line { path, score: verdict.score, p: verdict.p, outlier: verdict.outlier })?;
             } else {
                 let word = if verdict.outlier { "outlier" } else { "inlier" };
-                common::print(format!("{word:<8} p={:.4} score={:<12.5} {}", verdict.p, verdict.score, path.display()))?;
+                common::print(format!(
+                    "{word:<8} p={:.4} score={:<12.5} {}",
+                    verdict.p,
+                    verdict.score,
+                    path.display()
+                ))?;
             }
         }
     }

@@ -51,7 +51,9 @@ impl Model {
             let shares: Vec<f32> = map
                 .data
                 .chunks_exact(map.channels)
-                .map(|cell| r.iter().zip(cell).zip(mean.iter().zip(scale)).map(|((r, x), (m, s))| r * (x - m) / s).sum())
+                .map(|cell| {
+                    r.iter().zip(cell).zip(mean.iter().zip(scale)).map(|((r, x), (m, s))| r * (x - m) / s).sum()
+                })
                 .collect();
             for (at, cell) in cells.iter_mut().enumerate() {
                 let (row, column) = (at / width * map.height / height, at % width * map.width / width);

@@ -193,8 +193,7 @@ pub fn extract(
         log::warn!("left out: {reason}");
     }
     let width = flat.len() / good.len();
-    let rows = Array2::from_shape_vec((good.len(), width), flat)
-        .map_err(|_| Error::Width)?;
+    let rows = Array2::from_shape_vec((good.len(), width), flat).map_err(|_| Error::Width)?;
     Ok(Features { paths: good, rows, unreadable })
 }
 
@@ -209,7 +208,8 @@ fn one(
     context: &[u8],
     known: &HashMap<Key, Vec<f32>>,
 ) -> Result<(Vec<f32>, Option<Key>), Skip> {
-    let bytes = std::fs::read(path).map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
+    let bytes =
+        std::fs::read(path).map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
     let mut hash = Sha256::new();
     hash.update(context);
     hash.update(Sha256::digest(&bytes));

@@ -5,9 +5,9 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::evaluation::Evaluation;
 use super::params::{DetectorKind, Params};
 use super::{metrics, pipeline, split};
+use crate::estimators;
 use crate::estimators::conformal::{Blocks, Conformal};
 use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
-use crate::estimators;
 use crate::model::{self, Calibration, FeatureSource, Model, Training, Verdict, file};
 
 /// Fewer normal pictures than this are refused.

@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn every_name_can_be_set_and_nonsense_cannot() {
         let values = [
-            "12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2", "poly", "scale", "0.1", "2", "1.0", "1e-4", "7",
-            "0.5", "0.5", "auto",
+            "12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2", "poly", "scale", "0.1", "2", "1.0", "1e-4",
+            "7", "0.5", "0.5", "auto",
         ];
         let mut params = Params::default();
         for (name, value) in Params::NAMES.iter().zip(values) {

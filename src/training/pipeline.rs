@@ -36,7 +36,11 @@ pub fn project(train: ArrayView2<f32>, params: &PcaParams, warnings: &mut Vec<St
             "{} pictures of {} values allow {allowed} principal components, not {wanted}{}",
             x.nrows(),
             x.ncols(),
-            if allowed < x.ncols() { format!("; {} would be enough", wanted.min(x.ncols()) + 1) } else { String::new() }
+            if allowed < x.ncols() {
+                format!("; {} would be enough", wanted.min(x.ncols()) + 1)
+            } else {
+                String::new()
+            }
         ));
         params.n_components = NComponents::Count(allowed);
     }
@@ -79,9 +83,7 @@ pub fn detector(
             }
             Detector::OneClassSvm(svm)
         }
-        DetectorKind::IsolationForest => {
-            Detector::IsolationForest(IsolationForest::fit(y, &params.isolation_forest)?)
-        }
+        DetectorKind::IsolationForest => Detector::IsolationForest(IsolationForest::fit(y, &params.isolation_forest)?),
         DetectorKind::PcaResidual => Detector::PcaResidual,
     })
 }
@@ -89,7 +91,8 @@ pub fn detector(
 /// A model of these estimators, rounded as its file keeps it; its calibration is yet to come.
 pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -> Result<Model, Error> {
     let Projected { scaler, pca, .. } = projected;
-    let centre = scaler.mean.iter().zip(&scaler.scale).zip(&pca.mean).map(|((mean, scale), m)| (mean + m * scale) as f32);
+    let centre =
+        scaler.mean.iter().zip(&scaler.scale).zip(&pca.mean).map(|((mean, scale), m)| (mean + m * scale) as f32);
     let rows: Vec<Vec<f64>> = pca.components.rows().into_iter().map(|row| row.to_vec()).collect();
     let model = Model {
         crate_version: env!("CARGO_PKG_VERSION").to_owned(),

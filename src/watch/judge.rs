@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ::image::RgbImage;
 
-use super::{Judge, Judgement, JudgeError};
+use super::{Judge, JudgeError, Judgement};
 use crate::backbone::Backbone;
 use crate::config::Config;
 use crate::model::{self, Model};

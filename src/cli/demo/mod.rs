@@ -162,7 +162,9 @@ fn report(config: &Config, judged: &[Judged], events: &[Event]) -> Result<ExitCo
         let outliers = phase.iter().filter(|j| j.outlier).count();
         let mean = sum / phase.len().max(1) as f64;
         let n = phase.len();
-        common::print(format!("  {name:<7}{n:>3} frames   p {low:.3} .. {high:.3}, mean {mean:.3}   {outliers} outliers"))?;
+        common::print(format!(
+            "  {name:<7}{n:>3} frames   p {low:.3} .. {high:.3}, mean {mean:.3}   {outliers} outliers"
+        ))?;
     }
     for event in events {
         common::print(format!("event    {}", event.to_json()))?;
