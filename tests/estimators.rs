@@ -461,7 +461,7 @@ fn mixture_residual_of_one_component_is_probabilistic_pca() {
     let pca = Pca::fit(x.view(), &params).unwrap();
     let (z, residual) = pca.transform_with_residual(x.view()).unwrap();
     let one = GaussianMixtureParams { n_components: 1, reg_covar: 0.0, ..GaussianMixtureParams::default() };
-    let detector = MixtureResidual::fit(z.view(), residual.view(), d, &one).unwrap();
+    let detector = MixtureResidual::fit(z.view(), residual.view(), &pca, &one).unwrap();
     let (z, residual) = pca.transform_with_residual(new.view()).unwrap();
     let scores = detector.score_samples(z.view(), residual.view()).unwrap();
     let n = x.nrows() as f64;
@@ -476,13 +476,11 @@ fn mixture_residual_of_one_component_is_probabilistic_pca() {
             }
         }
     }
-    // The density of whitened coordinates differs by the constant of the whitening.
-    let whitening: f64 = pca.explained_variance.iter().map(|v| 0.5 * v.ln()).sum();
     let precision = inverse(&covariance);
     let log_det = log_determinant(&covariance);
     for (row, score) in new.outer_iter().zip(&scores) {
         let c = &row - &pca.mean;
-        let want = -0.5 * (d as f64 * std::f64::consts::TAU.ln() + log_det + c.dot(&precision.dot(&c))) + whitening;
+        let want = -0.5 * (d as f64 * std::f64::consts::TAU.ln() + log_det + c.dot(&precision.dot(&c)));
         close("log density", &[*score], &[want], 1e-6);
     }
     let got = detector.score_one(z.row(1), residual[1]).unwrap();
@@ -557,11 +555,11 @@ fn detectors_reach_scikit_learns_auroc_on_magnetic_tiles() {
         let sets = sets.map(|x| scaler.transform(x.view()).unwrap());
         let pca = Pca::fit(sets[0].view(), &PcaParams { n_components, ..PcaParams::default() }).unwrap();
         let projected = sets.each_ref().map(|x| pca.transform_with_residual(x.view()).unwrap());
-        (sets, projected)
+        (sets, projected, pca)
     };
 
     // The article's recipe; scikit-learn's figures are of the same parameters.
-    let (scaled, [train, normal, outlier]) = prepare(FeatureTransform::Identity, NComponents::Count(512));
+    let (scaled, [train, normal, outlier], _) = prepare(FeatureTransform::Identity, NComponents::Count(512));
     let near = |name: &str, got: f64, want: f64, tol: f64| {
         println!("{name}: {got:.4}, scikit-learn {want:.4}");
         assert!((got - want).abs() <= tol, "{name}: {got} is not {want}");
@@ -586,11 +584,69 @@ fn detectors_reach_scikit_learns_auroc_on_magnetic_tiles() {
     near("pca-residual", auroc(&score(&scaled[1]), &score(&scaled[2])), 0.9814, 0.003);
 
     // The default of fit.
-    let (_, [train, normal, outlier]) = prepare(FeatureTransform::Sqrt, NComponents::Variance(0.98));
+    let (_, [train, normal, outlier], pca) = prepare(FeatureTransform::Sqrt, NComponents::Variance(0.98));
     let params = GaussianMixtureParams::default();
-    let detector = MixtureResidual::fit(train.0.view(), train.1.view(), 1024, &params).unwrap();
+    let detector = MixtureResidual::fit(train.0.view(), train.1.view(), &pca, &params).unwrap();
     let score = |(z, r): &(Array2<f64>, Array1<f64>)| detector.score_samples(z.view(), r.view()).unwrap();
     let got = auroc(&score(&normal), &score(&outlier));
     println!("mixture+residual after sqrt: {got:.4}");
     assert!(got >= 0.985, "{got}");
+}
+
+#[test]
+fn detectors_fit_samples_without_information_and_refuse_the_impossible() {
+    let constant = Array2::from_elem((12, 3), 2.0);
+    let repeated = Array2::from_shape_fn((12, 3), |(i, j)| ((i % 2) * (j + 1)) as f64);
+    let single = array![[1.0, -2.0, 0.5]];
+    for x in [&constant, &repeated, &single] {
+        for kernel in [KernelName::Linear, KernelName::Poly, KernelName::Rbf, KernelName::Sigmoid] {
+            for nu in [1e-3, 0.3, 1.0] {
+                let params = OneClassSvmParams { kernel, nu, gamma: Gamma::Scale, ..OneClassSvmParams::default() };
+                let svm = OneClassSvm::fit(x.view(), &params).unwrap();
+                assert!(svm.converged && svm.decision_function(x.view()).unwrap().iter().all(|v| v.is_finite()));
+                close("sum", &[svm.dual_coef.sum()], &[nu * x.nrows() as f64], 1e-9);
+            }
+        }
+        for contamination in [Contamination::Auto, Contamination::Share(0.5)] {
+            let params = IsolationForestParams { contamination, ..IsolationForestParams::default() };
+            let forest = IsolationForest::fit(x.view(), &params).unwrap();
+            assert!(forest.decision_function(x.view()).unwrap().iter().all(|v| v.is_finite()));
+        }
+    }
+    let mut nan = repeated.clone();
+    nan[[3, 2]] = f64::NAN;
+    let mut huge = repeated.clone();
+    huge[[5, 1]] = 1e300;
+    let svm = OneClassSvmParams::default();
+    let forest = IsolationForestParams::default();
+    assert!(matches!(OneClassSvm::fit(nan.view(), &svm), Err(Error::NotFinite { sample: 3, .. })));
+    assert!(matches!(IsolationForest::fit(nan.view(), &forest), Err(Error::NotFinite { sample: 3, .. })));
+    assert!(matches!(IsolationForest::fit(huge.view(), &forest), Err(Error::NotFinite { sample: 5, .. })));
+    let poly = OneClassSvmParams { kernel: KernelName::Poly, gamma: Gamma::Value(1.0), ..svm.clone() };
+    assert!(matches!(OneClassSvm::fit(huge.view(), &poly), Err(Error::Parameter { parameter: "kernel", .. })));
+    for nu in [0.0, 1.5, f64::NAN] {
+        let params = OneClassSvmParams { nu, ..svm.clone() };
+        assert!(matches!(OneClassSvm::fit(repeated.view(), &params), Err(Error::Parameter { parameter: "nu", .. })));
+    }
+    for params in [
+        IsolationForestParams { n_estimators: 0, ..forest.clone() },
+        IsolationForestParams { max_samples: Amount::Share(0.0), ..forest.clone() },
+        IsolationForestParams { max_features: Amount::Count(4), ..forest.clone() },
+        IsolationForestParams { contamination: Contamination::Share(0.6), ..forest.clone() },
+    ] {
+        assert!(matches!(IsolationForest::fit(repeated.view(), &params), Err(Error::Parameter { .. })));
+    }
+    let mixture = GaussianMixtureParams { n_components: 2, ..GaussianMixtureParams::default() };
+    let keep = |k| PcaParams { n_components: NComponents::Count(k), ..PcaParams::default() };
+    // PCA that reconstructs every training sample, and PCA that keeps every axis: the density must stay finite.
+    for k in [1, 3] {
+        let pca = Pca::fit(repeated.view(), &keep(k)).unwrap();
+        let (z, residual) = pca.transform_with_residual(repeated.view()).unwrap();
+        let detector = MixtureResidual::fit(z.view(), residual.view(), &pca, &mixture).unwrap();
+        assert!(detector.score_samples(z.view(), residual.view()).unwrap().iter().all(|v| v.is_finite()));
+        let short = MixtureResidual::fit(z.view(), residual.slice(ndarray::s![1..]), &pca, &mixture);
+        assert!(matches!(short, Err(Error::Length { what: "residual", .. })));
+    }
+    assert!("cube".parse::<FeatureTransform>().is_err());
+    assert_eq!("sqrt".parse::<FeatureTransform>().unwrap().apply(-4.0), -2.0);
 }

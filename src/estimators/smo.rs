@@ -32,6 +32,8 @@ pub(crate) struct Solution {
     pub rho: f64,
     pub n_iter: usize,
     pub converged: bool,
+    /// Whether no kernel value overflowed.
+    pub finite: bool,
 }
 
 /// Solves for weights in [0, 1] that sum to `problem.sum`.
@@ -66,7 +68,8 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
     if solver.active.len() < n {
         solver.unshrink();
     }
-    Solution { rho: solver.rho(), alpha: solver.alpha, n_iter, converged }
+    let finite = solver.gradient.iter().chain(&solver.diagonal).all(|v| v.is_finite());
+    Solution { rho: solver.rho(), finite, alpha: solver.alpha, n_iter, converged }
 }
 
 struct Solver<'a> {
