@@ -24,7 +24,7 @@ pub(super) enum DetectorV1 {
     PcaResidual,
     OneClassSvm { kernel: KernelV1, support_vectors: FloatsV1, dual_coef: Vec<f64>, offset: f64 },
     IsolationForest { trees: Vec<TreeV1>, max_samples: u32, offset: f64 },
-    MixtureResidual { mixture: MixtureV1, noise_variance: f64, dof: u32 },
+    MixtureResidual { mixture: MixtureV1, noise_variance: f64, dof: u32, log_volume: f64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +81,7 @@ pub(super) fn body(detector: &Detector) -> DetectorV1 {
             mixture: mixture_body(&both.mixture),
             noise_variance: both.noise_variance,
             dof: both.dof as u32,
+            log_volume: both.log_volume,
         },
         Detector::PcaResidual => DetectorV1::PcaResidual,
         Detector::OneClassSvm(svm) => DetectorV1::OneClassSvm {
@@ -172,11 +173,12 @@ fn mixture(body: MixtureV1, n: usize) -> Result<GaussianMixture, String> {
 pub(super) fn detector(body: DetectorV1, n: usize, n_features: usize) -> Result<Detector, String> {
     match body {
         DetectorV1::GaussianMixture(body) => mixture(body, n).map(Detector::GaussianMixture),
-        DetectorV1::MixtureResidual { mixture: body, noise_variance, dof } => {
+        DetectorV1::MixtureResidual { mixture: body, noise_variance, dof, log_volume } => {
             check(noise_variance.is_finite() && noise_variance > 0.0, "the residual's variance")?;
+            check(log_volume.is_finite(), "the whitening's volume")?;
             check(dof as usize == n_features - n, "the residual's dimensions")?;
             let (mixture, dof) = (mixture(body, n)?, dof as usize);
-            Ok(Detector::MixtureResidual(MixtureResidual { mixture, noise_variance, dof }))
+            Ok(Detector::MixtureResidual(MixtureResidual { mixture, noise_variance, dof, log_volume }))
         }
         DetectorV1::PcaResidual => Ok(Detector::PcaResidual),
         DetectorV1::OneClassSvm { kernel, support_vectors, dual_coef, offset } => {

@@ -73,8 +73,7 @@ pub fn detector(
         }
         DetectorKind::MixtureResidual => {
             let params = mixture_params(params, y.nrows(), warnings);
-            let width = projected.pca.n_features();
-            let both = MixtureResidual::fit(y, projected.residual.view(), width, &params)?;
+            let both = MixtureResidual::fit(y, projected.residual.view(), &projected.pca, &params)?;
             check_converged(&both.mixture, warnings);
             Detector::MixtureResidual(both)
         }
