@@ -120,7 +120,7 @@ fn fit_eval_score_and_inspect_agree() {
     assert_eq!(called(&lines[12..]), figures["confusion"]["false_outlier"].as_u64().unwrap());
     let inspect = run(&[&"inspect", &model, &"--json"]);
     let inside: Value = serde_json::from_str(&inspect.out).unwrap();
-    assert_eq!((inside["n_train"].as_u64(), inside["n_calibration"].as_u64()), (Some(48), Some(12)));
+    assert_eq!((inside["n_train"].as_u64(), inside["n_calibration"].as_u64()), (Some(60), Some(60)));
     assert_eq!(inside["threshold"], figures["threshold"]);
 }
 

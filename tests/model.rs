@@ -6,7 +6,7 @@ use ndarray::Array2;
 use outlierd::backbone::{Pooling, Tap};
 use outlierd::image::InputRecipe;
 use outlierd::model::{FeatureSource, Model, file};
-use outlierd::training::fit::{self, Options};
+use outlierd::training::fit::{self, HeldOut, Options};
 use outlierd::training::params::DetectorKind;
 
 fn source() -> FeatureSource {
@@ -31,19 +31,21 @@ fn cloud(n: usize, d: usize, seed: u64, shift: f32) -> Array2<f32> {
 
 #[test]
 fn conformal_fit_keeps_its_promise_and_finds_what_is_off() {
-    let options = Options { false_alarms: 0.05, ..Options::default() };
-    let fitted = fit::fit(cloud(400, 24, 1, 0.0).view(), None, source(), &options).unwrap();
-    let model = &fitted.model;
-    assert_eq!((model.training.n_train, model.training.n_calibration), (320, 80));
-    assert_eq!(model.threshold, 0.05);
-    let alarms = |x: Array2<f32>| {
-        let n = x.nrows();
-        let called = x.rows().into_iter().filter(|row| model.score(&row.to_vec()).unwrap().outlier).count();
-        called as f64 / n as f64
-    };
-    let (normal, off) = (alarms(cloud(1000, 24, 2, 0.0)), alarms(cloud(300, 24, 3, 9.0)));
-    assert!(normal < 0.12, "{normal} of normals called outliers");
-    assert!(off > 0.9, "{off} of outliers found");
+    for (held_out, counts) in [(HeldOut::Share(0.2), (320, 80)), (HeldOut::Folds(10), (400, 400))] {
+        let options = Options { false_alarms: 0.05, held_out, ..Options::default() };
+        let fitted = fit::fit(cloud(400, 24, 1, 0.0).view(), None, source(), &options).unwrap();
+        let model = &fitted.model;
+        assert_eq!((model.training.n_train, model.training.n_calibration), counts);
+        assert_eq!(model.threshold, 0.05);
+        let alarms = |x: Array2<f32>| {
+            let n = x.nrows();
+            let called = x.rows().into_iter().filter(|row| model.score(&row.to_vec()).unwrap().outlier).count();
+            called as f64 / n as f64
+        };
+        let (normal, off) = (alarms(cloud(1000, 24, 2, 0.0)), alarms(cloud(300, 24, 3, 9.0)));
+        assert!(normal < 0.12, "{normal} of normals called outliers");
+        assert!(off > 0.9, "{off} of outliers found");
+    }
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn isotonic_fit_gives_probabilities_cut_at_a_half() {
     assert_eq!(fitted.model.calibration.name(), "isotonic");
     assert_eq!(fitted.model.threshold, 0.5);
     let evaluation = &fitted.evaluation;
-    assert_eq!((evaluation.n_inlier, evaluation.n_outlier), (80, 60));
+    assert_eq!((evaluation.n_inlier, evaluation.n_outlier), (400, 60));
     assert!(evaluation.auroc.unwrap() > 0.9, "{evaluation:?}");
     assert!(evaluation.accuracy > 0.8, "{evaluation:?}");
 }
@@ -64,8 +66,8 @@ fn too_few_pictures_are_told() {
     assert!(error.to_string().contains("9 normal pictures are too few"), "{error}");
     let options = Options::with_detector(DetectorKind::GaussianMixture);
     let fitted = fit::fit(cloud(20, 64, 1, 0.0).view(), None, source(), &options).unwrap();
-    assert!(fitted.warnings.iter().any(|w| w.contains("allow 15 principal components")), "{:?}", fitted.warnings);
-    assert!(fitted.warnings.iter().any(|w| w.contains("500 normal pictures would be enough")), "{:?}", fitted.warnings);
+    assert!(fitted.warnings.iter().any(|w| w.contains("allow 19 principal components")), "{:?}", fitted.warnings);
+    assert!(fitted.warnings.iter().any(|w| w.contains("100 normal pictures would be enough")), "{:?}", fitted.warnings);
     let lowest = fitted.model.verdict(f64::MIN);
     assert!(lowest.outlier, "the threshold {} lets nothing be an outlier", fitted.model.threshold);
 }

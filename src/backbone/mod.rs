@@ -124,6 +124,12 @@ impl Tap {
     }
 }
 
+impl From<Stage> for Tap {
+    fn from(stage: Stage) -> Tap {
+        Tap(vec![stage])
+    }
+}
+
 impl FromStr for Tap {
     type Err = Error;
 

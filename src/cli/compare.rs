@@ -32,7 +32,7 @@ pub struct Args {
     /// Share of normal frames that may be called outliers
     #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     false_alarms: f64,
-    /// Splits to average over
+    /// Splits to average over; the first is the one given, the others deal the normal pictures anew
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// File to keep features in between runs

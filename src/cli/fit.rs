@@ -9,7 +9,7 @@ use super::{Error, common, exit};
 use crate::model::{FeatureSource, file};
 use crate::training::evaluation::Evaluation;
 use crate::training::features::{self, Cache, Features};
-use crate::training::fit::{self as training, Fitted, Options};
+use crate::training::fit::{self as training, Fitted, HeldOut, Options};
 use crate::training::params::{DetectorKind, Params};
 use crate::training::pictures;
 
@@ -33,6 +33,10 @@ pub struct Args {
     /// Share of normal frames that may be called outliers, where no outliers are given
     #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     false_alarms: f64,
+    /// Share of the normal pictures to calibrate with and not to fit on [default: every picture calibrates a fit
+    /// on the others, or 0.2 of very many]
+    #[arg(long, value_name = "SHARE")]
+    held_out: Option<f64>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Model file to write; features are cached beside it
@@ -87,7 +91,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         params,
         false_alarms: args.false_alarms,
         seed: args.seed,
-        ..Options::default()
+        held_out: args.held_out.map_or(HeldOut::Auto, HeldOut::Share),
     };
     let source = FeatureSource::of(&backbone);
     let fitted = training::fit(normal.rows.view(), outliers.as_ref().map(|o| o.rows.view()), source, &options)
@@ -115,16 +119,7 @@ fn report(args: &Args, fitted: &Fitted) -> Result<(), Error> {
             evaluation,
         });
     }
-    common::print(format!(
-        "fitted on {} normal pictures, calibrated on {} more{}; {} components",
-        model.training.n_train,
-        model.training.n_calibration,
-        match model.training.n_outliers {
-            0 => String::new(),
-            n => format!(" and {n} outliers"),
-        },
-        model.components.rows
-    ))?;
+    common::print(format!("{}; {} components", model.training.sentence(), model.components.rows))?;
     for line in evaluation.lines() {
         common::print(line)?;
     }

@@ -106,10 +106,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let parameters: Vec<String> = r.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
     common::print(format!("detector      {} ({})", r.detector, parameters.join(", ")))?;
     common::print(format!("calibration   {}, outlier when p < {}", r.calibration, r.threshold))?;
-    common::print(format!(
-        "fitted on     {} normals, calibrated on {} more and {} outliers, seed {}",
-        r.n_train, r.n_calibration, r.n_outliers, r.seed
-    ))?;
+    common::print(format!("training      {}", model.training.sentence()))?;
     if let Some(auroc) = r.auroc {
         common::print(format!("AUROC         {auroc:.4} on pictures it was not fitted on"))?;
     }

@@ -77,6 +77,17 @@ impl FeatureSource {
         }
     }
 
+    /// For models that only score features and are never kept.
+    pub fn unknown() -> Self {
+        FeatureSource {
+            sha256: [0; 32],
+            path: None,
+            tap: Tap::from(backbone::Stage::Layer4),
+            pooling: Pooling::Avg,
+            input: InputRecipe::torch(),
+        }
+    }
+
     pub fn name(&self) -> String {
         self.path.as_ref().map_or_else(|| "the embedded backbone".into(), |p| p.display().to_string())
     }
@@ -117,6 +128,19 @@ pub struct Training {
     pub auroc: Option<f64>,
     /// The share of held-out normals below the threshold that calibration promises.
     pub false_alarm_rate: f64,
+}
+
+impl Training {
+    /// "fitted on 200 normals, ..." for people.
+    pub fn sentence(&self) -> String {
+        let calibrated = if self.n_calibration == self.n_train {
+            "calibrated on each by a fit on the others".into()
+        } else {
+            format!("calibrated on {} more", self.n_calibration)
+        };
+        let outliers = if self.n_outliers > 0 { format!(" and {} outliers", self.n_outliers) } else { String::new() };
+        format!("fitted on {} normals, {calibrated}{outliers}, seed {}", self.n_train, self.seed)
+    }
 }
 
 /// A fitted model.

@@ -11,6 +11,8 @@ use super::params::{DetectorKind, Params};
 use super::{pipeline, split};
 use crate::model::{FeatureSource, Verdict, file};
 
+const CALIBRATION_FOLDS: usize = 10;
+
 /// One detector's figures under one seed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
@@ -32,8 +34,11 @@ pub struct Pictures<'a> {
     pub outliers: ArrayView2<'a, f32>,
 }
 
-/// Fits every detector on the training share of `pictures.train`, calibrates it on the share that the seed holds
-/// out, and judges it on the other two. `set` overrides parameters of all; `done` is called after each.
+/// Fits and calibrates every detector on `pictures.train` as `fit` does, and judges it on the other two. `set`
+/// overrides parameters of all; `done` is called after each.
+///
+/// Seed 0 takes the pictures as they are given; any other seed deals the normal ones anew, so that the spread over
+/// seeds is that of the pictures too.
 pub fn compare(
     pictures: &Pictures,
     source: &FeatureSource,
@@ -45,46 +50,43 @@ pub fn compare(
     if n < fit::MIN_PICTURES {
         return Err(Error::TooFew { got: n });
     }
-    let split = split::random(n, options.held_out, options.seed);
-    let train = pictures.train.select(Axis(0), &split.train);
-    let held_out = pictures.train.select(Axis(0), &split.held_out);
-    let (mut warnings, mut rows) = (Vec::new(), Vec::new());
-    let mut last: Option<(Params, pipeline::Projected, f64)> = None;
+    let dealt = fit::stack(&[pictures.train, pictures.normal])
+        .ok_or(Error::Width { normal: pictures.train.ncols(), outliers: pictures.normal.ncols() })?;
+    let mut order: Vec<usize> = (0..dealt.nrows()).collect();
+    if options.seed > 0 {
+        order = split::folds(order.len(), 1, options.seed).concat();
+    }
+    let (train, normal) = order.split_at(n);
+    let (train, normal) = (dealt.select(Axis(0), train), dealt.select(Axis(0), normal));
+    drop(dealt);
+    let mut candidates = Vec::new();
     for kind in DetectorKind::ALL {
-        let mut params = Params::of(kind).seeded(options.seed);
+        let mut params = Params::of(kind);
         for assignment in set {
             params.set(assignment).map_err(Error::Parameter)?;
         }
-        let shared = last.take().filter(|(p, ..)| (p.transform, &p.pca) == (params.transform, &params.pca));
-        let (_, projected, project_ms) = match shared {
-            Some(shared) => shared,
-            None => {
-                let start = Instant::now();
-                let projected = pipeline::project(train.view(), &params, &mut warnings)?;
-                (params.clone(), projected, start.elapsed().as_secs_f64() * 1e3)
-            }
-        };
-        let start = Instant::now();
-        let detector = pipeline::detector(kind, &params, &projected, &mut warnings)?;
-        let fit_ms = project_ms + start.elapsed().as_secs_f64() * 1e3;
-        let model = pipeline::model(source.clone(), &projected, detector)?;
-        let n_train = split.train.len();
-        let (model, _) = fit::calibrate(model, held_out.view(), None, n_train, options, &mut Vec::new())?;
+        candidates.push((kind, params));
+    }
+    let mut warnings = Vec::new();
+    let held_out = fit::cross_scores(train.view(), CALIBRATION_FOLDS, &candidates, options.seed)?;
+    let fitted = pipeline::models(train.view(), &candidates, source, options.seed, &mut warnings)?;
+    let mut rows = Vec::new();
+    for (((kind, _), fitted), held_out) in candidates.iter().zip(fitted).zip(held_out) {
+        let (model, _) = fit::calibrate(fitted.model, &held_out, &[], n, options, &mut warnings)?;
         let start = Instant::now();
         let judge = |rows: ArrayView2<f32>| -> Result<Vec<Verdict>, Error> {
             Ok(fit::scores(&model, rows)?.into_iter().map(|score| model.verdict(score)).collect())
         };
-        let (inliers, outliers) = (judge(pictures.normal)?, judge(pictures.outliers)?);
+        let (inliers, outliers) = (judge(normal.view())?, judge(pictures.outliers)?);
         let judged = (inliers.len() + outliers.len()).max(1);
         let score_ms = start.elapsed().as_secs_f64() * 1e3 / judged as f64;
         rows.push(Row {
             seed: options.seed,
             evaluation: Evaluation::of(kind.name(), model.calibration.name(), model.threshold, &inliers, &outliers),
-            fit_ms,
+            fit_ms: fitted.fit_ms,
             score_ms,
             model_bytes: file::encode(&model)?.len(),
         });
-        last = Some((params, projected, project_ms));
         done();
     }
     warnings.sort();

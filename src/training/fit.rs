@@ -1,6 +1,7 @@
 //! Fitting a model on features: split, estimators, rounding, calibration, evaluation.
 
 use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
 
 use super::evaluation::Evaluation;
 use super::params::{DetectorKind, Params};
@@ -27,13 +28,34 @@ pub enum Error {
     Width { normal: usize, outliers: usize },
 }
 
+/// Which normal pictures give the scores that calibrate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeldOut {
+    /// A share of a fifth where that makes scores enough to see ten of the accepted false alarms, else ten folds.
+    Auto,
+    /// A share of the pictures that the estimators are not fitted on.
+    Share(f64),
+    /// Every picture, scored by a fit on the other folds; the model itself is fitted on all (cross-conformal
+    /// prediction, Vovk 2015). More scores and a better model from few pictures, for a fit per fold.
+    Folds(usize),
+}
+
+impl HeldOut {
+    fn resolve(self, n: usize, false_alarms: f64) -> HeldOut {
+        match self {
+            HeldOut::Auto if n as f64 * 0.2 * false_alarms >= 10.0 => HeldOut::Share(0.2),
+            HeldOut::Auto => HeldOut::Folds(10),
+            given => given,
+        }
+    }
+}
+
 /// What to fit and how to calibrate it.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub detector: DetectorKind,
     pub params: Params,
-    /// Share of the normal pictures that is held out for calibration.
-    pub held_out: f64,
+    pub held_out: HeldOut,
     /// Accepted share of normal frames called outliers; used where there are no labelled outliers.
     pub false_alarms: f64,
     pub seed: u64,
@@ -51,7 +73,7 @@ impl Default for Options {
         Options {
             detector: DetectorKind::default(),
             params: Params::of(DetectorKind::default()),
-            held_out: 0.2,
+            held_out: HeldOut::Auto,
             false_alarms: 0.01,
             seed: 0,
         }
@@ -86,53 +108,96 @@ pub fn fit(
         return Err(Error::Width { normal: normal.ncols(), outliers: outliers.ncols() });
     }
     let mut warnings = Vec::new();
-    let split = split::random(n, options.held_out, options.seed);
-    let train = normal.select(Axis(0), &split.train);
-    let model = estimate(train.view(), source, options, &mut warnings)?;
-    let held_out = normal.select(Axis(0), &split.held_out);
-    let (model, evaluation) = calibrate(model, held_out.view(), outliers, split.train.len(), options, &mut warnings)?;
+    let outliers = outliers.filter(|o| o.nrows() > 0);
+    let (model, held_out, n_train) = match options.held_out.resolve(n, options.false_alarms) {
+        HeldOut::Folds(folds) => {
+            let candidate = [(options.detector, options.params.clone())];
+            let mut scores = cross_scores(normal, folds, &candidate, options.seed)?;
+            (estimate(normal, source, options, &mut warnings)?, scores.pop().unwrap_or_default(), n)
+        }
+        HeldOut::Share(share) if share > 0.0 && share < 1.0 => {
+            let split = split::random(n, share, options.seed);
+            let train = normal.select(Axis(0), &split.train);
+            let model = estimate(train.view(), source, options, &mut warnings)?;
+            let held_out = scores(&model, normal.select(Axis(0), &split.held_out).view())?;
+            (model, held_out, split.train.len())
+        }
+        HeldOut::Share(share) => {
+            return Err(Error::Parameter(format!("the held-out share is between 0 and 1, not {share}")));
+        }
+        HeldOut::Auto => return Err(Error::Parameter("the held-out share is not settled".into())),
+    };
+    let outliers = outliers.map(|o| scores(&model, o)).transpose()?.unwrap_or_default();
+    let (model, evaluation) = calibrate(model, &held_out, &outliers, n_train, options, &mut warnings)?;
     Ok(Fitted { model, evaluation, warnings })
 }
 
-/// Calibrates a model on held-out normals and, if given, labelled outliers, and judges it on them.
+/// The score of every row by a model fitted on the other folds, for each candidate. Candidates that agree in
+/// transform and PCA share these.
+pub fn cross_scores(
+    normal: ArrayView2<f32>,
+    folds: usize,
+    candidates: &[(DetectorKind, Params)],
+    seed: u64,
+) -> Result<Vec<Vec<f64>>, Error> {
+    let n = normal.nrows();
+    if folds < 2 {
+        return Err(Error::Parameter(format!("cross-calibration needs 2 folds or more, not {folds}")));
+    }
+    let folds = split::folds(n, folds.min(n), seed);
+    let by_fold = folds.par_iter().map(|fold| {
+        let train: Vec<usize> = (0..n).filter(|i| !fold.contains(i)).collect();
+        let (train, rest) = (normal.select(Axis(0), &train), normal.select(Axis(0), fold));
+        let models = pipeline::models(train.view(), candidates, &FeatureSource::unknown(), seed, &mut Vec::new())?;
+        models.iter().map(|fitted| Ok(scores(&fitted.model, rest.view())?)).collect()
+    });
+    let by_fold: Vec<Vec<Vec<f64>>> = by_fold.collect::<Result<_, Error>>()?;
+    let mut all = vec![vec![0.0; n]; candidates.len()];
+    for (fold, candidate_scores) in folds.iter().zip(by_fold) {
+        for (all, scores) in all.iter_mut().zip(candidate_scores) {
+            fold.iter().zip(scores).for_each(|(&at, score)| all[at] = score);
+        }
+    }
+    Ok(all)
+}
+
+/// Calibrates a model with the scores of normals that it was not fitted on and, if any, of labelled outliers, and
+/// judges it on them.
 pub fn calibrate(
     mut model: Model,
-    held_out: ArrayView2<f32>,
-    outliers: Option<ArrayView2<f32>>,
+    held_out: &[f64],
+    outliers: &[f64],
     n_train: usize,
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<(Model, Evaluation), Error> {
-    let held_out = scores(&model, held_out)?;
-    let outliers = outliers.map(|o| scores(&model, o)).transpose()?.filter(|o| !o.is_empty());
-    (model.calibration, model.threshold) = match &outliers {
-        Some(outliers) => (isotonic(&held_out, outliers)?, 0.5),
-        None => conformal(&held_out, options, warnings)?,
+    (model.calibration, model.threshold) = match outliers {
+        [] => conformal(held_out, n_train, options, warnings)?,
+        outliers => (isotonic(held_out, outliers)?, 0.5),
     };
-    let evaluation = cross_evaluate(&model, &held_out, outliers.as_deref().unwrap_or_default(), options)?;
+    let evaluation = cross_evaluate(&model, held_out, outliers, options)?;
     let alarms = evaluation.confusion.false_outlier as f64 / evaluation.n_inlier.max(1) as f64;
     model.training = Training {
         n_train: n_train as u32,
         n_calibration: held_out.len() as u32,
-        n_outliers: outliers.as_ref().map_or(0, |o| o.len() as u32),
+        n_outliers: outliers.len() as u32,
         seed: options.seed,
         auroc: evaluation.auroc,
-        false_alarm_rate: if outliers.is_some() { alarms } else { model.threshold },
+        false_alarm_rate: if outliers.is_empty() { model.threshold } else { alarms },
     };
     Ok((file::rounded(&model)?, evaluation))
 }
 
-/// Scaler, PCA and detector on the training share, rounded as the file keeps them; not yet calibrated.
+/// Scaler, PCA and detector, rounded as the file keeps them; not yet calibrated.
 fn estimate(
     train: ArrayView2<f32>,
     source: FeatureSource,
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<Model, Error> {
-    let params = options.params.clone().seeded(options.seed);
-    let projected = pipeline::project(train, &params, warnings)?;
-    let detector = pipeline::detector(options.detector, &params, &projected, warnings)?;
-    pipeline::model(source, &projected, detector)
+    let candidate = [(options.detector, options.params.clone())];
+    let mut models = pipeline::models(train, &candidate, &source, options.seed, warnings)?;
+    models.pop().map(|fitted| fitted.model).ok_or_else(|| Error::Parameter("no detector was named".into()))
 }
 
 /// The model's score of every row.
@@ -147,22 +212,26 @@ fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
 }
 
 /// Conformal calibration and the threshold for the accepted rate, or the lowest rate that so few pictures allow.
-fn conformal(held_out: &[f64], options: &Options, warnings: &mut Vec<String>) -> Result<(Calibration, f64), Error> {
+fn conformal(
+    held_out: &[f64],
+    n_train: usize,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) -> Result<(Calibration, f64), Error> {
     let calibration = Calibration::Conformal(Conformal::fit(held_out, Blocks::Each)?);
     let lowest = 1.0 / (held_out.len() + 1) as f64;
     if options.false_alarms > lowest {
         return Ok((calibration, options.false_alarms));
     }
-    let enough = ((1.0 / options.false_alarms).ceil() / options.held_out).ceil();
-    let threshold = 1.5 * lowest;
+    let pictures = n_train.max(held_out.len());
+    let per_score = pictures as f64 / held_out.len() as f64;
     warnings.push(format!(
-        "{} calibration pictures cannot show a false-alarm rate of {}: the threshold is set for {:.4}; \
-         {enough} normal pictures would be enough",
-        held_out.len(),
+        "{pictures} pictures cannot show a false-alarm rate of {}: the threshold is set for {lowest:.4}; \
+         {} normal pictures would be enough",
         options.false_alarms,
-        lowest
+        ((1.0 / options.false_alarms).ceil() * per_score).ceil()
     ));
-    Ok((calibration, threshold))
+    Ok((calibration, 1.5 * lowest))
 }
 
 /// Figures on the held-out normals and the outliers. Isotonic calibration is fitted on one half and judged on

@@ -1,5 +1,7 @@
 //! The estimators in a row: StandardScaler, PCA, detector.
 
+use std::time::Instant;
+
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::fit::Error;
@@ -55,6 +57,43 @@ pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<Strin
     let pca = Pca::fit(z.view(), &params)?;
     let (y, residual) = pca.transform_with_residual(z.view())?;
     Ok(Projected { transform, scaler, pca, y, residual })
+}
+
+/// A fitted model, not yet calibrated, and how long scaler, PCA and detector took.
+#[derive(Debug, Clone)]
+pub struct Timed {
+    pub model: Model,
+    pub fit_ms: f64,
+}
+
+/// Fits every candidate on the same rows; those that agree in transform and PCA share these.
+pub fn models(
+    train: ArrayView2<f32>,
+    candidates: &[(DetectorKind, Params)],
+    source: &FeatureSource,
+    seed: u64,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Timed>, Error> {
+    let mut projections: Vec<(&Params, Projected, f64)> = Vec::new();
+    let mut fitted = Vec::new();
+    for (kind, params) in candidates {
+        let shared = |p: &Params| (p.transform, &p.pca) == (params.transform, &params.pca);
+        let at = match projections.iter().position(|(p, ..)| shared(p)) {
+            Some(at) => at,
+            None => {
+                let start = Instant::now();
+                let projected = project(train, &params.clone().seeded(seed), warnings)?;
+                projections.push((params, projected, start.elapsed().as_secs_f64() * 1e3));
+                projections.len() - 1
+            }
+        };
+        let (_, projected, project_ms) = &projections[at];
+        let start = Instant::now();
+        let detector = detector(*kind, &params.clone().seeded(seed), projected, warnings)?;
+        let fit_ms = project_ms + start.elapsed().as_secs_f64() * 1e3;
+        fitted.push(Timed { model: model(source.clone(), projected, detector)?, fit_ms });
+    }
+    Ok(fitted)
 }
 
 /// Fits one detector.

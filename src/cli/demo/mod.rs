@@ -122,13 +122,8 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     fitted.model.save(&path).map_err(common::model_error)?;
     common::print("backbone a ResNet-50 of quarter width with seeded, untrained weights: enough for this scene,")?;
     common::print("         not for yours; name a trained one with --backbone")?;
-    common::print(format!(
-        "fit      {} on {} frames, calibrated on {} more: {}",
-        fitted.model.detector.name(),
-        fitted.model.training.n_train,
-        fitted.model.training.n_calibration,
-        path.display()
-    ))?;
+    let detector = fitted.model.detector.name();
+    common::print(format!("fit      {detector}, {}: {}", fitted.model.training.sentence(), path.display()))?;
     Ok(ModelJudge::new(fitted.model, backbone, &path))
 }
 

@@ -193,7 +193,6 @@ fn exhibits(page: &mut String, title: &str, id: &str, exhibits: &[Exhibit], none
 
 fn parameters(page: &mut String, model: &Model) {
     let input = &model.source.input;
-    let t = &model.training;
     let mut rows = vec![
         ("backbone", model.source.name()),
         ("SHA-256", hex(&model.source.sha256)),
@@ -204,13 +203,7 @@ fn parameters(page: &mut String, model: &Model) {
         ("detector", model.detector.name().to_owned()),
     ];
     rows.extend(model.detector.parameters().into_iter().map(|(name, value)| ("", format!("{name} = {value}"))));
-    rows.push((
-        "fitted on",
-        format!(
-            "{} normals, calibrated on {} more and {} outliers, seed {}",
-            t.n_train, t.n_calibration, t.n_outliers, t.seed
-        ),
-    ));
+    rows.push(("training", model.training.sentence()));
     rows.push(("made by", format!("outlierd {}", model.crate_version)));
     page.push_str("<section id=\"parameters\"><h2>Model</h2><div class=\"scroll\"><table>");
     for (name, value) in rows {
