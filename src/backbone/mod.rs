@@ -32,6 +32,10 @@ const MAX_INPUT: u32 = 2048;
 /// The metadata key that names the input recipe.
 pub const INPUT_KEY: &str = "outlierd.input";
 
+/// The metadata key that says how residual sums are meant: `unrounded` leaves out the rounding of a convolution's own
+/// output before its residual sum, which is nearer to the float network; without it they are as the file writes them.
+pub const SUMS_KEY: &str = "outlierd.sums";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read backbone {path}: {source}")]
@@ -246,6 +250,7 @@ impl Backbone {
             recipe: &recipe,
             maps: &maps,
             taps: &taps,
+            round_sums: model.metadata(SUMS_KEY) != Some("unrounded"),
             isa,
             threads,
         };
@@ -341,11 +346,7 @@ impl Backbone {
 }
 
 /// The graph's picture and the recipe for it.
-fn picture_input(
-    model: &onnx::Model,
-    graph: &onnx::Graph,
-    options: &Options,
-) -> Result<(String, InputRecipe), Error> {
+fn picture_input(model: &onnx::Model, graph: &onnx::Graph, options: &Options) -> Result<(String, InputRecipe), Error> {
     let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
     let recipe = match (&options.input, model.metadata(INPUT_KEY)) {
         (Some(recipe), _) => recipe.clone(),
@@ -368,7 +369,8 @@ fn picture_input(
     let Some((width, height)) = sizes.filter(|&(w, h)| w.max(h) <= MAX_INPUT && w.min(h) > 0) else {
         return Err(unsupported(format!("its input is larger than {MAX_INPUT} pixels a side")));
     };
-    let recipe = if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
+    let recipe =
+        if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
     Ok((input.name.clone(), recipe))
 }
 

@@ -87,8 +87,7 @@ unsafe fn quantize(post: &Post, values: [float32x4_t; 4], out: *mut u8) {
         let low = vqmovn_high_s32(vqmovn_s32(steps[0]), steps[1]);
         let high = vqmovn_high_s32(vqmovn_s32(steps[2]), steps[3]);
         let zero_point = vdupq_n_s16(i16::from(post.zero_point));
-        let bytes =
-            vqmovun_high_s16(vqmovun_s16(vqaddq_s16(low, zero_point)), vqaddq_s16(high, zero_point));
+        let bytes = vqmovun_high_s16(vqmovun_s16(vqaddq_s16(low, zero_point)), vqaddq_s16(high, zero_point));
         vst1q_u8(out, vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(post.lo)), vdupq_n_u8(post.hi)));
     }
 }
@@ -103,16 +102,14 @@ unsafe fn add(r: &PostResidual, values: [float32x4_t; 4], other: *const u8) -> [
         let zero_point = vdup_n_u8(r.zero_point);
         let low = vreinterpretq_s16_u16(vsubl_u8(vget_low_u8(other), zero_point));
         let high = vreinterpretq_s16_u16(vsubl_high_u8(other, vcombine_u8(zero_point, zero_point)));
-        let other = [
-            vmovl_s16(vget_low_s16(low)),
-            vmovl_high_s16(low),
-            vmovl_s16(vget_low_s16(high)),
-            vmovl_high_s16(high),
-        ];
+        let other =
+            [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
         let (lo, hi) = (vdupq_n_f32(r.conv_lo), vdupq_n_f32(r.conv_hi));
+        let (magic, step) = (vdupq_n_f32(r.magic), vdupq_n_f32(r.step));
         std::array::from_fn(|c| {
             let b = vmulq_n_f32(vcvtq_f32_s32(other[c]), r.scale);
-            vaddq_f32(vmaxq_f32(vminq_f32(values[c], hi), lo), b)
+            let own = vmaxq_f32(vminq_f32(values[c], hi), lo);
+            vaddq_f32(vmulq_f32(vsubq_f32(vaddq_f32(own, magic), magic), step), b)
         })
     }
 }

@@ -56,6 +56,8 @@ struct Row {
     conv_hi: f32,
     other_scale: f32,
     other_zero_point: i32,
+    conv_magic: f32,
+    conv_step: f32,
 }
 
 fn supported() -> bool {
@@ -129,6 +131,8 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
                 conv_hi: 0.0,
                 other_scale: 0.0,
                 other_zero_point: 0,
+                conv_magic: 0.0,
+                conv_step: 1.0,
             };
             match &t.post.residual {
                 None => outlierd_neon_store(&row),
@@ -136,6 +140,8 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
                     row.other = t.other.add(r * t.out_stride);
                     row.conv_lo = residual.conv_lo;
                     row.conv_hi = residual.conv_hi;
+                    row.conv_magic = residual.magic;
+                    row.conv_step = residual.step;
                     row.other_scale = residual.scale;
                     row.other_zero_point = i32::from(residual.zero_point);
                     outlierd_neon_store_add(&row);
@@ -151,7 +157,15 @@ macro_rules! pairs {
         concat!(
             "vmull.s8 q4, d0, d4\nvmull.s8 q5, d0, d6\nvmull.s8 q6, d2, d4\nvmull.s8 q7, d2, d6\n",
             "vmlal.s8 q4, d1, d5\nvmlal.s8 q5, d1, d7\nvmlal.s8 q6, d3, d5\nvmlal.s8 q7, d3, d7\n",
-            "vpadal.s16 ", $a, ", q4\nvpadal.s16 ", $b, ", q5\nvpadal.s16 ", $c, ", q6\nvpadal.s16 ", $d, ", q7\n",
+            "vpadal.s16 ",
+            $a,
+            ", q4\nvpadal.s16 ",
+            $b,
+            ", q5\nvpadal.s16 ",
+            $c,
+            ", q6\nvpadal.s16 ",
+            $d,
+            ", q7\n",
         )
     };
 }
@@ -161,9 +175,25 @@ macro_rules! apart {
     ($a:literal $b:literal $c:literal $d:literal) => {
         concat!(
             "vmull.s8 q4, d0, d4\nvmull.s8 q5, d0, d6\nvmull.s8 q6, d2, d4\nvmull.s8 q7, d2, d6\n",
-            "vpadal.s16 ", $a, ", q4\nvpadal.s16 ", $b, ", q5\nvpadal.s16 ", $c, ", q6\nvpadal.s16 ", $d, ", q7\n",
+            "vpadal.s16 ",
+            $a,
+            ", q4\nvpadal.s16 ",
+            $b,
+            ", q5\nvpadal.s16 ",
+            $c,
+            ", q6\nvpadal.s16 ",
+            $d,
+            ", q7\n",
             "vmull.s8 q4, d1, d5\nvmull.s8 q5, d1, d7\nvmull.s8 q6, d3, d5\nvmull.s8 q7, d3, d7\n",
-            "vpadal.s16 ", $a, ", q4\nvpadal.s16 ", $b, ", q5\nvpadal.s16 ", $c, ", q6\nvpadal.s16 ", $d, ", q7\n",
+            "vpadal.s16 ",
+            $a,
+            ", q4\nvpadal.s16 ",
+            $b,
+            ", q5\nvpadal.s16 ",
+            $c,
+            ", q6\nvpadal.s16 ",
+            $d,
+            ", q7\n",
         )
     };
 }
@@ -201,7 +231,15 @@ macro_rules! products {
 macro_rules! store {
     ($name:literal, $add:expr) => {
         concat!(
-            ".global ", $name, "\n.hidden ", $name, "\n.type ", $name, ", %function\n", $name, ":\n",
+            ".global ",
+            $name,
+            "\n.hidden ",
+            $name,
+            "\n.type ",
+            $name,
+            ", %function\n",
+            $name,
+            ":\n",
             "push {{r4-r6, lr}}\nvpush {{d8-d15}}\n",
             "ldr r1, [r0]\nldr r4, [r0, #4]\nldr r5, [r0, #8]\nldr r2, [r0, #12]\nldr r3, [r0, #16]\n",
             "add r12, r0, #20\nvld1.32 {{d8[], d9[]}}, [r12]\n",
@@ -224,7 +262,11 @@ macro_rules! store {
             "vmovn.i32 d0, q0\nvmovn.i32 d1, q1\nvmovn.i16 d0, q0\nvst1.8 {{d0}}, [r3]!\n",
             "subs r6, r6, #1\nbne 3b\n",
             "vpop {{d8-d15}}\npop {{r4-r6, pc}}\n",
-            ".size ", $name, ", . - ", $name, "\n",
+            ".size ",
+            $name,
+            ", . - ",
+            $name,
+            "\n",
         )
     };
 }
@@ -247,6 +289,9 @@ global_asm!(
             "vsub.i32 q9, q9, q15\nvsub.i32 q10, q10, q15\nvcvt.f32.s32 q9, q9\nvcvt.f32.s32 q10, q10\n",
             "vmul.f32 q9, q9, q14\nvmul.f32 q10, q10, q14\n",
             "vmin.f32 q0, q0, q13\nvmin.f32 q1, q1, q13\nvmax.f32 q0, q0, q12\nvmax.f32 q1, q1, q12\n",
+            "add r12, r0, #52\nvld1.32 {{d4[], d5[]}}, [r12]\nadd r12, r0, #56\nvld1.32 {{d6[], d7[]}}, [r12]\n",
+            "vadd.f32 q0, q0, q2\nvadd.f32 q1, q1, q2\nvsub.f32 q0, q0, q2\nvsub.f32 q1, q1, q2\n",
+            "vmul.f32 q0, q0, q3\nvmul.f32 q1, q1, q3\n",
             "vadd.f32 q0, q0, q9\nvadd.f32 q1, q1, q10\n",
         )
     ),

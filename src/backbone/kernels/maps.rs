@@ -114,8 +114,15 @@ pub fn lut_u8(rgb: &[u8], tables: &[[u8; 256]; 3], order: [usize; 3], out: &mut 
 /// A length is wrong.
 pub fn quantize_f32(values: &[f32], zero_point: u8, lo: u8, hi: u8, out: &mut [u8]) -> Result<(), Error> {
     length("output", out.len(), values.len())?;
-    let post =
-        super::table::Post { zero_point, lo, hi, float_lo: f32::NEG_INFINITY, float_hi: f32::INFINITY, residual: None, plain: false };
+    let post = super::table::Post {
+        zero_point,
+        lo,
+        hi,
+        float_lo: f32::NEG_INFINITY,
+        float_hi: f32::INFINITY,
+        residual: None,
+        plain: false,
+    };
     for (out, &value) in out.iter_mut().zip(values) {
         *out = post.quantize(value);
     }

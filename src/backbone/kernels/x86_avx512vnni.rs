@@ -8,8 +8,18 @@ use super::table::{Post, PostResidual, Table, Tile};
 const MR: usize = 14;
 const NR: usize = 32;
 
-pub(super) static TABLE: Table =
-    Table { name: "avx512vnni", supported, mr: MR, nr: NR, kr: 4, depth_step: 4, shift: 0, saturates: false, gather: None, tile: tile_rows };
+pub(super) static TABLE: Table = Table {
+    name: "avx512vnni",
+    supported,
+    mr: MR,
+    nr: NR,
+    kr: 4,
+    depth_step: 4,
+    shift: 0,
+    saturates: false,
+    gather: None,
+    tile: tile_rows,
+};
 
 fn supported() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -93,7 +103,11 @@ unsafe fn tile<const R: usize>(t: &Tile) {
 /// As `tile_rows`; `add` gets the offset of the 16 elements from the tile's first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn store<const R: usize, const PLAIN: bool>(t: &Tile, acc: &[[__m512i; 2]; R], add: impl Fn(__m512, usize) -> __m512) {
+unsafe fn store<const R: usize, const PLAIN: bool>(
+    t: &Tile,
+    acc: &[[__m512i; 2]; R],
+    add: impl Fn(__m512, usize) -> __m512,
+) {
     let Post { zero_point, lo, hi, .. } = t.post;
     // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the minimum.
     let top = _mm512_set1_ps(f32::from(hi) - f32::from(zero_point));
@@ -138,6 +152,8 @@ struct Add {
     zero_point: __m512i,
     lo: __m512,
     hi: __m512,
+    magic: __m512,
+    step: __m512,
 }
 
 impl Add {
@@ -149,6 +165,8 @@ impl Add {
             zero_point: _mm512_set1_epi32(i32::from(r.zero_point)),
             lo: _mm512_set1_ps(r.conv_lo),
             hi: _mm512_set1_ps(r.conv_hi),
+            magic: _mm512_set1_ps(r.magic),
+            step: _mm512_set1_ps(r.step),
         }
     }
 
@@ -161,6 +179,7 @@ impl Add {
         let other = unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(other.cast())) };
         let other = _mm512_cvtepi32_ps(if PLAIN { other } else { _mm512_sub_epi32(other, self.zero_point) });
         let value = _mm512_max_ps(self.lo, _mm512_min_ps(self.hi, value));
-        _mm512_add_ps(value, _mm512_mul_ps(other, self.scale))
+        let value = _mm512_sub_ps(_mm512_add_ps(value, self.magic), self.magic);
+        _mm512_add_ps(_mm512_mul_ps(value, self.step), _mm512_mul_ps(other, self.scale))
     }
 }
