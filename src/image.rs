@@ -42,6 +42,25 @@ pub enum Geometry {
     Crop { short_side: u32 },
 }
 
+/// A geometry by name, before the network's size is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resize {
+    Stretch,
+    Crop,
+}
+
+impl std::str::FromStr for Resize {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "stretch" => Ok(Resize::Stretch),
+            "crop" => Ok(Resize::Crop),
+            _ => Err(format!("unknown geometry '{name}': use stretch or crop")),
+        }
+    }
+}
+
 /// What a network expects of its input: size, channel order, mean, scale, geometry.
 ///
 /// A value `v` (0 to 255) of channel `c` becomes `(v - mean[c]) / std[c]`; `mean` and `std` are in units of
@@ -99,6 +118,15 @@ impl InputRecipe {
             }
         }
         "custom"
+    }
+
+    /// The same recipe with another geometry; a crop takes the short side at 8/7 of the size, as 256 is to 224.
+    pub fn with_resize(mut self, resize: Resize) -> Self {
+        self.geometry = match resize {
+            Resize::Stretch => Geometry::Stretch,
+            Resize::Crop => Geometry::Crop { short_side: (self.width.min(self.height) * 8).div_ceil(7) },
+        };
+        self
     }
 
     /// The same recipe for a network with another input size; a crop keeps its ratio of short side to size.

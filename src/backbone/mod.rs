@@ -10,7 +10,7 @@ use std::str::FromStr;
 use ::image::RgbImage;
 use tract_onnx::prelude::{IntoTValue, Tensor, TractError, tvec};
 
-use crate::image::{ChannelOrder, InputRecipe};
+use crate::image::{ChannelOrder, InputRecipe, Resize};
 
 mod graph;
 mod island;
@@ -54,6 +54,8 @@ pub enum Error {
     PictureSize { width: u32, height: u32, got_width: u32, got_height: u32 },
     #[error("backbone {path} failed: {reason}")]
     Run { path: PathBuf, reason: String },
+    #[error("backbone {path} is another file than the one wanted")]
+    OtherFile { path: PathBuf, sha256: [u8; 32] },
     #[error("{0:?} is no tap: layer1, layer2, layer3, layer4 or several joined by + are known")]
     UnknownTap(String),
     #[error("{0:?} is no pooling: avg, max or none is known")]
@@ -62,6 +64,25 @@ pub enum Error {
     Image(#[from] crate::image::Error),
     #[error(transparent)]
     Kernels(#[from] kernels::Error),
+}
+
+impl Error {
+    /// The exit code of sysexits.h for it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 66,
+            Error::Io { .. } => 74,
+            Error::NotOnnx { .. }
+            | Error::Unsupported { .. }
+            | Error::Tract { .. }
+            | Error::NoTap { .. }
+            | Error::UnknownRecipe { .. }
+            | Error::Image(_) => 65,
+            Error::OtherFile { .. } | Error::Kernels(_) => 78,
+            Error::UnknownTap(_) | Error::UnknownPooling(_) => 64,
+            Error::PictureSize { .. } | Error::Run { .. } => 70,
+        }
+    }
 }
 
 fn list(stages: &[Stage]) -> String {
@@ -173,8 +194,12 @@ pub struct Options {
     /// None: the file's own mark (metadata `outlierd.input`), else `torch`. A file with a fixed input size
     /// overrides the recipe's size.
     pub input: Option<InputRecipe>,
+    /// None: the recipe's own geometry.
+    pub resize: Option<Resize>,
     /// 0: all cores.
     pub threads: usize,
+    /// The file that is wanted: another is refused before it is read.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// The output of a stage, before pooling.
@@ -207,14 +232,14 @@ impl Backbone {
     /// # Errors
     /// The file cannot be read, is not ONNX, is not a ResNet, lacks the tap, or has operators that nothing can run.
     pub fn load(path: &Path, options: &Options) -> Result<Backbone, Error> {
-        let model = onnx::Model::open(path)?;
-        let backbone = Self::from_model(model, options)?;
+        let source = Source::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        let backbone = Self::from_source(path, source, options)?;
         Ok(Backbone { path: Some(path.into()), ..backbone })
     }
 
     /// Loads an ONNX file that is in memory; `name` names it in errors.
     pub fn from_bytes(name: &str, bytes: Vec<u8>, options: &Options) -> Result<Backbone, Error> {
-        Self::from_model(onnx::Model::parse(Path::new(name), Source::Bytes(bytes.into()))?, options)
+        Self::from_source(Path::new(name), Source::Bytes(bytes.into()), options)
     }
 
     /// The backbone that is built in: a narrow ResNet-50 with untrained, seeded weights.
@@ -223,17 +248,23 @@ impl Backbone {
         Self::from_bytes("(embedded)", bytes, options)
     }
 
-    fn from_model(model: onnx::Model, options: &Options) -> Result<Backbone, Error> {
-        let path = model.path.clone();
-        let sha256 = model.source.sha256().map_err(|source| Error::Io { path: path.clone(), source })?;
+    fn from_source(path: &Path, source: Source, options: &Options) -> Result<Backbone, Error> {
+        let sha256 = source.sha256().map_err(|source| Error::Io { path: path.into(), source })?;
+        if options.sha256.is_some_and(|wanted| wanted != sha256) {
+            return Err(Error::OtherFile { path: path.into(), sha256 });
+        }
+        let model = onnx::Model::parse(path, source)?;
         let format = lower::Format::of(&model.graph);
         let mut model = model;
         let graph = lower::lower(std::mem::take(&mut model.graph));
-        let (input, recipe) = picture_input(&model, &graph, options)?;
+        let (input, mut recipe) = picture_input(&model, &graph, options)?;
+        if let Some(resize) = options.resize {
+            recipe = recipe.with_resize(resize);
+        }
         let maps = stages::maps(&graph, &input);
         let found = stages::find(&graph, &maps);
         let taps = stages::select(&found, options.tap.as_ref()).map_err(|available| Error::NoTap {
-            path: path.clone(),
+            path: path.into(),
             wanted: options.tap.as_ref().map_or_else(|| "at all".into(), Tap::to_string),
             available,
         })?;

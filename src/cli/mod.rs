@@ -1,8 +1,24 @@
 //! The command line: one file per command.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod bench;
+pub mod camera;
+pub mod check;
+pub mod collect;
+pub mod common;
+pub mod compare;
+pub mod demo;
+pub mod eval;
+pub mod events;
+pub mod fit;
+pub mod inspect;
+pub mod run;
+pub mod score;
 
 /// Exit codes of sysexits.h.
 pub mod exit {
@@ -39,10 +55,121 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Demo(demo::Args),
+    Run(run::Args),
+    Check(check::Args),
+    Camera(camera::Args),
+    Collect(collect::Args),
+    Fit(fit::Args),
+    Eval(eval::Args),
+    Score(score::Args),
+    Compare(compare::Args),
+    Inspect(inspect::Args),
+    Events(events::Args),
+    Bench(bench::Args),
+    Completions(CompletionsArgs),
+    #[command(hide = true)]
+    Man(ManArgs),
+}
+
+/// Prints a completion script for a shell.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd completions bash > /etc/bash_completion.d/outlierd")]
+struct CompletionsArgs {
+    shell: clap_complete::Shell,
+}
+
+/// Prints the man page, or that of one command, as roff.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd man fit | man -l -")]
+struct ManArgs {
+    command: Option<String>,
+}
+
+fn man(args: ManArgs) -> Result<ExitCode, Error> {
+    let mut cli = Cli::command();
+    cli.build();
+    let command = match &args.command {
+        None => cli,
+        Some(name) => match cli.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => return Err(Error::new(exit::USAGE, format!("no command {name}; see `outlierd --help`"))),
+        },
+    };
+    clap_mangen::Man::new(command)
+        .render(&mut std::io::stdout())
+        .map_err(|e| Error::new(exit::IOERR, format!("cannot write the man page: {e}")))?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Parses the process's arguments and runs one command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.command {}
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    common::init_log();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.message.is_empty() {
+                eprintln!("outlierd: {error}");
+            }
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Camera(args) => camera::run(args),
+        Command::Collect(args) => collect::run(args),
+        Command::Fit(args) => fit::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Events(args) => events::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(args) => man(args),
+    }
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signal {signal}: {e}")))?;
+    }
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definition_is_sound_and_every_command_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+            let help = sub.get_after_help().map(|h| h.to_string()).unwrap_or_default();
+            assert!(help.contains(&format!("outlierd {}", sub.get_name())), "{} has no example", sub.get_name());
+        }
+    }
 }

@@ -1,1 +1,239 @@
+//! What was learned: scaler, PCA, detector and calibration over one backbone's features.
 //!
+//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z` (kept as small integers),
+//! whitening, the detector (a score that grows with normality) and the calibration (a `p` in [0, 1]). The
+//! fitted estimators are rounded once, when the model is made: what is calibrated is what runs.
+
+use std::path::{Path, PathBuf};
+
+use crate::backbone::{self, Backbone, Pooling, Tap};
+use crate::estimators::conformal::Conformal;
+use crate::estimators::feature_transform::FeatureTransform;
+use crate::estimators::isotonic::IsotonicRegression;
+use crate::image::InputRecipe;
+
+pub mod detector;
+pub mod file;
+mod file_detector;
+pub mod heat;
+pub mod projection;
+
+pub use detector::Detector;
+use projection::QuantizedMatrix;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read model {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write model {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a usable model: {reason}")]
+    Format { path: PathBuf, reason: String },
+    #[error(
+        "the model was fitted on another backbone: it wants {wanted} (SHA-256 {wanted_sha256}), {found} has {found_sha256}; \
+         name the right file with --backbone or fit again"
+    )]
+    OtherBackbone { wanted: String, wanted_sha256: String, found: String, found_sha256: String },
+    #[error("the feature has {got} values, the model was fitted on {wanted}")]
+    Width { wanted: usize, got: usize },
+    #[error("the feature holds a value that is not a finite number")]
+    NotFinite,
+    #[error(transparent)]
+    Backbone(#[from] backbone::Error),
+}
+
+impl Error {
+    /// The exit code of sysexits.h for it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Read { .. } => 66,
+            Error::Write { .. } => 74,
+            Error::OtherBackbone { .. } => 78,
+            Error::Backbone(error) => error.exit_code(),
+            Error::Format { .. } | Error::Width { .. } | Error::NotFinite => 65,
+        }
+    }
+}
+
+/// The network that features came from, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureSource {
+    pub sha256: [u8; 32],
+    /// None: the embedded backbone.
+    pub path: Option<PathBuf>,
+    pub tap: Tap,
+    pub pooling: Pooling,
+    pub input: InputRecipe,
+}
+
+impl FeatureSource {
+    pub fn of(backbone: &Backbone) -> Self {
+        FeatureSource {
+            sha256: backbone.sha256(),
+            path: backbone.path().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.to_owned())),
+            tap: backbone.tap().clone(),
+            pooling: backbone.pooling(),
+            input: backbone.input().clone(),
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.path.as_ref().map_or_else(|| "the embedded backbone".into(), |p| p.display().to_string())
+    }
+}
+
+/// How a score becomes `p`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Calibration {
+    /// Probability of being an inlier, from labelled outliers.
+    Isotonic(IsotonicRegression),
+    /// Share of held-out normals that look at most as normal.
+    Conformal(Conformal),
+}
+
+impl Calibration {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Calibration::Isotonic(_) => "isotonic",
+            Calibration::Conformal(_) => "conformal",
+        }
+    }
+
+    pub fn p(&self, score: f64) -> f64 {
+        match self {
+            Calibration::Isotonic(isotonic) => isotonic.predict_one(score),
+            Calibration::Conformal(conformal) => conformal.p_value(score),
+        }
+    }
+}
+
+/// How the model came to be: counts of pictures, seed, and figures on pictures it was not fitted on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Training {
+    pub n_train: u32,
+    pub n_calibration: u32,
+    pub n_outliers: u32,
+    pub seed: u64,
+    pub auroc: Option<f64>,
+    /// The share of held-out normals below the threshold that calibration promises.
+    pub false_alarm_rate: f64,
+}
+
+/// A fitted model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    pub crate_version: String,
+    /// Seconds since 1970 UTC.
+    pub made_at: u64,
+    pub source: FeatureSource,
+    pub transform: FeatureTransform,
+    /// Of the scaler and the PCA's centre together, one value per feature.
+    pub mean: Vec<f32>,
+    pub scale: Vec<f32>,
+    pub components: QuantizedMatrix,
+    /// The PCA's explained variance, one per component.
+    pub variance: Vec<f64>,
+    pub whiten: bool,
+    pub detector: Detector,
+    pub calibration: Calibration,
+    /// A picture is an outlier when `p < threshold`.
+    pub threshold: f64,
+    pub training: Training,
+}
+
+/// What the model says of one picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict {
+    pub score: f64,
+    pub p: f64,
+    pub outlier: bool,
+}
+
+impl Model {
+    /// Reads and checks a model file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        file::load(path)
+    }
+
+    /// Writes a model file atomically.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        file::save(self, path)
+    }
+
+    pub fn n_features(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// `(transform(x) - mean) / scale`.
+    fn scaled(&self, feature: &[f32]) -> Result<Vec<f32>, Error> {
+        if feature.len() != self.mean.len() {
+            return Err(Error::Width { wanted: self.mean.len(), got: feature.len() });
+        }
+        let z = |((x, mean), scale): ((&f32, &f32), &f32)| (self.transform.apply(f64::from(*x)) as f32 - mean) / scale;
+        Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(z).collect())
+    }
+
+    /// The detector's score of one feature vector; grows with normality.
+    pub fn raw_score(&self, feature: &[f32]) -> Result<f64, Error> {
+        let z = self.scaled(feature)?;
+        let mut y = vec![0.0_f64; self.components.rows];
+        self.components.multiply(&z, &mut y);
+        let norm: f64 = z.iter().map(|z| f64::from(*z).powi(2)).sum();
+        let residual = (norm - y.iter().map(|y| y * y).sum::<f64>()).max(0.0);
+        if self.whiten {
+            for (y, variance) in y.iter_mut().zip(&self.variance) {
+                *y /= variance.sqrt().max(f64::MIN_POSITIVE.sqrt());
+            }
+        }
+        let score = self.detector.score(&y, residual);
+        if score.is_finite() { Ok(score) } else { Err(Error::NotFinite) }
+    }
+
+    /// Score, `p` and verdict of one feature vector.
+    pub fn score(&self, feature: &[f32]) -> Result<Verdict, Error> {
+        Ok(self.verdict(self.raw_score(feature)?))
+    }
+
+    pub fn verdict(&self, score: f64) -> Verdict {
+        let p = self.calibration.p(score);
+        Verdict { score, p, outlier: p < self.threshold }
+    }
+
+    /// Loads the backbone that the model was fitted on: `path` if given, else where it was when fitting.
+    pub fn load_backbone(&self, path: Option<&Path>, threads: usize) -> Result<Backbone, Error> {
+        let options = backbone::Options {
+            tap: Some(self.source.tap.clone()),
+            pooling: self.source.pooling,
+            input: Some(self.source.input.clone()),
+            resize: None,
+            threads,
+            sha256: Some(self.source.sha256),
+        };
+        let loaded = match path.or(self.source.path.as_deref()) {
+            Some(path) => Backbone::load(path, &options),
+            None => Backbone::embedded(&options),
+        };
+        let backbone = loaded.map_err(|error| match error {
+            backbone::Error::OtherFile { path, sha256 } => Error::OtherBackbone {
+                wanted: self.source.name(),
+                wanted_sha256: hex(&self.source.sha256),
+                found: path.display().to_string(),
+                found_sha256: hex(&sha256),
+            },
+            error => Error::Backbone(error),
+        })?;
+        if backbone.n_features() != self.n_features() {
+            return Err(Error::Width { wanted: self.n_features(), got: backbone.n_features() });
+        }
+        Ok(backbone)
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

@@ -1,1 +1,12 @@
-//!
+//! What `fit`, `eval` and `compare` do: lists of pictures, the feature cache, splits, fitting, metrics.
+
+pub mod compare;
+pub mod evaluation;
+pub mod features;
+pub mod fit;
+pub mod metrics;
+pub mod params;
+pub mod pictures;
+pub mod pipeline;
+pub mod report;
+pub mod split;

@@ -1,0 +1,185 @@
+//! A folder of pictures, or a list file, as a camera: one picture per call, in the order of their names.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use super::{Error, Frame, FrameSource};
+use crate::image;
+
+const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
+
+/// Pictures of a folder in name order, or of a list file in its order.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    pictures: Vec<PathBuf>,
+    at: usize,
+    sequence: u64,
+    repeat: bool,
+    crop: Option<[u32; 4]>,
+}
+
+impl Folder {
+    /// Lists the pictures now; files that come later are seen at the next round of a source that repeats.
+    pub fn open(root: &Path, repeat: bool, crop: Option<[u32; 4]>) -> Result<Self, Error> {
+        let pictures = list(root)?;
+        Ok(Folder { root: root.to_owned(), pictures, at: 0, sequence: 0, repeat, crop })
+    }
+
+    fn read(&self, path: &Path) -> Result<::image::RgbImage, image::Error> {
+        let picture = image::read(path)?;
+        match self.crop {
+            Some(region) => image::crop(&picture, region),
+            None => Ok(picture),
+        }
+    }
+}
+
+impl FrameSource for Folder {
+    fn next(&mut self, _deadline: Instant) -> Result<Option<Frame>, Error> {
+        if self.at == self.pictures.len() {
+            if !self.repeat {
+                return Ok(None);
+            }
+            self.pictures = list(&self.root)
+                .map_err(|e| Error::Lost { origin: self.root.display().to_string(), reason: e.to_string() })?;
+            self.at = 0;
+        }
+        let path = self.pictures[self.at].clone();
+        let sequence = self.sequence;
+        self.at += 1;
+        self.sequence += 1;
+        let source = path.display().to_string();
+        match self.read(&path) {
+            Ok(picture) => Ok(Some(Frame { picture, time: SystemTime::now(), sequence, source })),
+            Err(e) => Err(Error::Dropped { origin: source, reason: e.to_string() }),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let repeat = if self.repeat { ", again and again" } else { "" };
+        format!("{}: {} pictures{repeat}", self.root.display(), self.pictures.len())
+    }
+}
+
+/// The pictures of a folder, sub-folders included, in name order; or the lines of a `.txt` list, relative to
+/// itself, `#` comments and blank lines left out.
+pub fn list(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let open =
+        |path: &Path, e: std::io::Error| Error::Open { origin: path.display().to_string(), reason: e.to_string() };
+    let mut pictures = Vec::new();
+    if root.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) && root.is_file() {
+        let text = std::fs::read_to_string(root).map_err(|e| open(root, e))?;
+        let base = root.parent().unwrap_or(Path::new(""));
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        pictures.extend(lines.map(|line| base.join(line)));
+    } else {
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(|e| open(&folder, e))? {
+                let entry = entry.map_err(|e| open(&folder, e))?;
+                let path = entry.path();
+                if entry.file_type().map_err(|e| open(&path, e))?.is_dir() {
+                    folders.push(path);
+                } else if is_picture(&path) {
+                    pictures.push(path);
+                }
+            }
+        }
+        pictures.sort();
+    }
+    if pictures.is_empty() { Err(Error::Empty { path: root.to_owned() }) } else { Ok(pictures) }
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (i, name) in names.iter().enumerate() {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            ::image::RgbImage::from_pixel(8, 6, ::image::Rgb([i as u8 * 40, 0, 0])).save(path).unwrap();
+        }
+        dir
+    }
+
+    fn names(source: &mut Folder, count: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        for _ in 0..count {
+            let frame = match source.next(Instant::now()) {
+                Ok(Some(frame)) => Path::new(&frame.source).file_name().unwrap().to_string_lossy().into_owned(),
+                Ok(None) => "end".into(),
+                Err(Error::Dropped { .. }) => "dropped".into(),
+                Err(e) => panic!("{e}"),
+            };
+            names.push(frame);
+        }
+        names
+    }
+
+    #[test]
+    fn pictures_come_in_name_order_and_end() {
+        let dir = folder_with(&["b.png", "a.png", "c.bmp"]);
+        std::fs::write(dir.path().join("notes.md"), "x").unwrap();
+        let mut source = Folder::open(dir.path(), false, None).unwrap();
+        assert_eq!(names(&mut source, 5), ["a.png", "b.png", "c.bmp", "end", "end"]);
+    }
+
+    #[test]
+    fn a_loop_starts_again_and_sees_new_pictures() {
+        let dir = folder_with(&["a.png", "b.png"]);
+        let mut source = Folder::open(dir.path(), true, None).unwrap();
+        assert_eq!(names(&mut source, 2), ["a.png", "b.png"]);
+        std::fs::copy(dir.path().join("a.png"), dir.path().join("0.png")).unwrap();
+        assert_eq!(names(&mut source, 4), ["0.png", "a.png", "b.png", "0.png"]);
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert_eq!(names(&mut source, 2), ["dropped", "dropped"]);
+        assert!(matches!(source.next(Instant::now()), Err(Error::Lost { .. })));
+    }
+
+    #[test]
+    fn bad_pictures_are_dropped_frames() {
+        let dir = folder_with(&["a.jpg", "c.jpg"]);
+        let whole = std::fs::read(dir.path().join("a.jpg")).unwrap();
+        std::fs::write(dir.path().join("b1.jpg"), &whole[..whole.len() / 2]).unwrap();
+        std::fs::write(dir.path().join("b2.jpg"), "just text").unwrap();
+        std::fs::write(dir.path().join("b3.png"), "").unwrap();
+        let mut source = Folder::open(dir.path(), false, None).unwrap();
+        assert_eq!(names(&mut source, 6), ["a.jpg", "dropped", "dropped", "dropped", "c.jpg", "end"]);
+    }
+
+    #[test]
+    fn a_list_keeps_its_order_and_a_missing_file_is_a_dropped_frame() {
+        let dir = folder_with(&["sub/b.png", "a.png"]);
+        let list = dir.path().join("list.txt");
+        std::fs::write(&list, "# order matters\nsub/b.png\n\nmissing.png\na.png\r\n").unwrap();
+        let mut source = Folder::open(&list, false, None).unwrap();
+        assert_eq!(names(&mut source, 4), ["b.png", "dropped", "a.png", "end"]);
+    }
+
+    #[test]
+    fn crop_is_taken_and_must_fit() {
+        let dir = folder_with(&["a.png"]);
+        let mut source = Folder::open(dir.path(), true, Some([2, 1, 4, 3])).unwrap();
+        assert_eq!(source.next(Instant::now()).unwrap().unwrap().picture.dimensions(), (4, 3));
+        let mut source = Folder::open(dir.path(), true, Some([5, 0, 4, 3])).unwrap();
+        assert!(matches!(source.next(Instant::now()), Err(Error::Dropped { .. })));
+    }
+
+    #[test]
+    fn empty_and_missing_folders_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Folder::open(dir.path(), false, None), Err(Error::Empty { .. })));
+        assert!(matches!(Folder::open(&dir.path().join("no"), false, None), Err(Error::Open { .. })));
+        let list = dir.path().join("l.txt");
+        std::fs::write(&list, "\n").unwrap();
+        assert!(matches!(Folder::open(&list, false, None), Err(Error::Empty { .. })));
+    }
+}

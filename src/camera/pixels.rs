@@ -1,0 +1,381 @@
+//! Camera formats into RGB: YUYV, NV12, GREY, RGB3 and MJPG. Only the region that matters is converted.
+
+use ::image::RgbImage;
+
+use super::huffman;
+use crate::config::PixelFormat;
+use crate::image;
+
+/// A frame's bytes that cannot be a picture.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    #[error("the frame has {got} bytes of {wanted}")]
+    Short { wanted: usize, got: usize },
+    #[error("a line of {stride} bytes cannot hold {width} pixels")]
+    Stride { stride: usize, width: u32 },
+    #[error("{format:?} frames have even sides, not {width}x{height}")]
+    Odd { format: PixelFormat, width: u32, height: u32 },
+    #[error("region {region:?} does not lie inside the {width}x{height} frame")]
+    Region { region: [u32; 4], width: u32, height: u32 },
+    #[error("not a JPEG: it does not begin with FF D8")]
+    NoStart,
+    #[error("the JPEG ends early: it does not end with FF D9")]
+    NoEnd,
+    #[error("damaged JPEG: {0}")]
+    Jpeg(String),
+    #[error("the JPEG is {got_width}x{got_height}, not {width}x{height}")]
+    OtherSize { got_width: u32, got_height: u32, width: u32, height: u32 },
+    #[error("\"auto\" is not a format of pixels")]
+    Auto,
+}
+
+/// How YCbCr was made from RGB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Matrix {
+    #[default]
+    Bt601,
+    Bt709,
+}
+
+/// How a frame lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    pub format: PixelFormat,
+    pub width: u32,
+    pub height: u32,
+    /// Bytes from one line to the next (V4L2's `bytesperline`); of no meaning for MJPG.
+    pub stride: usize,
+    /// Lines from the start of NV12's Y plane to its CbCr plane: `height`, or more where the driver pads.
+    pub plane_lines: u32,
+    pub matrix: Matrix,
+    /// Y from 0 to 255 instead of 16 to 235.
+    pub full_range: bool,
+}
+
+impl Layout {
+    /// Lines without padding, BT.601 limited range: what webcams send.
+    pub fn packed(format: PixelFormat, width: u32, height: u32) -> Self {
+        let bytes = width as usize * bytes_per_pixel(format);
+        Layout { format, width, height, stride: bytes, plane_lines: height, matrix: Matrix::Bt601, full_range: false }
+    }
+
+    /// The fewest bytes of a whole frame; of MJPG, the shortest that could be one.
+    pub fn min_bytes(&self) -> usize {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let lines = |count: usize, used: usize| self.stride * count.saturating_sub(1) + used;
+        match self.format {
+            PixelFormat::Nv12 => self.stride * self.plane_lines as usize + lines(height / 2, width),
+            PixelFormat::Mjpg | PixelFormat::Auto => 4,
+            format => lines(height, width * bytes_per_pixel(format)),
+        }
+    }
+
+    fn check(&self, bytes: &[u8], region: [u32; 4]) -> Result<(), Error> {
+        let &Layout { format, width, height, stride, .. } = self;
+        let [x, y, w, h] = region;
+        let inside = |at: u32, len: u32, all: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= all);
+        if !inside(x, w, width) || !inside(y, h, height) {
+            return Err(Error::Region { region, width, height });
+        }
+        let odd = match format {
+            PixelFormat::Yuyv => width % 2 != 0,
+            PixelFormat::Nv12 => width % 2 != 0 || height % 2 != 0,
+            _ => false,
+        };
+        if odd {
+            return Err(Error::Odd { format, width, height });
+        }
+        if format != PixelFormat::Mjpg && stride < width as usize * bytes_per_pixel(format) {
+            return Err(Error::Stride { stride, width });
+        }
+        let wanted = self.min_bytes();
+        if bytes.len() < wanted { Err(Error::Short { wanted, got: bytes.len() }) } else { Ok(()) }
+    }
+}
+
+fn bytes_per_pixel(format: PixelFormat) -> usize {
+    match format {
+        PixelFormat::Yuyv => 2,
+        PixelFormat::Rgb3 => 3,
+        PixelFormat::Nv12 | PixelFormat::Grey | PixelFormat::Mjpg | PixelFormat::Auto => 1,
+    }
+}
+
+/// The region `[x, y, width, height]` of a frame as RGB.
+pub fn to_rgb(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImage, Error> {
+    layout.check(bytes, region)?;
+    let [x, y, width, height] = region.map(|v| v as usize);
+    if layout.format == PixelFormat::Mjpg {
+        return from_jpeg(layout, bytes, region);
+    }
+    let mut picture = RgbImage::new(region[2], region[3]);
+    let yuv = Coefficients::of(layout);
+    let stride = layout.stride;
+    let rows = picture.as_flat_samples_mut().samples.chunks_exact_mut(width * 3);
+    for (row, at) in rows.zip(y..y + height) {
+        let line = &bytes[at * stride..];
+        match layout.format {
+            PixelFormat::Rgb3 => row.copy_from_slice(&line[x * 3..(x + width) * 3]),
+            PixelFormat::Grey => {
+                for (pixel, &value) in row.chunks_exact_mut(3).zip(&line[x..x + width]) {
+                    pixel.fill(value);
+                }
+            }
+            PixelFormat::Yuyv => yuv.row(row, x, |i| {
+                let pair = &line[i * 4..i * 4 + 4];
+                ([pair[0], pair[2]], pair[1], pair[3])
+            }),
+            PixelFormat::Nv12 => {
+                let chroma = &bytes[(layout.plane_lines as usize + at / 2) * stride..];
+                yuv.row(row, x, |i| ([line[i * 2], line[i * 2 + 1]], chroma[i * 2], chroma[i * 2 + 1]));
+            }
+            PixelFormat::Mjpg | PixelFormat::Auto => return Err(Error::Auto),
+        }
+    }
+    Ok(picture)
+}
+
+/// YCbCr to RGB in 1/2^14 (ITU-R BT.601 and BT.709).
+struct Coefficients {
+    black: i32,
+    y: i32,
+    red_cr: i32,
+    green_cb: i32,
+    green_cr: i32,
+    blue_cb: i32,
+}
+
+const SHIFT: i32 = 14;
+
+impl Coefficients {
+    fn of(layout: &Layout) -> Self {
+        let (kr, kb) = match layout.matrix {
+            Matrix::Bt601 => (0.299, 0.114),
+            Matrix::Bt709 => (0.2126, 0.0722),
+        };
+        let kg = 1.0 - kr - kb;
+        let (black, luma, chroma) = if layout.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+        let fixed = |value: f64| (value * f64::from(1 << SHIFT)).round() as i32;
+        Coefficients {
+            black,
+            y: fixed(luma),
+            red_cr: fixed(chroma * 2.0 * (1.0 - kr)),
+            green_cb: fixed(chroma * 2.0 * (1.0 - kb) * kb / kg),
+            green_cr: fixed(chroma * 2.0 * (1.0 - kr) * kr / kg),
+            blue_cb: fixed(chroma * 2.0 * (1.0 - kb)),
+        }
+    }
+
+    /// Fills a row that begins at column `x`; `pair(i)` gives both Y, Cb and Cr of the columns `2i` and `2i + 1`.
+    #[inline(always)]
+    fn row(&self, row: &mut [u8], x: usize, pair: impl Fn(usize) -> ([u8; 2], u8, u8)) {
+        let (mut row, mut i) = (row, x / 2);
+        if x % 2 == 1 && row.len() >= 3 {
+            let (first, rest) = row.split_at_mut(3);
+            let (y, cb, cr) = pair(i);
+            first.copy_from_slice(&self.rgb(y, cb, cr)[3..]);
+            (row, i) = (rest, i + 1);
+        }
+        let mut pairs = row.chunks_exact_mut(6);
+        for pixels in &mut pairs {
+            let (y, cb, cr) = pair(i);
+            pixels.copy_from_slice(&self.rgb(y, cb, cr));
+            i += 1;
+        }
+        let last = pairs.into_remainder();
+        if !last.is_empty() {
+            let (y, cb, cr) = pair(i);
+            last.copy_from_slice(&self.rgb(y, cb, cr)[..3]);
+        }
+    }
+
+    #[inline(always)]
+    fn rgb(&self, y: [u8; 2], cb: u8, cr: u8) -> [u8; 6] {
+        let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
+        let red = self.red_cr * cr;
+        let green = -self.green_cb * cb - self.green_cr * cr;
+        let blue = self.blue_cb * cb;
+        let luma = y.map(|y| self.y * (i32::from(y) - self.black) + (1 << (SHIFT - 1)));
+        let value = |sum: i32| (sum >> SHIFT).clamp(0, 255) as u8;
+        [
+            value(luma[0] + red),
+            value(luma[0] + green),
+            value(luma[0] + blue),
+            value(luma[1] + red),
+            value(luma[1] + green),
+            value(luma[1] + blue),
+        ]
+    }
+}
+
+fn from_jpeg(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImage, Error> {
+    let jpeg = trimmed_jpeg(bytes)?;
+    let complete = huffman::with_tables(jpeg);
+    let picture = image::decode_jpeg(complete.as_deref().unwrap_or(jpeg)).map_err(Error::Jpeg)?;
+    let (got_width, got_height) = picture.dimensions();
+    let (width, height) = (layout.width, layout.height);
+    if (got_width, got_height) != (width, height) {
+        return Err(Error::OtherSize { got_width, got_height, width, height });
+    }
+    if region == [0, 0, width, height] {
+        return Ok(picture);
+    }
+    image::crop(&picture, region).map_err(|_| Error::Region { region, width, height })
+}
+
+/// The JPEG without the zeros that drivers leave behind it.
+fn trimmed_jpeg(bytes: &[u8]) -> Result<&[u8], Error> {
+    if !bytes.starts_with(&[0xFF, 0xD8]) {
+        return Err(Error::NoStart);
+    }
+    let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
+    let jpeg = &bytes[..end];
+    if jpeg.ends_with(&[0xFF, 0xD9]) { Ok(jpeg) } else { Err(Error::NoEnd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YUV: [PixelFormat; 2] = [PixelFormat::Yuyv, PixelFormat::Nv12];
+
+    /// The formulas of BT.601 and BT.709 in floating point.
+    fn reference(layout: &Layout, y: u8, cb: u8, cr: u8) -> [f64; 3] {
+        let (kr, kb) = if layout.matrix == Matrix::Bt601 { (0.299, 0.114) } else { (0.2126, 0.0722) };
+        let (y, cb, cr) = (f64::from(y), f64::from(cb) - 128.0, f64::from(cr) - 128.0);
+        let (y, cb, cr) = if layout.full_range {
+            (y, cb / 255.0, cr / 255.0)
+        } else {
+            ((y - 16.0) / 219.0 * 255.0, cb / 224.0, cr / 224.0)
+        };
+        let red = y + 255.0 * cr * 2.0 * (1.0 - kr);
+        let blue = y + 255.0 * cb * 2.0 * (1.0 - kb);
+        let green = (y - kr * red - kb * blue) / (1.0 - kr - kb);
+        [red, green, blue].map(|v| v.clamp(0.0, 255.0))
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 0x2545_F491_4F6C_DD1D_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    fn ycbcr(layout: &Layout, bytes: &[u8], x: usize, y: usize) -> [u8; 3] {
+        let line = y * layout.stride;
+        if layout.format == PixelFormat::Yuyv {
+            let pair = line + x / 2 * 4;
+            return [bytes[line + x * 2], bytes[pair + 1], bytes[pair + 3]];
+        }
+        let chroma = (layout.plane_lines as usize + y / 2) * layout.stride + x / 2 * 2;
+        [bytes[line + x], bytes[chroma], bytes[chroma + 1]]
+    }
+
+    #[test]
+    fn ycbcr_formats_follow_the_formulas_with_any_padding_and_region() {
+        for format in YUV {
+            for (matrix, full_range, stride_pad, line_pad) in
+                [(Matrix::Bt601, false, 0, 0), (Matrix::Bt709, true, 7, 4), (Matrix::Bt601, true, 32, 10)]
+            {
+                let mut layout = Layout { matrix, full_range, ..Layout::packed(format, 22, 14) };
+                layout.stride += stride_pad;
+                layout.plane_lines += line_pad;
+                let bytes = noise(layout.min_bytes());
+                for region in [[0, 0, 22, 14], [3, 5, 9, 7], [21, 13, 1, 1], [1, 0, 2, 3], [4, 1, 1, 2]] {
+                    let picture = to_rgb(&layout, &bytes, region).unwrap();
+                    for (x, y, pixel) in picture.enumerate_pixels() {
+                        let [luma, cb, cr] = ycbcr(&layout, &bytes, (region[0] + x) as usize, (region[1] + y) as usize);
+                        for (got, wanted) in pixel.0.iter().zip(reference(&layout, luma, cb, cr)) {
+                            assert!((f64::from(*got) - wanted).abs() <= 0.51, "{format:?} {got} is not {wanted}");
+                        }
+                    }
+                }
+                for cut in 0..bytes.len() {
+                    assert!(matches!(to_rgb(&layout, &bytes[..cut], [0, 0, 1, 1]), Err(Error::Short { .. })));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn grey_and_rgb_are_copied() {
+        let mut layout = Layout::packed(PixelFormat::Rgb3, 5, 3);
+        layout.stride += 2;
+        let bytes = noise(layout.min_bytes());
+        let picture = to_rgb(&layout, &bytes, [1, 1, 3, 2]).unwrap();
+        assert_eq!(picture.get_pixel(2, 1).0, bytes[2 * 17 + 9..2 * 17 + 12]);
+        let layout = Layout { stride: 6, ..Layout::packed(PixelFormat::Grey, 5, 3) };
+        let picture = to_rgb(&layout, &bytes, [0, 0, 5, 3]).unwrap();
+        assert_eq!(picture.get_pixel(4, 2).0, [bytes[16]; 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let bytes = [0; 1000];
+        for format in YUV {
+            assert!(matches!(to_rgb(&Layout::packed(format, 5, 4), &bytes, [0, 0, 1, 1]), Err(Error::Odd { .. })));
+        }
+        let layout = Layout { stride: 9, ..Layout::packed(PixelFormat::Yuyv, 6, 4) };
+        assert!(matches!(to_rgb(&layout, &bytes, [0, 0, 1, 1]), Err(Error::Stride { .. })));
+        let layout = Layout::packed(PixelFormat::Grey, 6, 4);
+        for region in [[0, 0, 7, 1], [0, 0, 0, 1], [6, 0, 1, 1], [u32::MAX, 0, 2, 2]] {
+            assert!(matches!(to_rgb(&layout, &bytes, region), Err(Error::Region { .. })));
+        }
+        assert_eq!(to_rgb(&Layout::packed(PixelFormat::Auto, 6, 4), &bytes, [0, 0, 1, 1]), Err(Error::Auto));
+    }
+
+    fn jpeg(width: u32, height: u32) -> Vec<u8> {
+        let picture = RgbImage::from_fn(width, height, |x, y| ::image::Rgb([x as u8 * 4, y as u8 * 4, 90]));
+        let mut bytes = Vec::new();
+        ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&picture).unwrap();
+        bytes
+    }
+
+    /// Takes the Huffman tables out, as webcams do.
+    fn without_tables(jpeg: &[u8]) -> Vec<u8> {
+        let (mut stripped, mut at) = (jpeg[..2].to_vec(), 2);
+        while jpeg[at + 1] != 0xDA {
+            let len = 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]]));
+            if jpeg[at + 1] != 0xC4 {
+                stripped.extend_from_slice(&jpeg[at..at + len]);
+            }
+            at += len;
+        }
+        stripped.extend_from_slice(&jpeg[at..]);
+        stripped
+    }
+
+    #[test]
+    fn mjpg_is_decoded_with_or_without_its_tables() {
+        let layout = Layout::packed(PixelFormat::Mjpg, 48, 32);
+        let whole = jpeg(48, 32);
+        let expected = image::decode_jpeg(&whole).unwrap();
+        let stripped = without_tables(&whole);
+        assert!(stripped.len() + 400 < whole.len());
+        for mut bytes in [whole, stripped] {
+            bytes.extend([0; 100]);
+            assert_eq!(to_rgb(&layout, &bytes, [0, 0, 48, 32]).unwrap(), expected);
+        }
+        let region = [5, 3, 20, 10];
+        let cropped = to_rgb(&layout, &jpeg(48, 32), region).unwrap();
+        assert_eq!(cropped, image::crop(&expected, region).unwrap());
+    }
+
+    #[test]
+    fn damaged_mjpg_is_refused() {
+        let layout = Layout::packed(PixelFormat::Mjpg, 48, 32);
+        let whole = jpeg(48, 32);
+        for cut in 0..whole.len() - 1 {
+            assert!(to_rgb(&layout, &whole[..cut], [0, 0, 48, 32]).is_err(), "cut at {cut}");
+        }
+        let half = [&whole[..whole.len() / 2], &[0xFF, 0xD9]].concat();
+        assert!(matches!(to_rgb(&layout, &half, [0, 0, 48, 32]), Err(Error::Jpeg(_))));
+        let other = Layout::packed(PixelFormat::Mjpg, 32, 32);
+        assert!(matches!(to_rgb(&other, &whole, [0, 0, 1, 1]), Err(Error::OtherSize { .. })));
+        assert_eq!(to_rgb(&layout, b"text, really", [0, 0, 1, 1]), Err(Error::NoStart));
+    }
+}

@@ -1,0 +1,182 @@
+//! `camera list` and `camera snap`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use ::image::RgbImage;
+
+use super::{Error, common, exit};
+use crate::camera::v4l::{self, Listed};
+use crate::camera::{self, Frame, FrameSource};
+use crate::config::{self, Config, Source};
+
+/// How long a camera may take for a picture.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Lists cameras, or takes one picture.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd camera list")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    List(ListArgs),
+    Snap(SnapArgs),
+}
+
+/// Lists devices with formats, sizes, rates and controls.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd camera list --json")]
+struct ListArgs {
+    /// One JSON object a device
+    #[arg(long)]
+    json: bool,
+}
+
+/// Takes one picture as the daemon would see it: format, crop and controls of the config.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd camera snap --device /dev/video0 -o picture.jpg")]
+struct SnapArgs {
+    #[command(flatten)]
+    from: From,
+    /// Where the picture goes: .jpg, .png, .bmp or .webp
+    #[arg(short, long, value_name = "PIC")]
+    output: PathBuf,
+}
+
+/// Which camera: the config's, or a device by its path.
+#[derive(Debug, Clone, clap::Args)]
+pub struct From {
+    /// Config file
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// A device (/dev/video0) or source (folder:/path) instead of the config's; without a config file the
+    /// defaults of [camera] hold
+    #[arg(short, long, value_name = "SOURCE")]
+    device: Option<String>,
+}
+
+impl From {
+    /// The [camera] section that is meant. The rest of the config may be unfinished: pictures are collected
+    /// before there is a model.
+    pub fn camera(&self) -> Result<config::Camera, Error> {
+        let mut camera = match std::fs::read_to_string(&self.config) {
+            Ok(text) => self.parse(&text)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.device.is_some() => config::Camera::default(),
+            Err(e) => {
+                let path = self.config.display();
+                let message = format!("cannot read {path}: {e}; name a config with -c FILE or a camera with --device");
+                return Err(Error::new(exit::CONFIG, message));
+            }
+        };
+        if let Some(device) = &self.device {
+            camera.source = match device.contains(':') && !device.starts_with('/') {
+                true => device.parse().map_err(|e| Error::new(exit::USAGE, e))?,
+                false => Source::V4l(device.into()),
+            };
+        }
+        Ok(camera)
+    }
+
+    fn parse(&self, text: &str) -> Result<config::Camera, Error> {
+        let config = Config::parse(&self.config, text).map_err(|e| Error::new(exit::CONFIG, e))?;
+        config.check_camera().map_err(|e| Error::new(exit::CONFIG, e))?;
+        Ok(config.camera)
+    }
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    match args.action {
+        Action::List(args) => list(&args),
+        Action::Snap(args) => snap(&args),
+    }
+}
+
+fn list(args: &ListArgs) -> Result<ExitCode, Error> {
+    let mut found = 0;
+    for listed in v4l::list() {
+        match listed {
+            Ok(listed) if args.json => common::print_json(&listed)?,
+            Ok(listed) => print_device(&listed)?,
+            Err(error) => {
+                eprintln!("outlierd: {error}");
+                continue;
+            }
+        }
+        found += 1;
+    }
+    if found == 0 {
+        let message = "no camera found: is it plugged in (lsusb, v4l2-ctl --list-devices), and its driver loaded?";
+        return Err(Error::new(exit::NOINPUT, message));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_device(listed: &Listed) -> Result<(), Error> {
+    common::print(format!("{}  {} ({})", listed.path, listed.card, listed.driver))?;
+    for format in &listed.formats {
+        let note = if format.readable { "" } else { "  (not read by outlierd)" };
+        common::print(format!("  {}{note}", format.format))?;
+        for size in &format.sizes {
+            let rates: Vec<String> = size.rates.iter().map(f64::to_string).collect();
+            let rates = if rates.is_empty() { String::new() } else { format!("  {} frames/s", rates.join(", ")) };
+            common::print(format!("    {:<12}{rates}", size.size))?;
+        }
+    }
+    for control in &listed.controls {
+        let (low, high, default) = (control.minimum, control.maximum, control.default);
+        common::print(format!("  {} = {low}..{high}, default {default}", control.name))?;
+    }
+    Ok(())
+}
+
+fn snap(args: &SnapArgs) -> Result<ExitCode, Error> {
+    let mut source = open(&args.from.camera()?)?;
+    let frame = next(&mut source)?;
+    save(&frame.picture, &args.output)?;
+    let (width, height) = frame.picture.dimensions();
+    common::print(format!("{}: {width}x{height} from {}", args.output.display(), source.describe()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn open(config: &config::Camera) -> Result<Box<dyn FrameSource>, Error> {
+    camera::open(config).map_err(|e| Error::new(exit::NOINPUT, e))
+}
+
+/// The next usable frame.
+pub(super) fn next(source: &mut impl FrameSource) -> Result<Frame, Error> {
+    match next_or_end(source)? {
+        Some(frame) => Ok(frame),
+        None => Err(Error::new(exit::NOINPUT, format!("{}: no picture is left", source.describe()))),
+    }
+}
+
+/// The next usable frame, or the end of a folder.
+pub(super) fn next_or_end(source: &mut impl FrameSource) -> Result<Option<Frame>, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match source.next(deadline) {
+            Ok(frame) => return Ok(frame),
+            Err(e @ camera::Error::Dropped { .. }) if Instant::now() < deadline => log::warn!("{e}"),
+            Err(e) => return Err(Error::new(exit::NOINPUT, e)),
+        }
+    }
+}
+
+pub(super) fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
+    let cannot = |reason: String| Error::new(exit::CANTCREAT, format!("cannot write {}: {reason}", path.display()));
+    let format = ::image::ImageFormat::from_path(path).map_err(|_| cannot("end its name in .jpg or .png".into()))?;
+    let mut bytes = Vec::new();
+    let encoded = match format {
+        ::image::ImageFormat::Jpeg => {
+            ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(picture)
+        }
+        format => picture.write_to(&mut std::io::Cursor::new(&mut bytes), format),
+    };
+    encoded.map_err(|e| cannot(e.to_string()))?;
+    std::fs::write(path, bytes).map_err(|e| cannot(e.to_string()))
+}

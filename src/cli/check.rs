@@ -1,0 +1,173 @@
+//! `check`: everything that `run` needs, one line each.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Error, common, exit};
+use crate::camera;
+use crate::config::{self, Config};
+use crate::model::{Model, hex};
+use crate::watch::gpio;
+
+/// How long the camera may take for its first picture.
+const FIRST_FRAME: Duration = Duration::from_secs(5);
+
+/// Checks config, model, backbone, camera, GPIO line and writable paths.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd check -c outlierd.toml")]
+pub struct Args {
+    /// Config file
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    check: &'static str,
+    ok: bool,
+    message: String,
+}
+
+type Checked = Result<String, String>;
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let mut failed = false;
+    let mut tell = |check: &'static str, checked: Checked| {
+        let ok = checked.is_ok();
+        failed |= !ok;
+        let message = checked.unwrap_or_else(|message| message);
+        if args.json {
+            common::print_json(&Line { check, ok, message })
+        } else {
+            let mark = if ok { "ok   " } else { "WRONG" };
+            common::print(format!("{check:<9} {mark} {message}"))
+        }
+    };
+    match Config::load(&args.config) {
+        Err(error) => tell("config", Err(error.to_string()))?,
+        Ok(config) => {
+            tell("config", Ok(args.config.display().to_string()))?;
+            let model = Model::load(&config.model.path);
+            tell("model", check_model(&config, &model))?;
+            if let Ok(model) = &model {
+                tell("backbone", check_backbone(&config, model))?;
+            }
+            tell("camera", check_camera(&config.camera))?;
+            if let Some(gpio) = &config.gpio {
+                tell("gpio", check_gpio(gpio))?;
+            }
+            tell("log", check_log(&config.events.log))?;
+            tell("snapshots", check_folder(&config.events.snapshots))?;
+            if let Some(hook) = &config.events.hook {
+                tell("hook", check_hook(hook))?;
+            }
+        }
+    }
+    Ok(if failed { ExitCode::from(exit::CONFIG) } else { ExitCode::SUCCESS })
+}
+
+fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> Checked {
+    match model {
+        Ok(model) => {
+            let threshold = config.decision.threshold.unwrap_or(model.threshold);
+            let path = config.model.path.display();
+            Ok(format!("{path}: {}, {}, threshold {threshold}", model.detector.name(), model.calibration.name()))
+        }
+        Err(crate::model::Error::Read { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(format!("{} does not exist: make it with `outlierd fit --normal DIR -o {0}`", path.display()))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn check_backbone(config: &Config, model: &Model) -> Checked {
+    let backbone =
+        model.load_backbone(config.model.backbone.as_deref(), config.model.threads).map_err(|e| e.to_string())?;
+    let name = backbone.path().map_or_else(|| "the embedded one".to_owned(), |path| path.display().to_string());
+    let sha256 = hex(&backbone.sha256()[..6]);
+    Ok(format!("{name}: SHA-256 {sha256}.. is the model's, tap {}, {} values", backbone.tap(), backbone.n_features()))
+}
+
+fn check_camera(config: &config::Camera) -> Checked {
+    let mut source = camera::open(config).map_err(|e| e.to_string())?;
+    let deadline = Instant::now() + FIRST_FRAME;
+    loop {
+        match source.next(deadline) {
+            Ok(Some(frame)) => {
+                let (width, height) = frame.picture.dimensions();
+                return Ok(format!("{}; a {width}x{height} picture came", source.describe()));
+            }
+            Ok(None) => return Err(format!("{}: none of its pictures can be used", source.describe())),
+            Err(camera::Error::Dropped { .. }) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+fn check_gpio(config: &config::Gpio) -> Checked {
+    let mut found = Vec::new();
+    for line in [Some(&config.line), config.heartbeat.as_ref()].into_iter().flatten() {
+        match gpio::find(&config.chip, line) {
+            Ok(offset) => found.push(format!("line {offset} is free")),
+            Err(gpio::Error::Used { consumer, line, .. }) if consumer == gpio::CONSUMER => {
+                found.push(format!("line {line} is held by a running outlierd"));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(format!("{}: {}", config.chip.display(), found.join(", ")))
+}
+
+fn check_log(path: &Path) -> Checked {
+    if !path.exists() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return check_folder(folder).map(|_| format!("{} will be made", path.display()));
+    }
+    match std::fs::OpenOptions::new().append(true).open(path) {
+        Ok(_) => Ok(path.display().to_string()),
+        Err(e) => Err(format!("cannot write {}: {e}; {}", path.display(), remedy(&e))),
+    }
+}
+
+/// Tries to write into the folder, or, where it does not exist yet, into the one that it will be made in.
+fn check_folder(folder: &Path) -> Checked {
+    let absolute = std::path::absolute(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let there = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    match tempfile::tempfile_in(there) {
+        Ok(_) if there == absolute => Ok(folder.display().to_string()),
+        Ok(_) => Ok(format!("{} will be made", folder.display())),
+        Err(e) => Err(format!("cannot write into {}: {e}; {}", there.display(), remedy(&e))),
+    }
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "give the user that runs outlierd the right to",
+        std::io::ErrorKind::StorageFull => "free some space",
+        std::io::ErrorKind::ReadOnlyFilesystem => "mount it writable or name another place",
+        _ => "name another place in [events]",
+    }
+}
+
+fn check_hook(argv: &[String]) -> Checked {
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let runs = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return match runs(Path::new(program)) {
+            true => Ok(program.to_owned()),
+            false => Err(format!("{program} is not an executable file: check its path and chmod +x it")),
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| runs(candidate)) {
+        Some(found) => Ok(found.display().to_string()),
+        None => Err(format!("{program} is not found on PATH: write its whole path")),
+    }
+}

@@ -1,0 +1,61 @@
+//! `collect`: normal frames from the camera, for `fit --normal`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Error, camera, common, exit, stop_flag};
+use crate::config;
+use crate::watch::events::format_time;
+
+/// Saves pictures of what is normal: as the daemon would see them, one by one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd collect -o normal --count 500 --every 2s")]
+pub struct Args {
+    #[command(flatten)]
+    from: camera::From,
+    /// Folder for the pictures; made if it is not there
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// How many pictures; without it, until SIGINT
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Time from picture to picture [default: the config's interval]
+    #[arg(long, value_name = "DUR", value_parser = config::parse_duration)]
+    every: Option<Duration>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let stop = stop_flag()?;
+    let config = args.from.camera()?;
+    std::fs::create_dir_all(&args.output)
+        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", args.output.display())))?;
+    let mut source = camera::open(&config)?;
+    common::print(format!("{} into {}", source.describe(), args.output.display()))?;
+    let every = args.every.unwrap_or(config.interval);
+    let bar = common::progress("pictures", args.count.unwrap_or(0) as usize);
+    let mut saved = 0;
+    let mut tick = Instant::now();
+    while args.count.is_none_or(|count| saved < count) && !stop.load(Ordering::Relaxed) {
+        let left = tick.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+            continue;
+        }
+        let Some(frame) = camera::next_or_end(&mut source)? else { break };
+        let time: String = format_time(SystemTime::now()).chars().filter(char::is_ascii_alphanumeric).collect();
+        camera::save(&frame.picture, &args.output.join(format!("{time}-{saved:06}.jpg")))?;
+        saved += 1;
+        bar.inc(1);
+        tick = (tick + every).max(Instant::now());
+    }
+    bar.finish_and_clear();
+    let pictures = common::count(saved as usize, "picture");
+    let output = args.output.display();
+    if saved == 0 {
+        return Err(Error::new(exit::NOINPUT, format!("no picture came into {output}")));
+    }
+    common::print(format!("{pictures} in {output}; next: outlierd fit --normal {output} -o model.outlierd"))?;
+    Ok(ExitCode::SUCCESS)
+}

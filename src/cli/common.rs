@@ -1,0 +1,173 @@
+//! What several commands share: log set-up, progress bars, backbone options, loading.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Error, exit};
+use crate::backbone::{self, Backbone, Pooling, Tap};
+use crate::image::{InputRecipe, Resize};
+use crate::model::{self, Model};
+
+/// Sets up the log on standard error: `warn` and above unless `RUST_LOG` says otherwise, with journald's
+/// priority prefixes when journald reads it.
+pub fn init_log() {
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    if std::env::var_os("RUST_LOG").is_none() {
+        builder.filter_module("tract_onnx", log::LevelFilter::Error);
+        builder.filter_module("tract_core", log::LevelFilter::Error);
+        builder.filter_module("tract_linalg", log::LevelFilter::Error);
+        builder.filter_module("tract_hir", log::LevelFilter::Error);
+    }
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    builder.format(move |out, record| {
+        let (priority, word) = match record.level() {
+            log::Level::Error => (3, "error: "),
+            log::Level::Warn => (4, "warning: "),
+            log::Level::Info => (6, ""),
+            log::Level::Debug | log::Level::Trace => (7, "debug: "),
+        };
+        if journal {
+            writeln!(out, "<{priority}>{}", record.args())
+        } else {
+            writeln!(out, "outlierd: {word}{}", record.args())
+        }
+    });
+    let _ = builder.try_init();
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+pub fn progress(what: &str, len: usize) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(len as u64), target);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len}, {eta} left") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(what.to_owned());
+    bar
+}
+
+/// Which backbone, and how pictures enter and features leave it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BackboneArgs {
+    /// ResNet ONNX file, float, QDQ or QOperator [default: the embedded one]
+    #[arg(long, value_name = "FILE")]
+    pub backbone: Option<PathBuf>,
+    /// Input recipe of the network: caffe or torch [default: the file's own mark, else torch]
+    #[arg(long, value_name = "RECIPE")]
+    pub input: Option<String>,
+    /// Geometry instead of the recipe's own: stretch or crop
+    #[arg(long, value_name = "HOW")]
+    pub resize: Option<Resize>,
+    /// Residual stage(s) whose output is the feature: layer1..layer4, joined by + [default: the file's last]
+    #[arg(long, value_name = "T")]
+    pub tap: Option<Tap>,
+    /// avg, max or none
+    #[arg(long, default_value_t)]
+    pub pooling: Pooling,
+    /// Threads; 0: all cores
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl BackboneArgs {
+    /// Loads what the options name.
+    pub fn load(&self) -> Result<Backbone, Error> {
+        load_backbone(self.backbone.as_deref(), &self.options()?)
+    }
+
+    pub fn options(&self) -> Result<backbone::Options, Error> {
+        let input = match &self.input {
+            None => None,
+            Some(name) => Some(InputRecipe::by_name(name).ok_or_else(|| {
+                Error::new(exit::USAGE, format!("unknown input recipe '{name}': use caffe or torch"))
+            })?),
+        };
+        Ok(backbone::Options {
+            tap: self.tap.clone(),
+            pooling: self.pooling,
+            input,
+            resize: self.resize,
+            threads: self.threads,
+            sha256: None,
+        })
+    }
+}
+
+/// Loads a backbone file, or the embedded one.
+pub fn load_backbone(path: Option<&Path>, options: &backbone::Options) -> Result<Backbone, Error> {
+    let loaded = match path {
+        Some(path) => Backbone::load(path, options),
+        None => Backbone::embedded(options),
+    };
+    loaded.map_err(backbone_error)
+}
+
+/// Loads a model and the backbone that it was fitted on: the one named, else the model's own path.
+pub fn load_model(path: &Path, backbone: Option<&Path>, threads: usize) -> Result<(Model, Backbone), Error> {
+    let model = Model::load(path).map_err(model_error)?;
+    let loaded = model.load_backbone(backbone, threads).map_err(model_error)?;
+    Ok((model, loaded))
+}
+
+pub fn backbone_error(error: backbone::Error) -> Error {
+    Error::new(error.exit_code(), error)
+}
+
+pub fn model_error(error: model::Error) -> Error {
+    Error::new(error.exit_code(), error)
+}
+
+/// Prints a line to standard output; a reader that went away ends the process quietly.
+pub fn print(line: impl std::fmt::Display) -> Result<(), Error> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| match e.kind() {
+        std::io::ErrorKind::BrokenPipe => Error::new(0, ""),
+        _ => Error::new(exit::IOERR, format!("cannot write to standard output: {e}")),
+    })
+}
+
+/// Prints a value as one line of JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let line = serde_json::to_string(value).map_err(|e| Error::new(exit::SOFTWARE, e))?;
+    print(line)
+}
+
+/// "12 pictures", "1 picture".
+pub fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Sets the number of pictures that are worked on at once; 0: as many as there are cores.
+pub fn set_workers(threads: usize) -> Result<(), Error> {
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        Ok(()) => Ok(()),
+        Err(error) if rayon::current_num_threads() == threads || threads == 0 => {
+            log::debug!("thread pool: {error}");
+            Ok(())
+        }
+        Err(error) => Err(Error::new(exit::SOFTWARE, format!("cannot start {threads} threads: {error}"))),
+    }
+}
+
+pub fn features_error(error: crate::training::features::Error) -> Error {
+    use crate::training::features::Error as E;
+    let code = match &error {
+        E::TooManyUnreadable { .. } => exit::DATAERR,
+        E::Backbone(inner) => inner.exit_code(),
+        E::Write { .. } => exit::IOERR,
+        E::Width => exit::SOFTWARE,
+        E::Interrupted => 130,
+    };
+    Error::new(code, error)
+}
+
+/// RFC 3339, UTC, of seconds since 1970.
+pub fn rfc3339(seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds));
+    match time.filter(|_| seconds < 253_402_300_800) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => format!("{seconds} s after 1970"),
+    }
+}

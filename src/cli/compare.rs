@@ -1,0 +1,118 @@
+//! `compare`: every detector on the same pictures, one table.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Error, common, exit, fit};
+use crate::model::FeatureSource;
+use crate::training::compare::{self, Pictures, Row};
+use crate::training::features::{self, Cache};
+use crate::training::fit::Options;
+use crate::training::params::DetectorKind;
+use crate::training::pictures;
+
+/// Fits every detector on the same pictures and judges them on the same others: the article's comparison.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd compare --train good/ --normal more-good/ --outliers broken/ --seeds 5")]
+pub struct Args {
+    /// Normal pictures to fit and calibrate on: a folder or a list (.txt)
+    #[arg(long, required = true, value_name = "DIR")]
+    train: Vec<PathBuf>,
+    /// Normal pictures to judge
+    #[arg(long, required = true, value_name = "DIR")]
+    normal: Vec<PathBuf>,
+    /// Outlier pictures to judge
+    #[arg(long, required = true, value_name = "DIR")]
+    outliers: Vec<PathBuf>,
+    #[command(flatten)]
+    backbone: common::BackboneArgs,
+    /// Sets an estimator's parameter, as one_class_svm.nu=0.05; may repeat
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Share of normal frames that may be called outliers
+    #[arg(long, default_value_t = 0.01, value_name = "RATE")]
+    false_alarms: f64,
+    /// Splits to average over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// File to keep features in between runs
+    #[arg(long, value_name = "FILE")]
+    cache: Option<PathBuf>,
+    /// One JSON array, an object per detector and seed
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let stop = super::stop_flag()?;
+    common::set_workers(args.backbone.threads)?;
+    let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load()?;
+    let mut cache = args.cache.as_deref().map_or_else(Cache::in_memory, Cache::open);
+    let mut extract = |what: &str, sources: &[PathBuf]| {
+        let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
+        let bar = common::progress(what, paths.len());
+        let found = features::extract(&backbone, &paths, &mut cache, &stop, &|| bar.inc(1));
+        bar.finish_and_clear();
+        if let Err(error) = cache.save() {
+            log::warn!("{error}");
+        }
+        found.map_err(common::features_error)
+    };
+    let train = extract("training pictures", &args.train)?;
+    let normal = extract("normal pictures", &args.normal)?;
+    let outliers = extract("outlier pictures", &args.outliers)?;
+    let pictures = Pictures { train: train.rows.view(), normal: normal.rows.view(), outliers: outliers.rows.view() };
+    let source = FeatureSource::of(&backbone);
+    let bar = common::progress("fits", DetectorKind::ALL.len() * args.seeds as usize);
+    let mut rows = Vec::new();
+    for seed in 0..args.seeds {
+        let options = Options { false_alarms: args.false_alarms, seed, ..Options::default() };
+        let own = compare::compare(&pictures, &source, &options, &args.set, &mut || bar.inc(1));
+        rows.extend(own.map_err(fit::fit_error)?);
+    }
+    bar.finish_and_clear();
+    if args.json {
+        common::print_json(&rows)?;
+    } else {
+        table(&rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Figure = fn(&Row) -> f64;
+
+/// One line per detector; mean and spread where there are several seeds.
+fn table(rows: &[Row]) -> Result<(), Error> {
+    let columns: [(&str, Figure); 9] = [
+        ("AUROC", |r| r.evaluation.auroc.unwrap_or(f64::NAN)),
+        ("AP", |r| r.evaluation.average_precision.unwrap_or(f64::NAN)),
+        ("accuracy", |r| r.evaluation.accuracy),
+        ("in prec", |r| r.evaluation.inlier.precision),
+        ("in rec", |r| r.evaluation.inlier.recall),
+        ("in F1", |r| r.evaluation.inlier.f1),
+        ("out prec", |r| r.evaluation.outlier.map_or(f64::NAN, |o| o.precision)),
+        ("out rec", |r| r.evaluation.outlier.map_or(f64::NAN, |o| o.recall)),
+        ("out F1", |r| r.evaluation.outlier.map_or(f64::NAN, |o| o.f1)),
+    ];
+    let several = rows.iter().any(|r| r.seed != 0);
+    let width = if several { 16 } else { 9 };
+    let head: String = columns.iter().map(|(name, _)| format!("{name:>width$}")).collect();
+    common::print(format!("{:<17}{head}{:>10}{:>10}{:>10}", "detector", "fit ms", "score ms", "bytes"))?;
+    for kind in DetectorKind::ALL {
+        let own: Vec<&Row> = rows.iter().filter(|r| r.evaluation.detector == kind.name()).collect();
+        let figure = |of: Figure| {
+            let (mean, spread) = compare::mean_and_spread(&own.iter().map(|r| of(r)).collect::<Vec<_>>());
+            if several { format!("{mean:.4} ±{spread:.4}") } else { format!("{mean:.4}") }
+        };
+        let cells: String = columns.iter().map(|(_, of)| format!("{:>width$}", figure(*of))).collect();
+        let mean = |of: Figure| compare::mean_and_spread(&own.iter().map(|r| of(r)).collect::<Vec<_>>()).0;
+        common::print(format!(
+            "{:<17}{cells}{:>10.0}{:>10.3}{:>10.0}",
+            kind.name(),
+            mean(|r| r.fit_ms),
+            mean(|r| r.score_ms),
+            mean(|r| r.model_bytes as f64)
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! `demo`: the whole job on a drawn scene, with no camera and no files.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ::image::RgbImage;
+
+use self::scene::Scene;
+use super::{Error, common, exit};
+use crate::backbone::{Backbone, Options as BackboneOptions};
+use crate::camera::{self, FrameSource};
+use crate::config::Config;
+use crate::model::{FeatureSource, file};
+use crate::training::features::{self, Cache};
+use crate::training::fit;
+use crate::watch::events::{self, Event, Kind};
+use crate::watch::judge::ModelJudge;
+use crate::watch::service::{Notifier, signals};
+use crate::watch::{Judge, Watch};
+
+pub mod scene;
+
+const NORMAL: usize = 200;
+const BEFORE: usize = 25;
+const WITH: usize = 20;
+const AFTER: usize = 20;
+
+/// Draws a scene, learns it, watches it, and catches an object: no camera, no files needed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd demo --dir /tmp/outlierd-demo")]
+pub struct Args {
+    /// Where pictures, model, snapshots and log go [default: a new folder under the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Seed of scene, light and noise
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// A judged frame: its place in the sequence, p, verdict.
+struct Judged {
+    at: usize,
+    p: f64,
+    outlier: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => tempfile::Builder::new()
+            .prefix("outlierd-demo-")
+            .tempdir()
+            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make a folder for the demo: {e}")))?
+            .keep(),
+    };
+    let config = draw(&dir, args.seed)?;
+    let judge = learn(&dir)?;
+    let threshold = judge.threshold();
+    common::print(format!("watch    {} frames; an outlier is a frame with p < {threshold:.3}", BEFORE + WITH + AFTER))?;
+    let judged = watch(config.clone(), judge)?;
+    let events = events::read(&config.events.log)
+        .map_err(|e| Error::new(exit::IOERR, format!("cannot read {}: {e}", config.events.log.display())))?;
+    report(&config, &judged, &events)
+}
+
+/// Writes the pictures and a config that watches them.
+fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
+    common::print(format!("scene    {NORMAL} normal frames and a sequence, drawn into {}", dir.display()))?;
+    let mut scene = Scene::new(seed);
+    let (normal, frames) = (dir.join("normal"), dir.join("frames"));
+    for folder in [&normal, &frames] {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", folder.display())))?;
+    }
+    for n in 0..NORMAL {
+        save(&scene.frame(None), &normal.join(format!("{n:04}.png")))?;
+    }
+    for n in 0..BEFORE + WITH + AFTER {
+        let object = (BEFORE..BEFORE + WITH).contains(&n).then(|| {
+            let way = (n - BEFORE) as f32 / (WITH - 1) as f32;
+            0.25 + 0.5 * way
+        });
+        save(&scene.frame(object), &frames.join(format!("{n:04}.png")))?;
+    }
+    let toml = format!(
+        "[camera]\nsource = {:?}\ninterval = \"1ms\"\n\n[model]\npath = {:?}\n\n[events]\nlog = {:?}\nsnapshots = {:?}\n",
+        format!("folder:{}", frames.display()),
+        dir.join("model.outlierd"),
+        dir.join("events.jsonl"),
+        dir.join("snapshots"),
+    );
+    let path = dir.join("outlierd.toml");
+    file::write_atomically(&path, toml.as_bytes())
+        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
+    let config = Config::load(&path).map_err(|e| Error::new(exit::CONFIG, e))?;
+    config.check().map_err(|e| Error::new(exit::CONFIG, e))?;
+    match std::fs::remove_file(&config.events.log) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::new(exit::IOERR, format!("cannot remove the last run's {}: {e}", config.events.log.display())))
+        }
+        _ => Ok(config),
+    }
+}
+
+fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
+    picture.save(path).map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
+}
+
+/// Fits on the normal frames with the embedded backbone, as `fit` does.
+fn learn(dir: &Path) -> Result<ModelJudge, Error> {
+    let options = BackboneOptions { threads: 1, ..BackboneOptions::default() };
+    let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
+    let paths = crate::training::pictures::find(&dir.join("normal")).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let bar = common::progress("features", paths.len());
+    let features = features::extract(&backbone, &paths, &mut Cache::in_memory(), &stop, &|| bar.inc(1));
+    bar.finish_and_clear();
+    let features = features.map_err(common::features_error)?;
+    let fitted = fit::fit(features.rows.view(), None, FeatureSource::of(&backbone), &fit::Options::default())
+        .map_err(super::fit::fit_error)?;
+    let path = dir.join("model.outlierd");
+    fitted.model.save(&path).map_err(common::model_error)?;
+    common::print("backbone a ResNet-50 of quarter width with seeded, untrained weights: enough for this scene,")?;
+    common::print("         not for yours; name a trained one with --backbone")?;
+    common::print(format!(
+        "fit      {} on {} frames, calibrated on {} more: {}",
+        fitted.model.detector.name(),
+        fitted.model.training.n_train,
+        fitted.model.training.n_calibration,
+        path.display()
+    ))?;
+    Ok(ModelJudge::new(fitted.model, backbone, &path))
+}
+
+/// Runs the daemon's loop over the sequence until it ends.
+fn watch(config: Config, judge: ModelJudge) -> Result<Vec<Judged>, Error> {
+    let mut judged = Vec::new();
+    let commands = signals().map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signals: {e}")))?;
+    let watch = Watch {
+        config,
+        judge,
+        open_camera: Box::new(|config| camera::open(config)),
+        reload: Box::new(|| Err("the demo has nothing to reload".into())),
+        observe: Some(Box::new(|frame, judgement, outlier| {
+            judged.push(Judged { at: frame.sequence as usize, p: judgement.p, outlier });
+        })),
+    };
+    let run: Watch<'_, ModelJudge, Box<dyn FrameSource>> = watch;
+    run.run(&commands, &mut Notifier::from_env()).map_err(|e| Error::new(exit::SOFTWARE, e))?;
+    Ok(judged)
+}
+
+/// Prints phases and events; success only if the object, and nothing before it, was raised and cleared.
+fn report(config: &Config, judged: &[Judged], events: &[Event]) -> Result<ExitCode, Error> {
+    let phases = [("empty", 0..BEFORE), ("object", BEFORE..BEFORE + WITH), ("empty", BEFORE + WITH..usize::MAX)];
+    for (name, range) in phases {
+        let phase: Vec<&Judged> = judged.iter().filter(|j| range.contains(&j.at)).collect();
+        let (mut low, mut high, mut sum) = (f64::INFINITY, 0.0_f64, 0.0);
+        for frame in &phase {
+            (low, high, sum) = (low.min(frame.p), high.max(frame.p), sum + frame.p);
+        }
+        let outliers = phase.iter().filter(|j| j.outlier).count();
+        let mean = sum / phase.len().max(1) as f64;
+        let n = phase.len();
+        common::print(format!(
+            "  {name:<7}{n:>3} frames   p {low:.3} .. {high:.3}, mean {mean:.3}   {outliers} outliers"
+        ))?;
+    }
+    for event in events {
+        common::print(format!("event    {}", event.to_json()))?;
+    }
+    common::print(format!("log      {}", config.events.log.display()))?;
+    if let Some(snapshot) = events.iter().find_map(|e| e.snapshot.as_ref()) {
+        common::print(format!("snapshot {}", snapshot.display()))?;
+    }
+    let kinds: Vec<Kind> = events.iter().map(|e| e.event).collect();
+    let raise_after = config.decision.raise_after as usize;
+    let raised_at = judged.windows(raise_after).position(|run| run.iter().all(|j| j.outlier));
+    let with_object = raised_at.is_some_and(|first| (BEFORE..BEFORE + WITH).contains(&(first + raise_after - 1)));
+    if kinds == [Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop] && with_object {
+        common::print("the object was raised and cleared, and nothing before it")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Error::new(exit::SOFTWARE, "the demo failed: start, raise, clear and stop were expected, once each"))
+}

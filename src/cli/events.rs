@@ -1,0 +1,156 @@
+//! `events`: the event log for people.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use super::{Error, common, exit};
+use crate::config::{self, Config};
+use crate::watch::events::{self, Event, Kind};
+use crate::watch::follow::Follow;
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// Prints the local event log, oldest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd events --since 2h --follow")]
+pub struct Args {
+    /// Only events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
+    #[arg(long, value_name = "T", value_parser = parse_since)]
+    since: Option<SystemTime>,
+    /// Only raised and cleared outliers
+    #[arg(long)]
+    raise: bool,
+    /// Wait for new events, through rotation of the log
+    #[arg(short, long)]
+    follow: bool,
+    /// One JSON object a line, as in the log
+    #[arg(long)]
+    json: bool,
+    /// Config file that names the log
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// The log itself, without a config
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    log: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let path = match &args.log {
+        Some(path) => path.clone(),
+        None => log_of(&args.config)?,
+    };
+    let cannot = |e: std::io::Error| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::NotFound => "; has `outlierd run` been started? name another log with --log",
+            std::io::ErrorKind::PermissionDenied => "; be root or of the group that may read it",
+            _ => "",
+        };
+        Error::new(exit::NOINPUT, format!("cannot read the event log {}: {e}{hint}", path.display()))
+    };
+    if !args.follow {
+        args.print(&events::read(&path).map_err(cannot)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut follow = Follow::new(&path);
+    let current = follow.poll().map_err(cannot)?;
+    args.print(&events::read_rotated(&path).map_err(cannot)?)?;
+    args.print(&current)?;
+    loop {
+        std::thread::sleep(POLL);
+        args.print(&follow.poll().map_err(cannot)?)?;
+    }
+}
+
+impl Args {
+    fn wants(&self, event: &Event) -> bool {
+        let recent = self.since.is_none_or(|since| event.time >= since);
+        recent && (!self.raise || matches!(event.event, Kind::Raise | Kind::Clear))
+    }
+
+    fn print(&self, events: &[Event]) -> Result<(), Error> {
+        for event in events.iter().filter(|event| self.wants(event)) {
+            if self.json { common::print(event.to_json())? } else { common::print(line(event))? }
+        }
+        Ok(())
+    }
+}
+
+/// One aligned line: time, kind, id, p, what else is known.
+fn line(event: &Event) -> String {
+    let p = event.p.map_or_else(String::new, |p| format!("p={p:.4}"));
+    let id = event.id.as_deref().unwrap_or("");
+    let mut line = format!("{}  {:<12}  {id:<27}  {p:<8}", events::format_time(event.time), event.event.name());
+    let mut add = |text: String| {
+        line.push_str("  ");
+        line.push_str(&text);
+    };
+    if let Some(frames) = event.frames {
+        add(common::count(frames as usize, "frame"));
+    }
+    if let Some(duration) = event.duration_s.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+        let unit = if duration.as_secs() > 0 { 1000 } else { 1 };
+        let rounded = Duration::from_millis(duration.as_millis() as u64 / unit * unit);
+        add(format!("in {}", humantime::format_duration(rounded)));
+    }
+    if let Some(snapshot) = &event.snapshot {
+        add(snapshot.display().to_string());
+    }
+    if let Some(message) = &event.message {
+        add(message.clone());
+    }
+    line.trim_end().to_owned()
+}
+
+fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
+    let text = std::fs::read_to_string(config).map_err(|e| {
+        let message = format!("cannot read {}: {e}; name a config with -c FILE or a log with --log", config.display());
+        Error::new(exit::CONFIG, message)
+    })?;
+    Ok(Config::parse(config, &text).map_err(|e| Error::new(exit::CONFIG, e))?.events.log)
+}
+
+fn parse_since(text: &str) -> Result<SystemTime, String> {
+    let whole_day = format!("{text}T00:00:00Z");
+    if let Ok(time) = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&whole_day)) {
+        return Ok(time);
+    }
+    let ago = humantime::parse_duration(text)
+        .map_err(|_| "write a time (2026-11-23T18:00:00Z, UTC) or a duration (30m, 2h, 7d)".to_owned())?;
+    SystemTime::now().checked_sub(ago).ok_or_else(|| "that is longer ago than times go".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_takes_times_and_durations() {
+        let day = parse_since("2026-11-23").unwrap();
+        assert_eq!(parse_since("2026-11-23T00:00:00Z").unwrap(), day);
+        assert_eq!(parse_since("2026-11-23 00:00:00").unwrap(), day);
+        assert!(parse_since("2h").unwrap() < SystemTime::now());
+        assert!(parse_since("yesterday").is_err() && parse_since("").is_err());
+    }
+
+    #[test]
+    fn lines_are_aligned() {
+        let mut raise = Event::new(Kind::Raise);
+        raise.time = SystemTime::UNIX_EPOCH;
+        raise.id = Some("20261123T201500-0123abcd-1".into());
+        raise.p = Some(0.0123);
+        raise.frames = Some(3);
+        raise.duration_s = Some(61.5);
+        raise.snapshot = Some("/s/a.jpg".into());
+        let expected = "1970-01-01T00:00:00.000Z  raise         20261123T201500-0123abcd-1   p=0.0123  \
+                        3 frames  in 1m 1s  /s/a.jpg";
+        assert_eq!(line(&raise), expected);
+        let mut lost = Event::new(Kind::CameraLost);
+        lost.time = SystemTime::UNIX_EPOCH;
+        lost.message = Some("gone".into());
+        assert_eq!(
+            line(&lost).split_whitespace().collect::<Vec<_>>(),
+            ["1970-01-01T00:00:00.000Z", "camera-lost", "gone"]
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! `fit`: learns one class from pictures.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{Error, common, exit};
+use crate::model::{FeatureSource, file};
+use crate::training::evaluation::Evaluation;
+use crate::training::features::{self, Cache, Features};
+use crate::training::fit::{self as training, Fitted, Options};
+use crate::training::params::{DetectorKind, Params};
+use crate::training::pictures;
+
+/// Learns what is normal from pictures of it and writes a model file.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd fit --normal good/ --backbone resnet50-int8.onnx -o tiles.outlierd")]
+pub struct Args {
+    /// Normal pictures: a folder or a list (.txt); may repeat
+    #[arg(long, required = true, value_name = "DIR")]
+    normal: Vec<PathBuf>,
+    /// Outlier pictures, to calibrate with (never to fit): a folder or a list (.txt); may repeat
+    #[arg(long, value_name = "DIR")]
+    outliers: Vec<PathBuf>,
+    #[command(flatten)]
+    backbone: common::BackboneArgs,
+    #[arg(long, value_enum, default_value_t, value_name = "NAME")]
+    detector: DetectorKind,
+    /// Sets an estimator's parameter, as pca.n_components=0.99; may repeat
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Share of normal frames that may be called outliers, where no outliers are given
+    #[arg(long, default_value_t = 0.01, value_name = "RATE")]
+    false_alarms: f64,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Model file to write; features are cached beside it
+    #[arg(short, long, value_name = "MODEL")]
+    output: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    model_bytes: u64,
+    n_train: u32,
+    n_calibration: u32,
+    n_outliers: u32,
+    n_components: usize,
+    warnings: &'a [String],
+    evaluation: &'a Evaluation,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let mut params = Params::of(args.detector);
+    for assignment in &args.set {
+        params.set(assignment).map_err(|e| Error::new(exit::USAGE, e))?;
+    }
+    let normal = pictures::find_all(&args.normal).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let outliers = pictures::find_all(&args.outliers).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    if normal.len() < training::MIN_PICTURES {
+        return Err(fit_error(training::Error::TooFew { got: normal.len() }));
+    }
+    let stop = super::stop_flag()?;
+    common::set_workers(args.backbone.threads)?;
+    let mut backbone_args = args.backbone.clone();
+    backbone_args.threads = 1;
+    let backbone = backbone_args.load()?;
+    let mut cache = Cache::open(&Cache::beside(&args.output));
+    let mut extract = |what: &str, paths: &[PathBuf]| -> Result<Features, Error> {
+        let bar = common::progress(what, paths.len());
+        let found = features::extract(&backbone, paths, &mut cache, &stop, &|| bar.inc(1));
+        bar.finish_and_clear();
+        if let Err(error) = cache.save() {
+            log::warn!("{error}");
+        }
+        found.map_err(common::features_error)
+    };
+    let normal = extract("normal pictures", &normal)?;
+    let outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
+    let options = Options {
+        detector: args.detector,
+        params,
+        false_alarms: args.false_alarms,
+        seed: args.seed,
+        ..Options::default()
+    };
+    let source = FeatureSource::of(&backbone);
+    let fitted = training::fit(normal.rows.view(), outliers.as_ref().map(|o| o.rows.view()), source, &options)
+        .map_err(fit_error)?;
+    file::save(&fitted.model, &args.output).map_err(common::model_error)?;
+    report(&args, &fitted)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(args: &Args, fitted: &Fitted) -> Result<(), Error> {
+    let Fitted { model, evaluation, warnings } = fitted;
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    let bytes = std::fs::metadata(&args.output).map_or(0, |m| m.len());
+    if args.json {
+        return common::print_json(&Report {
+            model: args.output.display().to_string(),
+            model_bytes: bytes,
+            n_train: model.training.n_train,
+            n_calibration: model.training.n_calibration,
+            n_outliers: model.training.n_outliers,
+            n_components: model.components.rows,
+            warnings,
+            evaluation,
+        });
+    }
+    common::print(format!(
+        "fitted on {} normal pictures, calibrated on {} more{}; {} components",
+        model.training.n_train,
+        model.training.n_calibration,
+        match model.training.n_outliers {
+            0 => String::new(),
+            n => format!(" and {n} outliers"),
+        },
+        model.components.rows
+    ))?;
+    for line in evaluation.lines() {
+        common::print(line)?;
+    }
+    common::print(format!(
+        "about {:.2} % of normal frames will be called outliers",
+        100.0 * model.training.false_alarm_rate
+    ))?;
+    common::print(format!("wrote {} ({bytes} bytes)", args.output.display()))
+}
+
+pub fn fit_error(error: training::Error) -> Error {
+    let code = match &error {
+        training::Error::TooFew { .. } | training::Error::Estimator(_) | training::Error::Width { .. } => exit::DATAERR,
+        training::Error::Parameter(_) => exit::USAGE,
+        training::Error::Model(inner) => inner.exit_code(),
+    };
+    Error::new(code, error)
+}

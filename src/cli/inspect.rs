@@ -1,0 +1,118 @@
+//! `inspect`: what is in a model file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{Error, common};
+use crate::model::{Model, hex};
+
+/// Says what is in a model file.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd inspect /var/lib/outlierd/model.outlierd")]
+pub struct Args {
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    crate_version: String,
+    made_at: String,
+    file_bytes: u64,
+    backbone: String,
+    backbone_sha256: String,
+    tap: String,
+    pooling: String,
+    input: Input,
+    n_features: usize,
+    transform: &'static str,
+    n_components: usize,
+    whiten: bool,
+    detector: &'static str,
+    parameters: Vec<(String, String)>,
+    calibration: &'static str,
+    threshold: f64,
+    n_train: u32,
+    n_calibration: u32,
+    n_outliers: u32,
+    seed: u64,
+    auroc: Option<f64>,
+    false_alarm_rate: f64,
+}
+
+#[derive(Serialize)]
+struct Input {
+    recipe: &'static str,
+    width: u32,
+    height: u32,
+    order: String,
+    mean: [f32; 3],
+    std: [f32; 3],
+    geometry: String,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let model = Model::load(&args.model).map_err(common::model_error)?;
+    let report = Report {
+        file_bytes: std::fs::metadata(&args.model).map_or(0, |m| m.len()),
+        made_at: common::rfc3339(model.made_at),
+        crate_version: model.crate_version.clone(),
+        backbone: model.source.name(),
+        backbone_sha256: hex(&model.source.sha256),
+        tap: model.source.tap.to_string(),
+        pooling: model.source.pooling.to_string(),
+        input: Input {
+            recipe: model.source.input.name(),
+            width: model.source.input.width,
+            height: model.source.input.height,
+            order: format!("{:?}", model.source.input.order).to_lowercase(),
+            mean: model.source.input.mean,
+            std: model.source.input.std,
+            geometry: format!("{:?}", model.source.input.geometry).to_lowercase(),
+        },
+        n_features: model.n_features(),
+        transform: model.transform.name(),
+        n_components: model.components.rows,
+        whiten: model.whiten,
+        detector: model.detector.name(),
+        parameters: model.detector.parameters(),
+        calibration: model.calibration.name(),
+        threshold: model.threshold,
+        n_train: model.training.n_train,
+        n_calibration: model.training.n_calibration,
+        n_outliers: model.training.n_outliers,
+        seed: model.training.seed,
+        auroc: model.training.auroc,
+        false_alarm_rate: model.training.false_alarm_rate,
+    };
+    if args.json {
+        common::print_json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let r = &report;
+    common::print(format!("model         {} ({} bytes)", args.model.display(), r.file_bytes))?;
+    common::print(format!("made          {} by outlierd {}", r.made_at, r.crate_version))?;
+    common::print(format!("backbone      {}, SHA-256 {}", r.backbone, r.backbone_sha256))?;
+    common::print(format!("feature       {} ({} pooling), {} values", r.tap, r.pooling, r.n_features))?;
+    let i = &r.input;
+    common::print(format!("input         {} {}x{}, {}, {}", i.recipe, i.width, i.height, i.order, i.geometry))?;
+    let whitened = if r.whiten { ", whitened" } else { "" };
+    common::print(format!("components    {}{whitened}, of the features' {} transform", r.n_components, r.transform))?;
+    let parameters: Vec<String> = r.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    common::print(format!("detector      {} ({})", r.detector, parameters.join(", ")))?;
+    common::print(format!("calibration   {}, outlier when p < {}", r.calibration, r.threshold))?;
+    common::print(format!(
+        "fitted on     {} normals, calibrated on {} more and {} outliers, seed {}",
+        r.n_train, r.n_calibration, r.n_outliers, r.seed
+    ))?;
+    if let Some(auroc) = r.auroc {
+        common::print(format!("AUROC         {auroc:.4} on pictures it was not fitted on"))?;
+    }
+    common::print(format!("false alarms  {:.2} % of normal frames expected", 100.0 * r.false_alarm_rate))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,63 @@
+//! `run`: the daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::{Error, common, exit};
+use crate::camera::{self, FrameSource};
+use crate::config::{self, Config};
+use crate::watch::judge::ModelJudge;
+use crate::watch::service::{Notifier, signals};
+use crate::watch::{self, Watch};
+
+/// Watches the camera, raises and clears events. SIGTERM and SIGINT stop it, SIGHUP reloads config and model.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd run -c outlierd.toml")]
+pub struct Args {
+    /// Config file
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let commands = signals().map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signals: {e}")))?;
+    let config = load_config(&args.config)?;
+    let judge = ModelJudge::open(&config).map_err(common::model_error)?;
+    log::info!("watching {} with {}", config.camera.source, config.model.path.display());
+    let watch: Watch<'_, ModelJudge, Box<dyn FrameSource>> = Watch {
+        config,
+        judge,
+        open_camera: Box::new(camera::open),
+        reload: Box::new(|| reload(&args.config)),
+        observe: None,
+    };
+    let summary = watch.run(&commands, &mut Notifier::from_env()).map_err(watch_error)?;
+    log::info!(
+        "{}, {} dropped, {} raised, {} cleared",
+        common::count(summary.frames as usize, "frame"),
+        summary.dropped,
+        common::count(summary.raised as usize, "event"),
+        summary.cleared
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a config, or says where it is wrong.
+pub(super) fn load_config(path: &Path) -> Result<Config, Error> {
+    Config::load(path).map_err(|e| Error::new(exit::CONFIG, e))
+}
+
+fn reload(path: &Path) -> Result<(Config, ModelJudge), String> {
+    let config = Config::load(path).map_err(|e| e.to_string())?;
+    let judge = ModelJudge::open(&config).map_err(|e| e.to_string())?;
+    Ok((config, judge))
+}
+
+fn watch_error(error: watch::Error) -> Error {
+    let code = match &error {
+        watch::Error::Camera(_) => exit::NOINPUT,
+        watch::Error::Gpio(_) => exit::UNAVAILABLE,
+        watch::Error::Thread(_) => exit::SOFTWARE,
+    };
+    Error::new(code, error)
+}

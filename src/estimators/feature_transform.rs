@@ -1,0 +1,62 @@
+//! What is done to features before the scaler.
+
+use super::Error;
+use ndarray::Array2;
+
+/// An elementwise map of the features.
+///
+/// Averages of ReLU outputs are skewed and their spread grows with their mean; the square root evens out both, as it
+/// does for counts, so that a Gaussian fits them better. `models/README.md` holds the evidence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FeatureTransform {
+    /// As they are.
+    Identity,
+    /// `sign(x) sqrt(|x|)`
+    #[default]
+    Sqrt,
+}
+
+impl FeatureTransform {
+    /// One value.
+    pub fn apply(self, value: f64) -> f64 {
+        match self {
+            FeatureTransform::Identity => value,
+            FeatureTransform::Sqrt => value.abs().sqrt().copysign(value),
+        }
+    }
+
+    /// Every value of `x`, in place.
+    pub fn apply_all(self, x: &mut Array2<f64>) {
+        if self != FeatureTransform::Identity {
+            x.mapv_inplace(|v| self.apply(v));
+        }
+    }
+
+    /// The name in reports and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            FeatureTransform::Identity => "identity",
+            FeatureTransform::Sqrt => "sqrt",
+        }
+    }
+}
+
+impl std::fmt::Display for FeatureTransform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for FeatureTransform {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<FeatureTransform, Error> {
+        [FeatureTransform::Identity, FeatureTransform::Sqrt].into_iter().find(|t| t.name() == name).ok_or_else(|| {
+            Error::Parameter {
+                estimator: "feature transform",
+                parameter: "name",
+                reason: format!("\"{name}\" must be identity or sqrt"),
+            }
+        })
+    }
+}

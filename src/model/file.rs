@@ -1,0 +1,288 @@
+//! The model file: magic `OUTLIERD`, format version, postcard body, CRC-32 of all before it.
+//!
+//! The body's structs are frozen per format version: a change of shape is a new version.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::file_detector::{self, DetectorV1};
+use super::projection::QuantizedMatrix;
+use super::{Calibration, Error, FeatureSource, Model, Training};
+use crate::backbone::{Pooling, Tap};
+use crate::estimators::conformal::Conformal;
+use crate::estimators::feature_transform::FeatureTransform;
+use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+use crate::image::{ChannelOrder, Geometry, InputRecipe};
+
+pub const MAGIC: &[u8; 8] = b"OUTLIERD";
+pub const VERSION: u16 = 1;
+/// Larger files are refused before they are read.
+pub const MAX_BYTES: u64 = 64 << 20;
+const MAX_FEATURES: usize = 1 << 20;
+const MAX_SIZE: u32 = 4096;
+
+/// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".outlierd-")
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[derive(Serialize, Deserialize)]
+struct BodyV1 {
+    crate_version: String,
+    made_at: u64,
+    source: SourceV1,
+    /// The square root of the features, instead of the features.
+    sqrt: bool,
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    components: IntegersV1,
+    variance: Vec<f32>,
+    whiten: bool,
+    detector: DetectorV1,
+    calibration: CalibrationV1,
+    threshold: f64,
+    training: TrainingV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SourceV1 {
+    sha256: [u8; 32],
+    path: Option<String>,
+    tap: String,
+    pooling: String,
+    width: u32,
+    height: u32,
+    bgr: bool,
+    mean: [f32; 3],
+    std: [f32; 3],
+    /// None: stretch; else the short side before the centre crop.
+    short_side: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IntegersV1 {
+    rows: u32,
+    cols: u32,
+    values: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum CalibrationV1 {
+    Isotonic { x: Vec<f64>, y: Vec<f64> },
+    Conformal { scores: Vec<f64> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct TrainingV1 {
+    n_train: u32,
+    n_calibration: u32,
+    n_outliers: u32,
+    seed: u64,
+    auroc: Option<f64>,
+    false_alarm_rate: f64,
+}
+
+/// Writes a model file atomically.
+pub fn save(model: &Model, path: &Path) -> Result<(), Error> {
+    write_atomically(path, &encode(model)?).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Reads and checks a model file.
+pub fn load(path: &Path) -> Result<Model, Error> {
+    use std::io::Read;
+    let io = |source| Error::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(io)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    decode(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })
+}
+
+/// The model as its file keeps it: rounded the same way.
+pub fn rounded(model: &Model) -> Result<Model, Error> {
+    decode(&encode(model)?).map_err(|reason| Error::Format { path: PathBuf::from("the fitted model"), reason })
+}
+
+/// The bytes of a model file.
+pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
+    let body = postcard::to_stdvec(&body(model))
+        .map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
+    let mut bytes = Vec::with_capacity(body.len() + 14);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    Ok(bytes)
+}
+
+/// A model from the bytes of a file; the reason if they are none.
+pub fn decode(bytes: &[u8]) -> Result<Model, String> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("it is larger than {MAX_BYTES} bytes"));
+    }
+    let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or("it does not start as a model file does")?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or("it is cut short")?;
+    let version = u16::from_le_bytes(*version);
+    if version != VERSION {
+        return Err(format!(
+            "it has format version {version}, this outlierd reads version {VERSION}: \
+             use the outlierd that wrote it, or fit again"
+        ));
+    }
+    let (body, crc) = rest.split_last_chunk::<4>().ok_or("it is cut short")?;
+    if crc32fast::hash(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*crc) {
+        return Err("its checksum is wrong: it is cut short or damaged; copy it again or fit again".into());
+    }
+    let (body, left) = postcard::take_from_bytes::<BodyV1>(body).map_err(|e| format!("its body is damaged: {e}"))?;
+    if !left.is_empty() {
+        return Err(format!("{} bytes follow its body", left.len()));
+    }
+    model(body)
+}
+
+fn body(model: &Model) -> BodyV1 {
+    let source = &model.source;
+    BodyV1 {
+        crate_version: model.crate_version.clone(),
+        made_at: model.made_at,
+        source: SourceV1 {
+            sha256: source.sha256,
+            path: source.path.as_ref().map(|p| p.to_string_lossy().into_owned()),
+            tap: source.tap.to_string(),
+            pooling: source.pooling.to_string(),
+            width: source.input.width,
+            height: source.input.height,
+            bgr: source.input.order == ChannelOrder::Bgr,
+            mean: source.input.mean,
+            std: source.input.std,
+            short_side: match source.input.geometry {
+                Geometry::Stretch => None,
+                Geometry::Crop { short_side } => Some(short_side),
+            },
+        },
+        sqrt: model.transform == FeatureTransform::Sqrt,
+        mean: model.mean.clone(),
+        scale: model.scale.clone(),
+        components: IntegersV1 {
+            rows: model.components.rows as u32,
+            cols: model.components.cols as u32,
+            values: model.components.values.clone(),
+            scales: model.components.scales.clone(),
+        },
+        variance: model.variance.iter().map(|v| *v as f32).collect(),
+        whiten: model.whiten,
+        detector: file_detector::body(&model.detector),
+        calibration: match &model.calibration {
+            Calibration::Isotonic(isotonic) => {
+                CalibrationV1::Isotonic { x: isotonic.x_thresholds.clone(), y: isotonic.y_thresholds.clone() }
+            }
+            Calibration::Conformal(conformal) => CalibrationV1::Conformal { scores: conformal.scores.clone() },
+        },
+        threshold: model.threshold,
+        training: TrainingV1 {
+            n_train: model.training.n_train,
+            n_calibration: model.training.n_calibration,
+            n_outliers: model.training.n_outliers,
+            seed: model.training.seed,
+            auroc: model.training.auroc,
+            false_alarm_rate: model.training.false_alarm_rate,
+        },
+    }
+}
+
+fn model(body: BodyV1) -> Result<Model, String> {
+    let n = body.mean.len();
+    check(n > 0 && n <= MAX_FEATURES, "the number of features")?;
+    check(body.scale.len() == n && body.scale.iter().all(|s| s.is_finite() && *s > 0.0), "the scale")?;
+    finite_f32(&body.mean, "the mean")?;
+    let c = body.components;
+    let (rows, cols) = (c.rows as usize, c.cols as usize);
+    check(cols == n && rows >= 1 && rows <= n, "the number of components")?;
+    check(rows.checked_mul(cols) == Some(c.values.len()) && c.scales.len() == rows, "the components")?;
+    finite_f32(&c.scales, "the components' scales")?;
+    check(body.variance.len() == rows && body.variance.iter().all(|v| v.is_finite() && *v >= 0.0), "the variance")?;
+    check((0.0..=1.0).contains(&body.threshold), "the threshold")?;
+    let detector = file_detector::detector(body.detector, rows, cols)?;
+    Ok(Model {
+        crate_version: body.crate_version,
+        made_at: body.made_at,
+        source: source(body.source)?,
+        transform: if body.sqrt { FeatureTransform::Sqrt } else { FeatureTransform::Identity },
+        mean: body.mean,
+        scale: body.scale,
+        components: QuantizedMatrix { rows, cols, values: c.values, scales: c.scales },
+        variance: body.variance.into_iter().map(f64::from).collect(),
+        whiten: body.whiten,
+        detector,
+        calibration: calibration(body.calibration)?,
+        threshold: body.threshold,
+        training: Training {
+            n_train: body.training.n_train,
+            n_calibration: body.training.n_calibration,
+            n_outliers: body.training.n_outliers,
+            seed: body.training.seed,
+            auroc: body.training.auroc,
+            false_alarm_rate: body.training.false_alarm_rate,
+        },
+    })
+}
+
+fn source(source: SourceV1) -> Result<FeatureSource, String> {
+    let side = |s: u32| (1..=MAX_SIZE).contains(&s);
+    check(side(source.width) && side(source.height) && source.short_side.is_none_or(side), "the input size")?;
+    finite_f32(&source.mean, "the input's mean")?;
+    check(source.std.iter().all(|s| s.is_finite() && *s > 0.0), "the input's scale")?;
+    Ok(FeatureSource {
+        sha256: source.sha256,
+        path: source.path.map(PathBuf::from),
+        tap: source.tap.parse::<Tap>().map_err(|e| format!("its tap: {e}"))?,
+        pooling: source.pooling.parse::<Pooling>().map_err(|e| format!("its pooling: {e}"))?,
+        input: InputRecipe {
+            width: source.width,
+            height: source.height,
+            order: if source.bgr { ChannelOrder::Bgr } else { ChannelOrder::Rgb },
+            mean: source.mean,
+            std: source.std,
+            geometry: source.short_side.map_or(Geometry::Stretch, |short_side| Geometry::Crop { short_side }),
+        },
+    })
+}
+
+fn calibration(calibration: CalibrationV1) -> Result<Calibration, String> {
+    match calibration {
+        CalibrationV1::Isotonic { x, y } => {
+            check(!x.is_empty() && x.len() == y.len(), "the calibration's length")?;
+            check(x.iter().all(|v| v.is_finite()) && x.is_sorted_by(|a, b| a < b), "the calibration's scores")?;
+            check(y.iter().all(|v| (0.0..=1.0).contains(v)) && y.is_sorted(), "the calibration's probabilities")?;
+            let out_of_bounds = OutOfBounds::Clip;
+            Ok(Calibration::Isotonic(IsotonicRegression { x_thresholds: x, y_thresholds: y, out_of_bounds }))
+        }
+        CalibrationV1::Conformal { scores } => {
+            check(!scores.is_empty(), "the calibration's length")?;
+            check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
+            Ok(Calibration::Conformal(Conformal { scores }))
+        }
+    }
+}
+
+pub(super) fn check(good: bool, what: &str) -> Result<(), String> {
+    if good { Ok(()) } else { Err(format!("{what} does not make sense: it is damaged or was not written by outlierd")) }
+}
+
+fn finite_f32(values: &[f32], what: &str) -> Result<(), String> {
+    check(values.iter().all(|v| v.is_finite()), what)
+}

@@ -1,0 +1,88 @@
+//! The affine part of a model: scaled feature -> principal components, kept as small integers.
+
+/// A row-major matrix of i8 values with one scale per row: element = `value * scale[row]`.
+///
+/// Symmetric rounding to nearest, the row's largest magnitude at 127: an element is off by at most half a
+/// 127th of that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedMatrix {
+    pub rows: usize,
+    pub cols: usize,
+    pub values: Vec<i8>,
+    pub scales: Vec<f32>,
+}
+
+impl QuantizedMatrix {
+    /// Rounds a matrix given as rows of equal length.
+    pub fn from_rows<'a>(cols: usize, rows: impl Iterator<Item = &'a [f64]>) -> Self {
+        let (mut values, mut scales) = (Vec::new(), Vec::new());
+        for row in rows {
+            let largest = row.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+            let scale = (largest / 127.0) as f32;
+            scales.push(scale);
+            let inverse = if scale > 0.0 { 1.0 / f64::from(scale) } else { 0.0 };
+            values.extend(row.iter().map(|v| (v * inverse).round().clamp(-127.0, 127.0) as i8));
+        }
+        QuantizedMatrix { rows: scales.len(), cols, values, scales }
+    }
+
+    /// `out[r] = sum over c of element(r, c) * x[c]`; `x` has `cols` values, `out` `rows`.
+    pub fn multiply(&self, x: &[f32], out: &mut [f64]) {
+        for ((row, scale), out) in self.values.chunks_exact(self.cols.max(1)).zip(&self.scales).zip(out) {
+            *out = f64::from(dot(row, x)) * f64::from(*scale);
+        }
+    }
+
+    /// `x[c] -= sum over r of element(r, c) * y[r]`; `y` has `rows` values, `x` `cols`.
+    pub fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
+        for ((row, scale), y) in self.values.chunks_exact(self.cols.max(1)).zip(&self.scales).zip(y) {
+            let factor = (y * f64::from(*scale)) as f32;
+            for (x, value) in x.iter_mut().zip(row) {
+                *x -= factor * f32::from(*value);
+            }
+        }
+    }
+}
+
+/// Sixteen sums side by side, so that the compiler can keep them in vector registers.
+fn dot(row: &[i8], x: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0_f32; LANES];
+    let (row_chunks, row_rest) = row.as_chunks::<LANES>();
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    for (r, x) in row_chunks.iter().zip(x_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += f32::from(r[lane]) * x[lane];
+        }
+    }
+    let rest: f32 = row_rest.iter().zip(x_rest).map(|(r, x)| f32::from(*r) * x).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_to_the_exact_product() {
+        let cols = 131;
+        let rows: Vec<Vec<f64>> =
+            (0..5).map(|r| (0..cols).map(|c| ((r * cols + c) as f64 * 0.7).sin() / 11.0).collect()).collect();
+        let matrix = QuantizedMatrix::from_rows(cols, rows.iter().map(Vec::as_slice));
+        let x: Vec<f32> = (0..cols).map(|c| (c as f32 * 0.3).cos()).collect();
+        let mut out = vec![0.0; 5];
+        matrix.multiply(&x, &mut out);
+        for (row, got) in rows.iter().zip(&out) {
+            let exact: f64 = row.iter().zip(&x).map(|(r, x)| r * f64::from(*x)).sum();
+            assert!((exact - got).abs() < 0.01, "{exact} {got}");
+        }
+    }
+
+    #[test]
+    fn zero_rows_stay_zero() {
+        let matrix = QuantizedMatrix::from_rows(3, [[0.0; 3].as_slice()].into_iter());
+        let mut out = [1.0];
+        matrix.multiply(&[5.0, 6.0, 7.0], &mut out);
+        assert_eq!(out, [0.0]);
+    }
+}

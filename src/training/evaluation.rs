@@ -1,0 +1,86 @@
+//! What `eval` reports: verdicts of one model over pictures of known class.
+
+use serde::{Serialize, Serializer};
+
+use super::metrics::{self, ClassFigures, Confusion};
+use crate::model::Verdict;
+
+/// The figures of one detector over labelled pictures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    pub detector: String,
+    pub calibration: String,
+    pub threshold: f64,
+    pub n_inlier: usize,
+    pub n_outlier: usize,
+    /// None with one class only.
+    pub auroc: Option<f64>,
+    pub average_precision: Option<f64>,
+    pub accuracy: f64,
+    pub inlier: ClassFigures,
+    /// None without outliers.
+    pub outlier: Option<ClassFigures>,
+    pub confusion: Confusion,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
+    pub brier: Option<f64>,
+}
+
+fn rounded<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(|v| (v * 1e6).round() / 1e6).serialize(serializer)
+}
+
+impl Evaluation {
+    /// Counts and ranks verdicts of inliers and outliers.
+    pub fn of(
+        detector: &str,
+        calibration: &str,
+        threshold: f64,
+        inliers: &[Verdict],
+        outliers: &[Verdict],
+    ) -> Evaluation {
+        let scores = |verdicts: &[Verdict]| verdicts.iter().map(|v| v.score).collect::<Vec<_>>();
+        let ps = |verdicts: &[Verdict]| verdicts.iter().map(|v| v.p).collect::<Vec<_>>();
+        let confusion = Confusion::count(inliers.iter().map(|v| v.outlier), outliers.iter().map(|v| v.outlier));
+        let (inlier_scores, outlier_scores) = (scores(inliers), scores(outliers));
+        Evaluation {
+            detector: detector.to_owned(),
+            calibration: calibration.to_owned(),
+            threshold,
+            n_inlier: inliers.len(),
+            n_outlier: outliers.len(),
+            auroc: metrics::auroc(&inlier_scores, &outlier_scores),
+            average_precision: metrics::average_precision(&inlier_scores, &outlier_scores),
+            accuracy: confusion.accuracy(),
+            inlier: confusion.inlier(),
+            outlier: (!outliers.is_empty()).then(|| confusion.outlier()),
+            confusion,
+            brier: (calibration == "isotonic").then(|| metrics::brier(&ps(inliers), &ps(outliers))).flatten(),
+        }
+    }
+
+    /// Lines for people.
+    pub fn lines(&self) -> Vec<String> {
+        let figure = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.4}"));
+        let class = |name: &str, n: usize, c: &ClassFigures| {
+            format!("{name:<9}{n:>6}   precision {:.4}   recall {:.4}   F1 {:.4}", c.precision, c.recall, c.f1)
+        };
+        let mut lines = vec![
+            format!("detector {}, calibration {}, threshold {:.4}", self.detector, self.calibration, self.threshold),
+            format!("AUROC {}   average precision {}", figure(self.auroc), figure(self.average_precision)),
+            format!("accuracy {:.4}", self.accuracy),
+            class("inliers", self.n_inlier, &self.inlier),
+        ];
+        if let Some(outlier) = &self.outlier {
+            lines.push(class("outliers", self.n_outlier, outlier));
+        }
+        if let Some(brier) = self.brier {
+            lines.push(format!("Brier score {brier:.4}"));
+        }
+        let c = &self.confusion;
+        lines.push(format!(
+            "outliers caught {}, missed {}; inliers passed {}, false alarms {}",
+            c.true_outlier, c.false_inlier, c.true_inlier, c.false_outlier
+        ));
+        lines
+    }
+}

@@ -1,0 +1,255 @@
+//! Features of many pictures, computed once: a cache file keyed by picture and backbone.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ndarray::Array2;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::backbone::{self, Backbone};
+use crate::image;
+
+const MAGIC: &[u8; 8] = b"OUTLFEAT";
+const VERSION: u16 = 1;
+/// Larger cache files are started afresh.
+const MAX_CACHE_BYTES: u64 = 1 << 30;
+
+type Key = [u8; 32];
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{unreadable} of {all} pictures cannot be used, the first: {first}")]
+    TooManyUnreadable { unreadable: usize, all: usize, first: String },
+    #[error(transparent)]
+    Backbone(#[from] backbone::Error),
+    #[error("cannot write the feature cache {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("the backbone gave features of different lengths")]
+    Width,
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Pictures that could be read and their features, row by row; those that could not, with the reason.
+#[derive(Debug)]
+pub struct Features {
+    pub paths: Vec<PathBuf>,
+    pub rows: Array2<f32>,
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// A file of features, keyed by the hash of picture, backbone, tap, pooling and input recipe.
+#[derive(Debug, Default)]
+pub struct Cache {
+    path: Option<PathBuf>,
+    entries: HashMap<Key, Vec<f32>>,
+    changed: bool,
+}
+
+impl Cache {
+    /// A cache that is never written.
+    pub fn in_memory() -> Self {
+        Cache::default()
+    }
+
+    /// The cache beside a model file: `NAME.features`.
+    pub fn beside(model: &Path) -> PathBuf {
+        let mut name = model.as_os_str().to_owned();
+        name.push(".features");
+        PathBuf::from(name)
+    }
+
+    /// Opens a cache file. One that is absent, damaged, of another version or too large is started afresh:
+    /// it holds nothing that cannot be computed again.
+    pub fn open(path: &Path) -> Self {
+        let mut cache = Cache { path: Some(path.to_owned()), ..Cache::default() };
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.len() <= MAX_CACHE_BYTES => {}
+            Ok(_) => {
+                log::warn!("feature cache {} is larger than {MAX_CACHE_BYTES} bytes: started afresh", path.display());
+                return cache;
+            }
+            Err(_) => return cache,
+        }
+        match std::fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
+            Ok(entries) => cache.entries = entries,
+            Err(reason) => log::warn!("feature cache {} is not usable ({reason}): started afresh", path.display()),
+        }
+        cache
+    }
+
+    /// Writes the file, if anything was added, in one atomic replacement.
+    pub fn save(&mut self) -> Result<(), Error> {
+        let (Some(path), true) = (&self.path, self.changed) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let mut keys: Vec<&Key> = self.entries.keys().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let row = &self.entries[key];
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(&(row.len() as u32).to_le_bytes());
+            bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+        }
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        crate::model::file::write_atomically(path, &bytes)
+            .map_err(|source| Error::Write { path: path.clone(), source })?;
+        self.changed = false;
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<HashMap<Key, Vec<f32>>, String> {
+    let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        return Err("its checksum is wrong".into());
+    }
+    let rest = body.strip_prefix(MAGIC.as_slice()).ok_or("it is no feature cache")?;
+    let (version, mut rest) = rest.split_first_chunk::<2>().ok_or("it is too short")?;
+    if u16::from_le_bytes(*version) != VERSION {
+        return Err("it is of another version".into());
+    }
+    let mut entries = HashMap::new();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_first_chunk::<32>().ok_or("an entry is cut")?;
+        let (len, after) = after.split_first_chunk::<4>().ok_or("an entry is cut")?;
+        let len = (u32::from_le_bytes(*len) as usize).checked_mul(4).ok_or("an entry is too long")?;
+        let (values, after) = after.split_at_checked(len).ok_or("an entry is cut")?;
+        let row = values.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect();
+        entries.insert(*key, row);
+        rest = after;
+    }
+    Ok(entries)
+}
+
+/// What a feature depends on besides the picture.
+fn context(backbone: &Backbone) -> Vec<u8> {
+    let mut context = backbone.sha256().to_vec();
+    let _ = write!(context, "|{}|{}|{:?}", backbone.tap(), backbone.pooling(), backbone.input());
+    context
+}
+
+/// Computes (or finds in the cache) the features of `paths`; `done` is called once per picture, from several
+/// threads. Pictures that cannot be read are left out and named; more than a tenth of them is an error.
+pub fn extract(
+    backbone: &Backbone,
+    paths: &[PathBuf],
+    cache: &mut Cache,
+    stop: &AtomicBool,
+    done: &(dyn Fn() + Sync),
+) -> Result<Features, Error> {
+    let context = context(backbone);
+    let known = &cache.entries;
+    let added = Mutex::new(Vec::new());
+    let rows: Vec<Result<Vec<f32>, Skip>> = paths
+        .par_iter()
+        .map(|path| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Skip::Fatal(Error::Interrupted));
+            }
+            let row = one(backbone, path, &context, known).map(|(row, fresh)| {
+                if let (Some(key), Ok(mut added)) = (fresh, added.lock()) {
+                    added.push((key, row.clone()));
+                }
+                row
+            });
+            done();
+            row
+        })
+        .collect();
+    let added = added.into_inner().unwrap_or_default();
+    cache.changed |= !added.is_empty();
+    cache.entries.extend(added);
+
+    let (mut good, mut flat, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    for (path, row) in paths.iter().zip(rows) {
+        match row {
+            Ok(row) => {
+                flat.extend(row);
+                good.push(path.clone());
+            }
+            Err(Skip::Picture(reason)) => unreadable.push((path.clone(), reason)),
+            Err(Skip::Fatal(error)) => return Err(error),
+        }
+    }
+    if unreadable.len() * 10 > paths.len() || good.is_empty() {
+        let first = unreadable.first().map(|(_, reason)| reason.clone()).unwrap_or_default();
+        return Err(Error::TooManyUnreadable { unreadable: unreadable.len(), all: paths.len(), first });
+    }
+    for (_, reason) in &unreadable {
+        log::warn!("left out: {reason}");
+    }
+    let width = flat.len() / good.len();
+    let rows = Array2::from_shape_vec((good.len(), width), flat).map_err(|_| Error::Width)?;
+    Ok(Features { paths: good, rows, unreadable })
+}
+
+enum Skip {
+    Picture(String),
+    Fatal(Error),
+}
+
+fn one(
+    backbone: &Backbone,
+    path: &Path,
+    context: &[u8],
+    known: &HashMap<Key, Vec<f32>>,
+) -> Result<(Vec<f32>, Option<Key>), Skip> {
+    let bytes =
+        std::fs::read(path).map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
+    let mut hash = Sha256::new();
+    hash.update(context);
+    hash.update(Sha256::digest(&bytes));
+    let key: Key = hash.finalize().into();
+    if let Some(row) = known.get(&key)
+        && row.len() == backbone.n_features()
+    {
+        return Ok((row.clone(), None));
+    }
+    let picture = image::decode(path, &bytes).map_err(|e| Skip::Picture(e.to_string()))?;
+    let row = backbone.features(&picture).map_err(|e| Skip::Fatal(e.into()))?;
+    Ok((row, Some(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_survives_and_refuses_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.features");
+        let mut cache = Cache::open(&path);
+        assert!(cache.is_empty());
+        cache.entries.insert([7; 32], vec![1.0, 2.0]);
+        cache.entries.insert([9; 32], vec![]);
+        cache.changed = true;
+        cache.save().unwrap();
+        let again = Cache::open(&path);
+        assert_eq!(again.entries, cache.entries);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(Cache::open(&path).is_empty(), "cut at {cut}");
+        }
+        for at in 0..whole.len() {
+            let mut bad = whole.clone();
+            bad[at] ^= 0x10;
+            std::fs::write(&path, &bad).unwrap();
+            assert!(Cache::open(&path).is_empty(), "flipped at {at}");
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! Events, and the JSON-lines log that keeps them: one line, one write, rotated by size.
+//!
+//! A log that ends in half a line (power cut, full disk) is appended to on a line of its own, and read without
+//! complaint.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// How many rotated logs are kept: `events.jsonl.1` is the youngest.
+pub const ROTATED: u32 = 5;
+/// Lines that wait in memory while the log cannot be written; then the oldest are given up.
+pub const MAX_PENDING: usize = 1000;
+/// Longer lines are not events.
+const MAX_LINE: usize = 64 * 1024;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Start,
+    Raise,
+    Clear,
+    CameraLost,
+    CameraFound,
+    Error,
+    Stop,
+}
+
+impl Kind {
+    /// The name in the log and in `OUTLIERD_EVENT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Start => "start",
+            Kind::Raise => "raise",
+            Kind::Clear => "clear",
+            Kind::CameraLost => "camera-lost",
+            Kind::CameraFound => "camera-found",
+            Kind::Error => "error",
+            Kind::Stop => "stop",
+        }
+    }
+}
+
+/// One line of the log. What does not apply to a kind is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    #[serde(with = "rfc3339")]
+    pub time: SystemTime,
+    pub event: Kind,
+    /// The same for a raise and its clear, unique across restarts.
+    #[serde(default)]
+    pub id: Option<String>,
+    #[serde(default)]
+    pub p: Option<f64>,
+    #[serde(default)]
+    pub score: Option<f64>,
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Raise, clear: outlier frames of the event so far. Stop: frames judged in all.
+    #[serde(default)]
+    pub frames: Option<u64>,
+    /// Raise, clear: since the event's first outlier frame. Camera-lost, camera-found: since the last frame.
+    /// Stop: since the start.
+    #[serde(default)]
+    pub duration_s: Option<f64>,
+    /// The picture that raised the event.
+    #[serde(default)]
+    pub snapshot: Option<PathBuf>,
+    #[serde(default)]
+    pub model: Option<String>,
+    /// What went wrong, for people; left out where nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Event {
+    /// An event of now, its other fields null.
+    pub fn new(event: Kind) -> Self {
+        Event {
+            time: SystemTime::now(),
+            event,
+            id: None,
+            p: None,
+            score: None,
+            threshold: None,
+            frames: None,
+            duration_s: None,
+            snapshot: None,
+            model: None,
+            message: None,
+        }
+    }
+
+    /// The JSON object, without a line end.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|e| format!("{{\"event\":\"error\",\"message\":\"{e}\"}}"))
+    }
+}
+
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::format_time(*time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(de::Error::custom)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds; a clock before 1970 or after 9999 is held at these ends.
+pub fn format_time(time: SystemTime) -> String {
+    const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let held = since.min(std::time::Duration::from_secs(LAST_SECOND_OF_9999));
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + held).to_string()
+}
+
+/// The writer of the log.
+///
+/// Lines that cannot be written wait in memory and are tried again at the next [`Log::append`] or
+/// [`Log::retry`], in order.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    max_size: u64,
+    open: Option<Open>,
+    pending: VecDeque<(Vec<u8>, bool)>,
+    lost: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    size: u64,
+    /// The file does not end in a line end: the next line brings one.
+    torn: bool,
+}
+
+impl Log {
+    /// Opens or makes the log, and its folder.
+    pub fn open(path: &Path, max_size: u64) -> io::Result<Self> {
+        let mut log = Self::closed(path, max_size);
+        log.open = Some(Open::at(path)?);
+        Ok(log)
+    }
+
+    /// A log that is opened at the first line.
+    pub fn closed(path: &Path, max_size: u64) -> Self {
+        Log { path: path.to_owned(), max_size, open: None, pending: VecDeque::new(), lost: 0 }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn set_max_size(&mut self, max_size: u64) {
+        self.max_size = max_size;
+    }
+
+    /// Lines that wait for the log to become writable.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Lines given up because more than [`MAX_PENDING`] waited.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Writes an event; a raise and a clear are on the disk when this returns.
+    ///
+    /// # Errors
+    /// The line then waits; it is not lost.
+    pub fn append(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = event.to_json().into_bytes();
+        line.push(b'\n');
+        if self.pending.len() == MAX_PENDING {
+            self.pending.pop_front();
+            self.lost += 1;
+        }
+        self.pending.push_back((line, matches!(event.event, Kind::Raise | Kind::Clear)));
+        self.retry()
+    }
+
+    /// Writes what waits.
+    pub fn retry(&mut self) -> io::Result<()> {
+        while let Some((line, durable)) = self.pending.pop_front() {
+            if let Err(e) = self.write(&line) {
+                self.pending.push_front((line, durable));
+                return Err(e);
+            }
+            if durable && let Some(open) = &self.open {
+                open.file.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut open = match self.open.take() {
+            Some(open) if open.is_at(&self.path) => open,
+            _ => Open::at(&self.path)?,
+        };
+        if open.size > 0 && open.size + line.len() as u64 > self.max_size {
+            open.file.sync_data()?;
+            drop(open);
+            self.rotate()?;
+            open = Open::at(&self.path)?;
+        }
+        let written = open.write(line);
+        self.open = Some(open);
+        written
+    }
+
+    fn rotate(&self) -> io::Result<()> {
+        for number in (0..ROTATED).rev() {
+            match std::fs::rename(rotated(&self.path, number), rotated(&self.path, number + 1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        sync_folder(&self.path)
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        let new = !path.exists();
+        if new && let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a plain file"));
+        }
+        if new {
+            sync_folder(path)?;
+        }
+        let size = file.seek(SeekFrom::End(0))?;
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.seek(SeekFrom::Start(size - 1))?;
+            file.read_exact(&mut last)?;
+        }
+        Ok(Open { file, size, torn: last != [b'\n'] })
+    }
+
+    /// False when the path now names another file, or none: someone rotated or deleted the log.
+    fn is_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), std::fs::metadata(path)) {
+            (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+            _ => false,
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut joined = Vec::new();
+        let bytes = if self.torn {
+            joined.push(b'\n');
+            joined.extend_from_slice(line);
+            &joined
+        } else {
+            line
+        };
+        let written = loop {
+            match self.file.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.size += written as u64;
+        if written < bytes.len() {
+            self.torn = written > 0 || self.torn;
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "half a line was written: is the disk full?"));
+        }
+        self.torn = false;
+        Ok(())
+    }
+}
+
+fn rotated(path: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Makes a rename or a new name in the path's folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// The events of a log and its rotated predecessors, oldest first; other lines are skipped.
+pub fn read(path: &Path) -> io::Result<Vec<Event>> {
+    let mut events = read_rotated(path)?;
+    Reader::new(File::open(path)?).read_new(true, &mut events)?;
+    Ok(events)
+}
+
+/// The events of the rotated logs alone.
+pub fn read_rotated(path: &Path) -> io::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    for number in (1..=ROTATED).rev() {
+        match File::open(rotated(path, number)) {
+            Ok(file) => Reader::new(file).read_new(true, &mut events)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(events)
+}
+
+/// Reads whole lines of a log that grows.
+#[derive(Debug)]
+pub struct Reader {
+    input: BufReader<File>,
+    line: Vec<u8>,
+    skipped: u64,
+    position: u64,
+}
+
+impl Reader {
+    pub fn new(file: File) -> Self {
+        Reader { input: BufReader::new(file), line: Vec::new(), skipped: 0, position: 0 }
+    }
+
+    /// Lines that were no events.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The file that is read.
+    pub fn file(&self) -> &File {
+        self.input.get_ref()
+    }
+
+    /// Pushes the events that came since the last call. A last line without its end is kept for the next call,
+    /// unless the file is `complete`: nothing more will be written to it.
+    pub fn read_new(&mut self, complete: bool, events: &mut Vec<Event>) -> io::Result<()> {
+        loop {
+            let chunk = self.input.fill_buf()?;
+            if chunk.is_empty() {
+                if complete && !self.line.is_empty() {
+                    self.take_line(events);
+                }
+                return Ok(());
+            }
+            let end = chunk.iter().position(|&b| b == b'\n');
+            let taken = end.map_or(chunk.len(), |at| at + 1);
+            let room = (MAX_LINE + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(&chunk[..end.unwrap_or(taken).min(room)]);
+            self.input.consume(taken);
+            self.position += taken as u64;
+            if end.is_some() {
+                self.take_line(events);
+            }
+        }
+    }
+
+    fn take_line(&mut self, events: &mut Vec<Event>) {
+        match serde_json::from_slice(&self.line) {
+            Ok(event) if self.line.len() <= MAX_LINE => events.push(event),
+            _ if self.line.trim_ascii().is_empty() => {}
+            _ => self.skipped += 1,
+        }
+        self.line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: Kind, frames: u64) -> Event {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_764_000_000_123);
+        Event { time, frames: Some(frames), ..Event::new(kind) }
+    }
+
+    fn frames(path: &Path) -> Vec<u64> {
+        read(path).unwrap().iter().filter_map(|e| e.frames).collect()
+    }
+
+    #[test]
+    fn a_line_has_every_field() {
+        let mut raise = event(Kind::Raise, 3);
+        raise.id = Some("i".into());
+        raise.p = Some(0.25);
+        raise.snapshot = Some("/s/i.jpg".into());
+        let expected = concat!(
+            r#"{"time":"2025-11-24T16:00:00.123Z","event":"raise","id":"i","p":0.25,"score":null,"#,
+            r#""threshold":null,"frames":3,"duration_s":null,"snapshot":"/s/i.jpg","model":null}"#
+        );
+        assert_eq!(raise.to_json(), expected);
+        assert_eq!(serde_json::from_str::<Event>(expected).unwrap(), raise);
+        raise.event = Kind::CameraLost;
+        raise.message = Some("gone".into());
+        assert!(raise.to_json().contains(r#""event":"camera-lost""#));
+        assert!(raise.to_json().ends_with(r#""message":"gone"}"#));
+        for kind in [Kind::Start, Kind::Clear, Kind::CameraFound, Kind::Error, Kind::Stop] {
+            assert!(event(kind, 0).to_json().contains(&format!("\"event\":\"{}\"", kind.name())));
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_appended_to_and_read_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/events.jsonl");
+        let mut log = Log::open(&path, 1 << 20).unwrap();
+        log.append(&event(Kind::Raise, 1)).unwrap();
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(read(&path).unwrap().len() <= 1);
+            let mut log = Log::open(&path, 1 << 20).unwrap();
+            log.append(&event(Kind::Clear, 2)).unwrap();
+            log.append(&event(Kind::Stop, 3)).unwrap();
+            let found = frames(&path);
+            assert!(found.ends_with(&[2, 3]), "cut at {cut}: {found:?}");
+            assert_eq!(found.len(), if cut == whole.len() - 1 { 3 } else { 2 }, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e");
+        let mut bytes = b"\xff\xfe\0\n{}\n[1]\n\n".to_vec();
+        bytes.extend(event(Kind::Stop, 7).to_json().bytes());
+        bytes.push(b'\n');
+        bytes.extend(std::iter::repeat_n(b'x', 3 * MAX_LINE));
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(frames(&path), [7]);
+        let mut reader = Reader::new(File::open(&path).unwrap());
+        reader.read_new(true, &mut Vec::new()).unwrap();
+        assert_eq!(reader.skipped(), 4);
+    }
+
+    #[test]
+    fn rotation_keeps_five_and_loses_nothing_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let line = event(Kind::Error, 10).to_json().len() as u64 + 1;
+        let mut log = Log::open(&path, 3 * line).unwrap();
+        for number in 10..28 {
+            log.append(&event(Kind::Error, number)).unwrap();
+        }
+        assert_eq!(frames(&path), (10..28).collect::<Vec<_>>());
+        assert!(std::fs::metadata(&path).unwrap().len() <= 3 * line);
+        for number in 28..31 {
+            log.append(&event(Kind::Error, number)).unwrap();
+        }
+        assert_eq!(frames(&path), (13..31).collect::<Vec<_>>());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn a_log_moved_or_deleted_by_others_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e");
+        let mut log = Log::open(&path, 1 << 20).unwrap();
+        log.append(&event(Kind::Start, 1)).unwrap();
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        log.append(&event(Kind::Raise, 2)).unwrap();
+        assert_eq!(frames(&path), [2]);
+        std::fs::remove_file(&path).unwrap();
+        log.append(&event(Kind::Clear, 3)).unwrap();
+        assert_eq!(frames(&path), [3]);
+    }
+
+    #[test]
+    fn events_wait_for_an_unwritable_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e");
+        std::fs::create_dir(&path).unwrap();
+        let mut log = Log::closed(&path, 1 << 20);
+        assert!(log.append(&event(Kind::Raise, 1)).is_err());
+        assert!(log.append(&event(Kind::Clear, 2)).is_err());
+        assert_eq!(log.pending(), 2);
+        std::fs::remove_dir(&path).unwrap();
+        log.retry().unwrap();
+        assert_eq!((frames(&path), log.pending(), log.lost()), (vec![1, 2], 0, 0));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_the_line_waits() {
+        let Ok(mut full) =
+            OpenOptions::new().append(true).open("/dev/full").map(|file| Open { file, size: 0, torn: false })
+        else {
+            println!("SKIPPED a_full_disk_is_an_error_and_the_line_waits: no /dev/full");
+            return;
+        };
+        assert_eq!(full.write(b"x\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(!full.torn && full.size == 0);
+    }
+
+    #[test]
+    fn a_reader_waits_for_the_end_of_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e");
+        let line = event(Kind::Raise, 1).to_json();
+        std::fs::write(&path, &line[..10]).unwrap();
+        let mut reader = Reader::new(File::open(&path).unwrap());
+        let mut events = Vec::new();
+        reader.read_new(false, &mut events).unwrap();
+        assert!(events.is_empty());
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        writeln!(file, "{}", &line[10..]).unwrap();
+        reader.read_new(false, &mut events).unwrap();
+        assert_eq!((events.len(), reader.skipped()), (1, 0));
+    }
+
+    #[test]
+    fn times_outside_of_four_digit_years_are_held() {
+        let far = std::time::Duration::from_secs(300_000_000_000);
+        assert_eq!(format_time(SystemTime::UNIX_EPOCH + far), "9999-12-31T23:59:59.000Z");
+        assert_eq!(format_time(SystemTime::UNIX_EPOCH - far / 100), "1970-01-01T00:00:00.000Z");
+    }
+}

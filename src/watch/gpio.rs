@@ -1,0 +1,174 @@
+//! A GPIO line that shows the outlier, through the character device (uAPI v2).
+//!
+//! The kernel gives the line back when the process ends, however it ends; a stop drives it inactive before.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gpiocdev::Request;
+use gpiocdev::chip::Chip;
+use gpiocdev::line::Value;
+
+use crate::config::{self, Active, Line, Mode};
+
+/// The name under which the lines are held.
+pub const CONSUMER: &str = "outlierd";
+
+/// A line that cannot be had or driven.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open the GPIO chip {}: {reason}", chip.display())]
+    Chip { chip: PathBuf, reason: String },
+    #[error("{} has no line {line}: see its lines with `gpioinfo`", chip.display())]
+    NoLine { chip: PathBuf, line: String },
+    #[error("line {line} of {} is used by {consumer:?}: stop that, or take another line", chip.display())]
+    Used { chip: PathBuf, line: String, consumer: String },
+    #[error("cannot drive line {line} of {}: {reason}", chip.display())]
+    Line { chip: PathBuf, line: String, reason: String },
+}
+
+/// The outlier's line, and the heartbeat's.
+#[derive(Debug)]
+pub struct Gpio {
+    outlier: Output,
+    heartbeat: Option<Output>,
+    mode: Mode,
+    pulse: Duration,
+    pulse_ends: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Output {
+    request: Request,
+    offset: u32,
+    chip: PathBuf,
+    line: String,
+    active: bool,
+}
+
+impl Gpio {
+    /// Takes the lines as outputs, inactive.
+    pub fn open(config: &config::Gpio) -> Result<Self, Error> {
+        let heartbeat = config.heartbeat.as_ref().map(|line| Output::open(&config.chip, line, config.active));
+        Ok(Gpio {
+            outlier: Output::open(&config.chip, &config.line, config.active)?,
+            heartbeat: heartbeat.transpose()?,
+            mode: config.mode,
+            pulse: config.pulse,
+            pulse_ends: None,
+        })
+    }
+
+    /// Shows whether an event stands.
+    pub fn show(&mut self, raised: bool) -> Result<(), Error> {
+        match self.mode {
+            Mode::Hold => self.outlier.set(raised),
+            Mode::Pulse if raised => {
+                self.pulse_ends = Some(Instant::now() + self.pulse);
+                self.outlier.set(true)
+            }
+            Mode::Pulse => Ok(()),
+        }
+    }
+
+    /// When [`Gpio::attend`] must be called at the latest: the pulse's end.
+    pub fn due(&self) -> Option<Instant> {
+        self.pulse_ends
+    }
+
+    /// Ends a pulse whose time is over.
+    pub fn attend(&mut self) -> Result<(), Error> {
+        if self.pulse_ends.is_some_and(|end| Instant::now() >= end) {
+            self.pulse_ends = None;
+            return self.outlier.set(false);
+        }
+        Ok(())
+    }
+
+    /// Toggles the heartbeat line: a frame was judged.
+    pub fn beat(&mut self) -> Result<(), Error> {
+        match &mut self.heartbeat {
+            Some(line) => line.set(!line.active),
+            None => Ok(()),
+        }
+    }
+
+    /// Drives both lines inactive.
+    pub fn release(&mut self) -> Result<(), Error> {
+        self.pulse_ends = None;
+        self.outlier.set(false)?;
+        self.heartbeat.as_mut().map_or(Ok(()), |line| line.set(false))
+    }
+}
+
+impl Drop for Gpio {
+    fn drop(&mut self) {
+        if let Err(e) = self.release() {
+            log::error!("{e}");
+        }
+    }
+}
+
+impl Output {
+    fn open(chip: &Path, line: &Line, active: Active) -> Result<Self, Error> {
+        let offset = find(chip, line)?;
+        let mut builder = Request::builder();
+        builder.on_chip(chip).with_consumer(CONSUMER).with_line(offset).as_output(Value::Inactive);
+        match active {
+            Active::High => builder.as_active_high(),
+            Active::Low => builder.as_active_low(),
+        };
+        let (chip, line) = (chip.to_owned(), line.to_string());
+        match builder.request() {
+            Ok(request) => Ok(Output { request, offset, chip, line, active: false }),
+            Err(e) => Err(Error::Line { chip, line, reason: e.to_string() }),
+        }
+    }
+
+    fn set(&mut self, active: bool) -> Result<(), Error> {
+        let value = if active { Value::Active } else { Value::Inactive };
+        match self.request.set_value(self.offset, value) {
+            Ok(()) => {
+                self.active = active;
+                Ok(())
+            }
+            Err(e) => Err(Error::Line { chip: self.chip.clone(), line: self.line.clone(), reason: e.to_string() }),
+        }
+    }
+}
+
+/// The offset of a line, which must be there and free.
+pub fn find(chip: &Path, line: &Line) -> Result<u32, Error> {
+    let chip_error = |e: gpiocdev::Error| Error::Chip { chip: chip.to_owned(), reason: e.to_string() };
+    let device = Chip::from_path(chip).map_err(chip_error)?;
+    let count = device.info().map_err(chip_error)?.num_lines;
+    for offset in 0..count {
+        let info = device.line_info(offset).map_err(chip_error)?;
+        let wanted = match line {
+            Line::Number(number) => *number == offset,
+            Line::Name(name) => *name == info.name,
+        };
+        if wanted && info.used {
+            let (chip, line) = (chip.to_owned(), line.to_string());
+            return Err(Error::Used { chip, line, consumer: info.consumer });
+        }
+        if wanted {
+            return Ok(offset);
+        }
+    }
+    Err(Error::NoLine { chip: chip.to_owned(), line: line.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_chip_is_named() {
+        let config = config::Gpio { chip: "/nonexistent/gpiochip9".into(), ..config::Gpio::default() };
+        let message = Gpio::open(&config).unwrap_err().to_string();
+        assert!(message.starts_with("cannot open the GPIO chip /nonexistent/gpiochip9"), "{message}");
+        let config = config::Gpio { chip: "/dev/null".into(), ..config };
+        assert!(matches!(Gpio::open(&config), Err(Error::Chip { .. })));
+    }
+}

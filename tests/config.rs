@@ -1,0 +1,186 @@
+//! The config file as users write it: DESIGN's example, defaults, and every way to get it wrong.
+
+use std::path::Path;
+use std::time::Duration;
+
+use outlierd::config::{Active, Config, Error, Line, Mode, PixelFormat, Source};
+
+const EXAMPLE: &str = r#"
+[camera]
+source = "v4l:/dev/video0"
+width = 1280
+height = 720
+format = "mjpg"
+interval = "500ms"
+crop = [0, 0, 1280, 720]
+lost-after = "10s"
+[camera.controls]
+exposure_time_absolute = 200
+white_balance_automatic = false
+
+[model]
+path = "/var/lib/outlierd/model.outlierd"
+backbone = "/usr/share/outlierd/backbone.onnx"
+threads = 0
+
+[decision]
+threshold = 0.5
+raise-after = 3
+clear-after = 5
+
+[events]
+log = "/var/log/outlierd/events.jsonl"
+max-log-size = "10 MB"
+snapshots = "/var/lib/outlierd/snapshots"
+keep-snapshots = 500
+hook = ["/usr/local/bin/on-outlier"]
+
+[gpio]
+chip = "/dev/gpiochip0"
+line = 17
+active = "high"
+mode = "hold"
+pulse = "500ms"
+"#;
+
+fn load(text: &str) -> Result<Config, Error> {
+    let config = Config::parse(Path::new("o.toml"), text)?;
+    config.check()?;
+    Ok(config)
+}
+
+fn refused(text: &str) -> String {
+    load(text).expect_err(text).to_string()
+}
+
+#[test]
+fn the_whole_example_is_read() {
+    let config = load(EXAMPLE).unwrap();
+    assert_eq!(config.camera.source, Source::V4l("/dev/video0".into()));
+    assert_eq!(config.camera.format, PixelFormat::Mjpg);
+    assert_eq!(config.camera.interval, Duration::from_millis(500));
+    assert_eq!(config.camera.crop, Some([0, 0, 1280, 720]));
+    assert_eq!(config.camera.controls["exposure_time_absolute"], 200);
+    assert_eq!(config.camera.controls["white_balance_automatic"], 0);
+    assert_eq!(config.decision.threshold, Some(0.5));
+    assert_eq!(config.events.max_log_size, 10_000_000);
+    assert_eq!(config.events.hook.as_deref().unwrap(), ["/usr/local/bin/on-outlier"]);
+    let gpio = config.gpio.unwrap();
+    assert_eq!((gpio.line, gpio.active, gpio.mode), (Line::Number(17), Active::High, Mode::Hold));
+}
+
+#[test]
+fn only_the_model_has_no_default() {
+    let config = load("[model]\npath = \"m\"\n").unwrap();
+    assert_eq!((config.decision.raise_after, config.decision.clear_after), (3, 5));
+    assert_eq!(config.decision.threshold, None);
+    assert!(config.gpio.is_none() && config.events.hook.is_none());
+    assert_eq!(
+        refused("[camera]\n"),
+        "o.toml:1: model.path is missing: name the file that `outlierd fit -o MODEL` wrote"
+    );
+}
+
+#[test]
+fn a_gpio_line_may_be_a_name() {
+    let config = load("[model]\npath = \"m\"\n[gpio]\nline = \"GPIO17\"\nmode = \"pulse\"\n").unwrap();
+    assert_eq!(config.gpio.unwrap().line, Line::Name("GPIO17".into()));
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    let message = refused("[model]\npath = \"m\"\n\n[decision]\nraise_after = 2\n");
+    assert!(
+        message.starts_with("o.toml:5: unknown key \"raise_after\" in [decision]: did you mean \"raise-after\"?"),
+        "{message}"
+    );
+    let message = refused("[model]\npath = \"m\"\n[camrea]\nwidth = 1\n");
+    assert!(message.starts_with("o.toml:3: unknown section [camrea]: did you mean [camera]?"), "{message}");
+    let message = refused("[events]\nkeep-snapshot = 5\n");
+    assert!(message.contains("did you mean \"keep-snapshots\"?"), "{message}");
+    let message = refused("threshold = 0.5\n");
+    assert_eq!(message, "o.toml:1: key \"threshold\" stands outside of a section: put it below [decision]");
+    let message = refused("[model]\npath = \"m\"\n[gpio]\npin = 17\n");
+    assert!(message.starts_with("o.toml:4: unknown key \"pin\" in [gpio]"), "{message}");
+}
+
+#[test]
+fn wrong_values_name_line_and_remedy() {
+    let model = "[model]\npath = \"m\"\n";
+    for (text, expected) in [
+        ("[camera]\ninterval = \"soon\"", "o.toml:4: \"soon\" is not a duration"),
+        ("[camera]\ninterval = \"5 parsecs\"", "o.toml:4: \"5 parsecs\" is not a duration"),
+        ("[camera]\ninterval = 5", "o.toml:4: invalid type: integer `5`, expected a string, such as \"2s\""),
+        ("[camera]\ninterval = \"0s\"", "o.toml:4: camera.interval must be longer than 0"),
+        ("[camera]\n\nlost-after = \"0s\"", "o.toml:5: camera.lost-after must be longer than 0"),
+        ("[camera]\nwidth = 0", "o.toml:4: camera.width = 0: must be 1 to"),
+        ("[camera]\nwidth = -3", "o.toml:4: invalid value: integer `-3`"),
+        (
+            "[camera]\ncrop = [0, 0, 1281, 720]",
+            "o.toml:4: camera.crop [0, 0, 1281, 720] does not lie inside the 1280x720",
+        ),
+        ("[camera]\ncrop = [4294967295, 0, 10, 10]", "o.toml:4: camera.crop [4294967295, 0, 10, 10] does not lie"),
+        ("[camera]\ncrop = [0, 0, 0, 720]", "o.toml:4: camera.crop is 0x720"),
+        ("[camera]\ncrop = [0, 0, 5]", "o.toml:4: invalid length 3"),
+        ("[camera]\nsource = \"rtsp://x\"", "o.toml:4: source \"rtsp://x\" is neither"),
+        ("[camera]\nformat = \"h264\"", "o.toml:4: unknown variant `h264`, expected one of `auto`"),
+        ("[camera]\nloop = true", "o.toml:4: camera.loop is for source = \"folder:...\" only"),
+        ("[decision]\nthreshold = 1.5", "o.toml:4: decision.threshold = 1.5: must be 0 to 1"),
+        ("[decision]\nthreshold = nan", "o.toml:4: decision.threshold = NaN: must be 0 to 1"),
+        ("[decision]\nraise-after = 0", "o.toml:4: decision.raise-after = 0"),
+        ("[decision]\nclear-after = 0", "o.toml:4: decision.clear-after = 0"),
+        ("[events]\nmax-log-size = \"ten\"", "o.toml:4: \"ten\" is not a size"),
+        ("[events]\nmax-log-size = \"1 kB\"", "o.toml:4: events.max-log-size is 1000 bytes"),
+        ("[events]\nhook = []", "o.toml:4: events.hook is empty"),
+        ("[events]\nhook = \"a\"", "o.toml:4: invalid type: string \"a\", expected a sequence"),
+        ("[events]\nkeep-snapshots = 0", "o.toml:4: events.keep-snapshots = 0"),
+        ("[gpio]\nmode = \"blink\"", "o.toml:4: unknown variant `blink`, expected `hold` or `pulse`"),
+        ("[gpio]\nactive = \"on\"", "o.toml:4: unknown variant `on`"),
+        ("[gpio]\nline = true", "o.toml:4: a line is a number (17) or a name"),
+        ("[gpio]\nmode = \"pulse\"\npulse = \"0s\"", "o.toml:5: gpio.pulse must be longer than 0"),
+        ("[gpio]\nheartbeat = 17", "o.toml:4: gpio.heartbeat and gpio.line are the same line"),
+        ("[camera]\nwidth = 1\nwidth = 2", "o.toml:5: duplicate key"),
+        ("[camera\n", "o.toml:3:"),
+    ] {
+        let message = refused(&format!("{model}{text}\n"));
+        assert!(message.starts_with(expected), "{text}\n  is     {message}\n  not    {expected}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let message = Config::load(Path::new("/nonexistent/o.toml")).unwrap_err().to_string();
+    assert!(message.contains("/nonexistent/o.toml") && message.contains("-c FILE"), "{message}");
+}
+
+#[test]
+fn sizes_and_durations() {
+    use outlierd::config::{parse_duration, parse_size};
+    assert_eq!(parse_size("10 MB"), Ok(10_000_000));
+    assert_eq!(parse_size("64KiB"), Ok(65_536));
+    assert_eq!(parse_size("1.5 kB"), Ok(1_500));
+    assert_eq!(parse_size("0"), Ok(0));
+    assert!(parse_size("").is_err() && parse_size("-1").is_err() && parse_size("99999999999 GB").is_err());
+    assert!(parse_size("1.2.3 MB").is_err());
+    assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+    assert!(parse_duration("").is_err() && parse_duration("5").is_err());
+}
+
+/// The file that packages install, with and without its comments taken away from keys.
+#[test]
+fn the_packaged_file_is_read_and_shows_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/outlierd.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let config = load(&text).unwrap();
+    let bare = load("[model]\npath = \"/var/lib/outlierd/model.outlierd\"\n").unwrap();
+    assert_eq!(config, bare);
+    let is_key =
+        |line: &str| line.starts_with("#[") || line.split_once(" = ").is_some_and(|(key, _)| !key.contains("# "));
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && is_key(line)).unwrap_or(line))
+        .collect();
+    let all = load(&uncommented.join("\n")).unwrap();
+    assert!(all.gpio.is_some() && all.events.hook.is_some() && all.camera.crop.is_some());
+    assert_eq!((all.camera.controls.len(), all.decision.threshold), (4, Some(0.5)));
+}

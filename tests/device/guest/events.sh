@@ -1,0 +1,66 @@
+# The service on the fed camera: events, GPIO, journal, reload, death.
+status_told() { property StatusText | grep -q 'p '; }
+snapshot_there() {
+    local path
+    path=$(new_events | sed -n 's/.*"event":"raise".*"snapshot":"\([^"]*\)".*/\1/p' | tail -n 1)
+    [ -s "$path" ]
+}
+same_id() { [ -n "$(event_id raise)" ] && [ "$(event_id raise)" = "$(event_id clear)" ]; }
+quiet() { sleep 3; ! has_event raise; }
+reloads() { mark; systemctl reload outlierd && active && [ "$(main_pid)" = "$pid" ]; }
+keeps_old() {
+    sed -i 's/raise-after/rise-after/' $config
+    systemctl reload outlierd
+    local reloaded=$?
+    sed -i 's/rise-after/raise-after/' $config
+    sleep 1
+    active && [ "$(main_pid)" = "$pid" ] && journal_has 'rise-after' && note "reload of a bad config: systemctl says $reloaded"
+}
+restarted() { active && [ "$(main_pid)" != 0 ] && [ "$(main_pid)" != "$pid" ]; }
+heartbeat() {
+    local values
+    values=$(for _ in $(seq 40); do gpio_value 18; sleep 0.05; done | sort -u | wc -l)
+    [ "$values" = 2 ]
+}
+
+mark
+check "service starts" run_timed "service-start" systemctl start outlierd
+check "service: start event" wait_for 10 has_event start
+check "service: the line is low" gpio_is 17 0
+check "service: status told to systemd" wait_for 10 status_told
+check "service: heartbeat line toggles" heartbeat
+check "service: quiet on normal frames" quiet
+note "status: $(property StatusText)"
+mark
+scene object
+check "outlier: raised" wait_for 15 has_event raise
+check "outlier: the line rises" wait_for 5 gpio_is 17 1
+check "outlier: snapshot kept" snapshot_there
+check "outlier: in the journal" journal_has 'raise'
+scene normal
+check "outlier: cleared" wait_for 15 has_event clear
+check "outlier: the line falls" wait_for 5 gpio_is 17 0
+check "outlier: same id" same_id
+check "events: for people" sh -c 'outlierd events -c $0 | grep -q raise' $config
+
+pid=$(main_pid)
+sed -i 's/^raise-after.*/raise-after = 1/' $config
+check "reload: accepted, same process" reloads
+scene object
+check "reload: still raises" wait_for 15 has_event raise
+scene normal
+check "reload: still clears" wait_for 15 has_event clear
+check "reload: a bad config is refused, the old one kept" keeps_old
+
+mark
+scene object
+wait_for 15 gpio_is 17 1
+kill -9 "$pid"
+check "kill -9: the line falls" wait_for 2 gpio_is 17 0
+check "kill -9: restarted" wait_for 30 restarted
+check "kill -9: raises again" wait_for 30 gpio_is 17 1
+scene normal
+check "kill -9: clears again" wait_for 15 gpio_is 17 0
+check "stop: clean" systemctl stop outlierd
+check "stop: event" wait_for 2 has_event stop
+check "stop: exit code 0" [ "$(property ExecMainStatus)" = 0 ]

@@ -1,0 +1,149 @@
+//! Fitting, calibrating and keeping models, on features; what a damaged model file costs.
+
+mod common;
+
+use ndarray::Array2;
+use outlierd::backbone::{Pooling, Tap};
+use outlierd::image::InputRecipe;
+use outlierd::model::{FeatureSource, Model, file};
+use outlierd::training::fit::{self, Options};
+use outlierd::training::params::DetectorKind;
+
+fn source() -> FeatureSource {
+    FeatureSource {
+        sha256: [3; 32],
+        path: Some("/nowhere/resnet.onnx".into()),
+        tap: "layer3".parse::<Tap>().unwrap(),
+        pooling: Pooling::Avg,
+        input: InputRecipe::caffe(),
+    }
+}
+
+/// `n` points around a centre, spread along few directions; `shift` moves them off.
+fn cloud(n: usize, d: usize, seed: u64, shift: f32) -> Array2<f32> {
+    use rand::{RngExt, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    Array2::from_shape_fn((n, d), |(_, c)| {
+        let noise: f32 = (0..4).map(|_| rng.random_range(-1.0_f32..1.0)).sum();
+        noise * (1.0 + (c % 7) as f32) + if c % 3 == 0 { shift } else { 0.0 }
+    })
+}
+
+#[test]
+fn conformal_fit_keeps_its_promise_and_finds_what_is_off() {
+    let options = Options { false_alarms: 0.05, ..Options::default() };
+    let fitted = fit::fit(cloud(400, 24, 1, 0.0).view(), None, source(), &options).unwrap();
+    let model = &fitted.model;
+    assert_eq!((model.training.n_train, model.training.n_calibration), (320, 80));
+    assert_eq!(model.threshold, 0.05);
+    let alarms = |x: Array2<f32>| {
+        let n = x.nrows();
+        let called = x.rows().into_iter().filter(|row| model.score(&row.to_vec()).unwrap().outlier).count();
+        called as f64 / n as f64
+    };
+    let (normal, off) = (alarms(cloud(1000, 24, 2, 0.0)), alarms(cloud(300, 24, 3, 9.0)));
+    assert!(normal < 0.12, "{normal} of normals called outliers");
+    assert!(off > 0.9, "{off} of outliers found");
+}
+
+#[test]
+fn isotonic_fit_gives_probabilities_cut_at_a_half() {
+    let outliers = cloud(60, 24, 3, 5.0);
+    let fitted = fit::fit(cloud(400, 24, 1, 0.0).view(), Some(outliers.view()), source(), &Options::default()).unwrap();
+    assert_eq!(fitted.model.calibration.name(), "isotonic");
+    assert_eq!(fitted.model.threshold, 0.5);
+    let evaluation = &fitted.evaluation;
+    assert_eq!((evaluation.n_inlier, evaluation.n_outlier), (80, 60));
+    assert!(evaluation.auroc.unwrap() > 0.9, "{evaluation:?}");
+    assert!(evaluation.accuracy > 0.8, "{evaluation:?}");
+}
+
+#[test]
+fn too_few_pictures_are_told() {
+    let error = fit::fit(cloud(9, 8, 1, 0.0).view(), None, source(), &Options::default()).unwrap_err();
+    assert!(error.to_string().contains("9 normal pictures are too few"), "{error}");
+    let options = Options::with_detector(DetectorKind::GaussianMixture);
+    let fitted = fit::fit(cloud(20, 64, 1, 0.0).view(), None, source(), &options).unwrap();
+    assert!(fitted.warnings.iter().any(|w| w.contains("allow 15 principal components")), "{:?}", fitted.warnings);
+    assert!(fitted.warnings.iter().any(|w| w.contains("500 normal pictures would be enough")), "{:?}", fitted.warnings);
+    let lowest = fitted.model.verdict(f64::MIN);
+    assert!(lowest.outlier, "the threshold {} lets nothing be an outlier", fitted.model.threshold);
+}
+
+#[test]
+fn a_saved_model_scores_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.outlierd");
+    let probe = cloud(20, 24, 9, 1.0);
+    let covariances = ["spherical", "diag", "tied", "full"].map(|c| (DetectorKind::GaussianMixture, c));
+    let others = DetectorKind::ALL.map(|kind| (kind, "spherical"));
+    for (detector, covariance) in covariances.into_iter().chain(others) {
+        let mut options = Options::with_detector(detector);
+        options.params.set(&format!("gaussian_mixture.covariance_type={covariance}")).unwrap();
+        options.params.set("gaussian_mixture.n_components=3").unwrap();
+        let fitted = fit::fit(cloud(300, 24, 1, 0.0).view(), None, source(), &options).unwrap();
+        fitted.model.save(&path).unwrap();
+        let loaded = Model::load(&path).unwrap();
+        assert_eq!(loaded.source, source());
+        for row in probe.rows() {
+            let (a, b) = (fitted.model.score(&row.to_vec()).unwrap(), loaded.score(&row.to_vec()).unwrap());
+            assert_eq!(a, b, "{} {covariance}", detector.name());
+        }
+    }
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() == 1, "temporary files were left");
+}
+
+#[test]
+fn features_of_another_width_or_not_finite_are_refused() {
+    let model = fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &Options::default()).unwrap().model;
+    assert!(model.score(&[0.0; 23]).unwrap_err().to_string().contains("23 values"));
+    assert!(model.score(&[f32::NAN; 24]).is_err());
+}
+
+#[test]
+fn damaged_files_are_refused_and_never_panic() {
+    let options = Options::with_detector(DetectorKind::MixtureResidual);
+    let model = fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &options).unwrap().model;
+    let whole = file::encode(&model).unwrap();
+    assert!(file::decode(&whole).is_ok());
+    for cut in (0..whole.len()).step_by(64).chain([whole.len() - 1]) {
+        assert!(file::decode(&whole[..cut]).is_err(), "cut at {cut}");
+    }
+    for at in 0..whole.len() {
+        let mut bad = whole.clone();
+        bad[at] ^= 1 << (at % 8);
+        assert!(file::decode(&bad).is_err(), "flipped at {at}");
+        // With a checksum that fits, the body itself must be checked.
+        let end = bad.len() - 4;
+        let crc = crc32fast::hash(&bad[..end]).to_le_bytes();
+        bad[end..].copy_from_slice(&crc);
+        if let Ok(model) = file::decode(&bad) {
+            let _ = model.score(&[1.0; 24]);
+        }
+    }
+    let mut future = whole.clone();
+    future[8] = 9;
+    let reason = file::decode(&future).unwrap_err();
+    assert!(reason.contains("format version 9"), "{reason}");
+    let mut longer = whole[..whole.len() - 4].to_vec();
+    longer.extend_from_slice(b"more");
+    let crc = crc32fast::hash(&longer).to_le_bytes();
+    longer.extend_from_slice(&crc);
+    assert!(file::decode(&longer).unwrap_err().contains("follow its body"));
+}
+
+/// Real features. The article's recipe: scikit-learn's AUROC is 0.9754 when fitted on all of the training list, 0.969
+/// to 0.975 on 80 % of it.
+#[test]
+fn recipe_and_default_on_the_magnetic_tiles() {
+    let Some(shared) = common::shared("recipe_and_default_on_the_magnetic_tiles") else { return };
+    let [train, normal, outlier] = common::tile_features(&shared);
+    for (detector, least) in [(DetectorKind::GaussianMixture, 0.968), (DetectorKind::default(), 0.980)] {
+        let fitted = fit::fit(train.view(), None, source(), &Options::with_detector(detector)).unwrap();
+        let auroc = fit::auroc(&fitted.model, normal.view(), outlier.view()).unwrap().unwrap();
+        let bytes = file::encode(&fitted.model).unwrap().len();
+        println!("{}: AUROC {auroc:.4}, {bytes} bytes", detector.name());
+        assert!(auroc >= least, "{}: {auroc}", detector.name());
+        assert!(bytes <= 600_000, "{}: {bytes} bytes", detector.name());
+    }
+}

@@ -1,0 +1,386 @@
+//! The watch's loop on folders of pictures, with a judge that knows a bright picture from a dark one.
+
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+use outlierd::camera::{self, Frame, FrameSource};
+use outlierd::config::{self, Config};
+use outlierd::watch::events::{self, Event, Kind};
+use outlierd::watch::service::{Command, Notifier};
+use outlierd::watch::{Judge, JudgeError, Judgement, Summary, Watch};
+
+/// Dark pictures are inliers; a green one cannot be judged.
+struct Brightness {
+    name: String,
+}
+
+impl Judge for Brightness {
+    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
+        let [red, green, _] = picture.get_pixel(0, 0).0;
+        if green > 200 {
+            return Err(JudgeError("it is green".into()));
+        }
+        if green > 100 {
+            return Ok(Judgement { score: f64::NAN, p: f64::NAN });
+        }
+        let p = 1.0 - f64::from(red) / 255.0;
+        Ok(Judgement { score: p * 10.0, p })
+    }
+
+    fn threshold(&self) -> f64 {
+        0.5
+    }
+
+    fn model_name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn judge(name: &str) -> Brightness {
+    Brightness { name: name.into() }
+}
+
+/// `.` inlier, `o` outlier, `x` text instead of a picture, `g` not to be judged, `n` p is not a number.
+fn pictures(dir: &Path, frames: &str) {
+    std::fs::create_dir_all(dir).unwrap();
+    for (number, frame) in frames.chars().enumerate() {
+        let path = dir.join(format!("{number:05}.png"));
+        let colour = match frame {
+            '.' => [20, 0, 0],
+            'o' => [240, 0, 0],
+            'g' => [0, 255, 0],
+            'n' => [0, 150, 0],
+            _ => {
+                std::fs::write(path, "no picture").unwrap();
+                continue;
+            }
+        };
+        RgbImage::from_pixel(16, 12, Rgb(colour)).save(path).unwrap();
+    }
+}
+
+fn config(dir: &Path, more: &str) -> Config {
+    let text = format!(
+        "[camera]\nsource = \"folder:{0}/frames\"\ninterval = \"1ms\"\n[model]\npath = \"m\"\n\
+         [events]\nlog = \"{0}/log/events.jsonl\"\nsnapshots = \"{0}/snapshots\"\n{more}",
+        dir.display()
+    );
+    let config = Config::parse(&dir.join("o.toml"), &text).unwrap();
+    config.check().unwrap();
+    config
+}
+
+fn run(config: Config) -> Summary {
+    let (_keep, commands) = channel();
+    let watch = Watch {
+        config,
+        judge: judge("first"),
+        open_camera: Box::new(camera::open),
+        reload: Box::new(|| Err("not in this test".into())),
+        observe: None,
+    };
+    watch.run(&commands, &mut Notifier::from_env()).unwrap()
+}
+
+fn log(dir: &Path) -> Vec<Event> {
+    events::read(&dir.join("log/events.jsonl")).unwrap()
+}
+
+fn kinds(events: &[Event]) -> Vec<Kind> {
+    events.iter().map(|event| event.event).collect()
+}
+
+#[test]
+fn events_are_those_of_a_hand_count() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "...oo..ooooo....o.o.....oo...ooo.");
+    let summary = run(config(dir.path(), ""));
+    assert_eq!(summary, Summary { frames: 33, dropped: 0, raised: 2, cleared: 1 });
+    let events = log(dir.path());
+    assert_eq!(kinds(&events), [Kind::Start, Kind::Raise, Kind::Clear, Kind::Raise, Kind::Stop]);
+    let (raise, clear, second, stop) = (&events[1], &events[2], &events[3], &events[4]);
+    assert!(raise.id.is_some() && raise.id == clear.id && raise.id != second.id && second.id == stop.id);
+    assert_eq!((raise.frames, clear.frames, second.frames, stop.frames), (Some(3), Some(7), Some(3), Some(33)));
+    assert_eq!(raise.threshold, Some(0.5));
+    assert!(raise.p.unwrap() < 0.1 && clear.p.unwrap() > 0.9 && raise.score.unwrap() < 1.0);
+    assert!(events.iter().all(|event| event.model.as_deref() == Some("first")));
+    assert_eq!(raise.snapshot, clear.snapshot);
+    let snapshot = outlierd::image::read(raise.snapshot.as_ref().unwrap()).unwrap();
+    assert!(snapshot.get_pixel(3, 3)[0] > 200);
+    assert_eq!(
+        std::fs::canonicalize(dir.path().join("snapshots/last.jpg")).unwrap(),
+        std::fs::canonicalize(second.snapshot.as_ref().unwrap()).unwrap()
+    );
+}
+
+#[test]
+fn the_config_sets_threshold_and_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), ".o.o");
+    let more = "[decision]\nraise-after = 1\nclear-after = 1\n";
+    assert_eq!(run(config(dir.path(), more)), Summary { frames: 4, dropped: 0, raised: 2, cleared: 1 });
+    let more = "[decision]\nraise-after = 1\nthreshold = 0.01\n";
+    assert_eq!(run(config(dir.path(), more)).raised, 0);
+}
+
+#[test]
+fn bad_frames_are_error_events_and_do_not_break_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "xoxogon.");
+    let summary = run(config(dir.path(), ""));
+    assert_eq!(summary, Summary { frames: 4, dropped: 4, raised: 1, cleared: 0 });
+    let events = log(dir.path());
+    use Kind::{Error, Raise, Start, Stop};
+    assert_eq!(kinds(&events), [Start, Error, Error, Error, Raise, Error, Stop]);
+    let messages: Vec<_> = events.iter().filter_map(|event| event.message.as_deref()).collect();
+    assert!(messages[0].contains("00000.png") && messages[2].contains("it is green") && messages[3].contains("NaN"));
+}
+
+#[test]
+fn an_empty_or_missing_folder_is_an_error_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let watch = || Watch {
+        config: config(dir.path(), ""),
+        judge: judge("m"),
+        open_camera: Box::new(camera::open),
+        reload: Box::new(|| Err("no".into())),
+        observe: None,
+    };
+    let (_keep, commands) = channel();
+    assert!(watch().run(&commands, &mut Notifier::from_env()).is_err());
+    std::fs::create_dir(dir.path().join("frames")).unwrap();
+    let message = watch().run(&commands, &mut Notifier::from_env()).unwrap_err().to_string();
+    assert!(message.contains("no pictures in"), "{message}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_stop_the_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), ".oooo");
+    std::fs::create_dir_all(dir.path().join("log/events.jsonl")).unwrap();
+    assert_eq!(run(config(dir.path(), "")).raised, 1);
+}
+
+#[test]
+fn a_snapshot_folder_that_cannot_be_written_does_not_lose_the_event() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo");
+    std::fs::write(dir.path().join("snapshots"), "a file").unwrap();
+    run(config(dir.path(), ""));
+    let events = log(dir.path());
+    assert_eq!(kinds(&events), [Kind::Start, Kind::Error, Kind::Raise, Kind::Stop]);
+    assert!(events[1].message.as_ref().unwrap().contains("cannot write the snapshot"));
+    assert_eq!(events[2].snapshot, None);
+}
+
+#[test]
+fn half_a_line_of_an_earlier_run_is_stepped_over() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo");
+    std::fs::create_dir_all(dir.path().join("log")).unwrap();
+    std::fs::write(dir.path().join("log/events.jsonl"), "{\"time\":\"2026-01-01T0").unwrap();
+    run(config(dir.path(), ""));
+    assert_eq!(kinds(&log(dir.path())), [Kind::Start, Kind::Raise, Kind::Stop]);
+}
+
+#[test]
+fn a_small_log_is_rotated_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), &"o.".repeat(20));
+    run(config(dir.path(), "max-log-size = \"4 KiB\"\n[decision]\nraise-after = 1\nclear-after = 1\n"));
+    assert!(dir.path().join("log/events.jsonl.1").exists());
+    assert_eq!(log(dir.path()).len(), 42);
+}
+
+#[test]
+fn hooks_see_every_event_and_their_failure_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo.....");
+    let hook = format!("hook = [\"/bin/sh\", \"-c\", \"cat >> {}/h; echo >> {0}/h\"]\n", dir.path().display());
+    run(config(dir.path(), &hook));
+    let seen = std::fs::read_to_string(dir.path().join("h")).unwrap();
+    let seen: Vec<Event> = seen.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(seen, log(dir.path()));
+
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo");
+    run(config(dir.path(), "hook = [\"/nonexistent/hook\"]\n"));
+    let events = log(dir.path());
+    let failed = |event: &&Event| event.message.as_ref().is_some_and(|m| m.contains("/nonexistent/hook"));
+    assert_eq!(events.iter().filter(failed).count(), 3);
+}
+
+#[test]
+fn a_hanging_hook_does_not_hold_up_the_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo.....ooo.....");
+    let started = Instant::now();
+    let summary = run(config(dir.path(), "hook = [\"/bin/sh\", \"-c\", \"sleep 600\"]\n"));
+    assert_eq!((summary.raised, summary.cleared), (2, 2));
+    assert!(started.elapsed() < Duration::from_secs(300));
+    let events = log(dir.path());
+    assert!(events.iter().any(|event| event.message.as_ref().is_some_and(|m| m.contains("killed"))));
+}
+
+/// A camera that does as a script says: a frame, a stall, or gone.
+struct Scripted {
+    script: std::vec::IntoIter<char>,
+    sequence: u64,
+    commands: Sender<Command>,
+}
+
+impl FrameSource for Scripted {
+    fn next(&mut self, deadline: Instant) -> Result<Option<Frame>, camera::Error> {
+        let origin = "scripted".to_owned();
+        let red = match self.script.next() {
+            Some('.') => 20,
+            Some('o') => 240,
+            Some('r') => {
+                self.commands.send(Command::Reload).unwrap();
+                20
+            }
+            Some('s') => {
+                std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+                return Err(camera::Error::Timeout { origin, reason: String::new() });
+            }
+            Some('!') => return Err(camera::Error::Lost { origin, reason: "unplugged".into() }),
+            _ => {
+                self.commands.send(Command::Stop).unwrap();
+                20
+            }
+        };
+        self.sequence += 1;
+        let picture = RgbImage::from_pixel(4, 4, Rgb([red, 0, 0]));
+        Ok(Some(Frame { picture, time: std::time::SystemTime::now(), sequence: self.sequence, source: origin }))
+    }
+
+    fn describe(&self) -> String {
+        "scripted".into()
+    }
+}
+
+type Opened = Vec<Result<&'static str, &'static str>>;
+
+/// Runs scripts one after the other, one for each time the camera is opened.
+fn run_scripts(
+    config: Config,
+    scripts: Opened,
+    reload: impl FnMut() -> Result<(Config, Brightness), String>,
+) -> Summary {
+    let (sender, commands) = channel();
+    let mut scripts = scripts.into_iter();
+    let open = |camera: &config::Camera| match scripts.next().expect("opened more often than the test says") {
+        Ok(script) => {
+            let script = script.chars().collect::<Vec<_>>().into_iter();
+            Ok(Scripted { script, sequence: 0, commands: sender.clone() })
+        }
+        Err(reason) => Err(camera::Error::Open { origin: camera.source.to_string(), reason: reason.into() }),
+    };
+    let watch =
+        Watch { config, judge: judge("first"), open_camera: Box::new(open), reload: Box::new(reload), observe: None };
+    watch.run(&commands, &mut Notifier::from_env()).unwrap()
+}
+
+fn device(dir: &Path, more: &str) -> Config {
+    let mut config = config(dir, more);
+    config.camera.source = config::Source::V4l("/dev/video0".into());
+    config.camera.lost_after = Duration::from_millis(300);
+    config
+}
+
+fn no_reload() -> Result<(Config, Brightness), String> {
+    Err("not in this test".into())
+}
+
+#[test]
+fn a_camera_is_lost_and_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let scripts = vec![Ok("..!"), Err("no such device"), Ok("..")];
+    run_scripts(device(dir.path(), ""), scripts, no_reload);
+    let events = log(dir.path());
+    assert_eq!(kinds(&events), [Kind::Start, Kind::CameraLost, Kind::CameraFound, Kind::Stop]);
+    let reason = events[1].message.as_ref().unwrap();
+    assert!(reason.contains("unplugged") || reason.contains("no such device"), "{reason}");
+    assert!(events[1].duration_s.unwrap() >= 0.3 && events[2].duration_s >= events[1].duration_s);
+}
+
+#[test]
+fn a_stalled_camera_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    run_scripts(device(dir.path(), ""), vec![Ok(".sssssss"), Ok(".")], no_reload);
+    assert_eq!(kinds(&log(dir.path())), [Kind::Start, Kind::CameraLost, Kind::CameraFound, Kind::Stop]);
+}
+
+#[test]
+fn a_short_stall_is_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = device(dir.path(), "");
+    config.camera.lost_after = Duration::from_secs(3600);
+    run_scripts(config, vec![Ok(".s.!"), Ok(".")], no_reload);
+    assert_eq!(kinds(&log(dir.path())), [Kind::Start, Kind::Stop]);
+}
+
+#[test]
+fn a_camera_that_is_not_there_at_the_start_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    run_scripts(device(dir.path(), ""), vec![Err("busy"), Ok("ooo")], no_reload);
+    let kinds = kinds(&log(dir.path()));
+    assert!(kinds.starts_with(&[Kind::Start]) && kinds.ends_with(&[Kind::Raise, Kind::Stop]), "{kinds:?}");
+}
+
+#[test]
+fn an_event_stands_through_a_lost_camera_and_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let reload = move || {
+        let mut config = device(&path, "[decision]\nclear-after = 2\n");
+        config.camera.lost_after = Duration::from_secs(3600);
+        config.events.log = path.join("log2/events.jsonl");
+        Ok((config, judge("second")))
+    };
+    let mut config = device(dir.path(), "");
+    config.camera.lost_after = Duration::from_secs(3600);
+    run_scripts(config, vec![Ok("ooo!"), Ok("or..")], reload);
+    let first = log(dir.path());
+    assert_eq!(first.last().unwrap().event, Kind::Raise);
+    let second = events::read(&dir.path().join("log2/events.jsonl")).unwrap();
+    assert_eq!(kinds(&second), [Kind::Clear, Kind::Stop]);
+    assert_eq!(second[0].id, first.last().unwrap().id);
+    assert_eq!(second[0].model.as_deref(), Some("second"));
+}
+
+#[test]
+fn a_bad_reload_keeps_the_old_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let reload = || Err("o.toml:3: unknown key".into());
+    run_scripts(device(dir.path(), ""), vec![Ok(".rooo")], reload);
+    let events = log(dir.path());
+    assert_eq!(kinds(&events), [Kind::Start, Kind::Error, Kind::Raise, Kind::Stop]);
+    let message = events[1].message.as_ref().unwrap();
+    assert!(message.contains("the old config and model stay: o.toml:3: unknown key"), "{message}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let reload = move || {
+        let mut config = device(&path, "");
+        config.events.log = "/dev/null/events.jsonl".into();
+        Ok((config, judge("second")))
+    };
+    run_scripts(device(dir.path(), ""), vec![Ok(".rooo")], reload);
+    let events = log(dir.path());
+    assert_eq!(kinds(&events), [Kind::Start, Kind::Error, Kind::Raise, Kind::Stop]);
+    assert_eq!(events[2].model.as_deref(), Some("first"));
+}
+
+#[test]
+fn ids_differ_between_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo");
+    run(config(dir.path(), ""));
+    run(config(dir.path(), ""));
+    let ids: Vec<_> = log(dir.path()).into_iter().filter(|e| e.event == Kind::Raise).map(|e| e.id).collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+}
