@@ -149,7 +149,7 @@ impl Isa {
         }
     }
 
-    /// The one of this name: `scalar`; `avx2`, `avxvnni`, `avx512vnni`; `neon`, `dotprod`, `i8mm`.
+    /// The one of this name: `scalar`; `avx2`, `avxvnni`, `avx512vnni`; `neon`, `dotprod`.
     ///
     /// # Errors
     /// As [`Isa::detect`].
