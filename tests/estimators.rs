@@ -3,13 +3,16 @@
 use ndarray::{Array1, Array2, array};
 use outlierd::estimators::Error;
 use outlierd::estimators::conformal::{self, Blocks, Conformal};
+use outlierd::estimators::feature_transform::FeatureTransform;
 use outlierd::estimators::gaussian_mixture::{CovarianceType, Covariances, GaussianMixture, GaussianMixtureParams};
 use outlierd::estimators::isolation_forest::{
     self, Amount, Contamination, IsolationForest, IsolationForestParams, Tree,
 };
 use outlierd::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
+use outlierd::estimators::mixture_residual::MixtureResidual;
 use outlierd::estimators::one_class_svm::{Gamma, KernelName, OneClassSvm, OneClassSvmParams};
 use outlierd::estimators::pca::{NComponents, Pca, PcaParams, SvdSolver};
+use outlierd::estimators::pca_residual::{PcaResidual, PcaResidualParams};
 use outlierd::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
 use serde_json::Value;
 
@@ -446,4 +449,204 @@ fn isolation_forest_grows_as_scikit_learns() {
     for (g, w) in (sum / 20.0).iter().zip(&mean) {
         assert!((g - w).abs() < 0.01, "{g} is not near {w}");
     }
+}
+
+#[test]
+fn mixture_residual_of_one_component_is_probabilistic_pca() {
+    // PPCA's log density is that of a Gaussian with covariance W Wᵀ + s I: here scikit-learn's full Gaussian of it.
+    let f = &fixture("pca")[5];
+    let (x, new) = (matrix(&f["x"]), matrix(&f["new"]));
+    let d = x.ncols();
+    let params = PcaParams { n_components: NComponents::Count(3), whiten: true, ..PcaParams::default() };
+    let pca = Pca::fit(x.view(), &params).unwrap();
+    let (z, residual) = pca.transform_with_residual(x.view()).unwrap();
+    let one = GaussianMixtureParams { n_components: 1, reg_covar: 0.0, ..GaussianMixtureParams::default() };
+    let detector = MixtureResidual::fit(z.view(), residual.view(), &pca, &one).unwrap();
+    let (z, residual) = pca.transform_with_residual(new.view()).unwrap();
+    let scores = detector.score_samples(z.view(), residual.view()).unwrap();
+    let n = x.nrows() as f64;
+    let s = pca.noise_variance * (n - 1.0) / n;
+    close("noise", &[detector.noise_variance], &[s], 1e-9);
+    let mut covariance = Array2::<f64>::eye(d) * s;
+    for (axis, variance) in pca.components.outer_iter().zip(&pca.explained_variance) {
+        let variance = variance * (n - 1.0) / n - s;
+        for i in 0..d {
+            for j in 0..d {
+                covariance[[i, j]] += variance * axis[i] * axis[j];
+            }
+        }
+    }
+    let precision = inverse(&covariance);
+    let log_det = log_determinant(&covariance);
+    for (row, score) in new.outer_iter().zip(&scores) {
+        let c = &row - &pca.mean;
+        let want = -0.5 * (d as f64 * std::f64::consts::TAU.ln() + log_det + c.dot(&precision.dot(&c)));
+        close("log density", &[*score], &[want], 1e-6);
+    }
+    let got = detector.score_one(z.row(1), residual[1]).unwrap();
+    close("one", &[got], &[scores[1]], 1e-9);
+}
+
+/// Gauss-Jordan, for small well-conditioned matrices.
+fn inverse(a: &Array2<f64>) -> Array2<f64> {
+    let n = a.nrows();
+    let (mut a, mut out) = (a.clone(), Array2::<f64>::eye(n));
+    for k in 0..n {
+        let pivot = a[[k, k]];
+        a.row_mut(k).mapv_inplace(|v| v / pivot);
+        out.row_mut(k).mapv_inplace(|v| v / pivot);
+        let (ak, ok) = (a.row(k).to_owned(), out.row(k).to_owned());
+        for i in (0..n).filter(|i| *i != k) {
+            let factor = a[[i, k]];
+            a.row_mut(i).scaled_add(-factor, &ak);
+            out.row_mut(i).scaled_add(-factor, &ok);
+        }
+    }
+    out
+}
+
+fn log_determinant(a: &Array2<f64>) -> f64 {
+    let mut a = a.clone();
+    for k in 0..a.nrows() {
+        let row = a.row(k).to_owned();
+        for i in k + 1..a.nrows() {
+            let factor = a[[i, k]] / row[k];
+            a.row_mut(i).scaled_add(-factor, &row);
+        }
+    }
+    a.diag().iter().map(|v| v.ln()).sum()
+}
+
+fn read_npy(path: &std::path::Path) -> Array2<f64> {
+    let bytes = std::fs::read(path).unwrap();
+    let body = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..body]).unwrap();
+    let shape = header.split_once("'shape': (").unwrap().1.split_once(')').unwrap().0;
+    let shape: Vec<usize> = shape.split(',').map(|n| n.trim().parse().unwrap()).collect();
+    let values = bytes[body..].chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())));
+    Array2::from_shape_vec((shape[0], shape[1]), values.collect()).unwrap()
+}
+
+/// Chance that an inlier scores above an outlier.
+fn auroc(inliers: &Array1<f64>, outliers: &Array1<f64>) -> f64 {
+    let wins: f64 = inliers
+        .iter()
+        .flat_map(|i| outliers.iter().map(move |o| if i > o { 1.0 } else { f64::from(u8::from(i == o)) * 0.5 }))
+        .sum();
+    wins / (inliers.len() * outliers.len()) as f64
+}
+
+#[test]
+fn detectors_reach_scikit_learns_auroc_on_magnetic_tiles() {
+    let shared = std::env::var_os("OUTLIERD_SHARED")
+        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), std::path::PathBuf::from);
+    let file = |name: &str| shared.join("reference").join(format!("magnetic-tiles-{name}-f32.npy"));
+    if !file("train").is_file() {
+        println!("SKIPPED detectors_reach_scikit_learns_auroc_on_magnetic_tiles: no reference features");
+        return;
+    }
+    let sets = ["train", "test-normal", "test-outlier"].map(|name| read_npy(&file(name)));
+    let prepare = |transform: FeatureTransform, n_components: NComponents| {
+        let sets = sets.clone().map(|mut x| {
+            transform.apply_all(&mut x);
+            x
+        });
+        let scaler = StandardScaler::fit(sets[0].view(), &StandardScalerParams::default()).unwrap();
+        let sets = sets.map(|x| scaler.transform(x.view()).unwrap());
+        let pca = Pca::fit(sets[0].view(), &PcaParams { n_components, ..PcaParams::default() }).unwrap();
+        let projected = sets.each_ref().map(|x| pca.transform_with_residual(x.view()).unwrap());
+        (sets, projected, pca)
+    };
+
+    // The article's recipe; scikit-learn's figures are of the same parameters.
+    let (scaled, [train, normal, outlier], _) = prepare(FeatureTransform::Identity, NComponents::Count(512));
+    let near = |name: &str, got: f64, want: f64, tol: f64| {
+        println!("{name}: {got:.4}, scikit-learn {want:.4}");
+        assert!((got - want).abs() <= tol, "{name}: {got} is not {want}");
+    };
+    let mixture = GaussianMixture::fit(train.0.view(), &GaussianMixtureParams::default()).unwrap();
+    let score = |z: &Array2<f64>| mixture.score_samples(z.view()).unwrap();
+    near("gaussian-mixture", auroc(&score(&normal.0), &score(&outlier.0)), 0.9754, 0.003);
+    let svm = OneClassSvm::fit(train.0.view(), &OneClassSvmParams::default()).unwrap();
+    let score = |z: &Array2<f64>| svm.decision_function(z.view()).unwrap();
+    near("one-class-svm", auroc(&score(&normal.0), &score(&outlier.0)), 0.9760, 0.003);
+    let forests: f64 = (0..5)
+        .map(|random_state| {
+            let params = IsolationForestParams { random_state, ..IsolationForestParams::default() };
+            let forest = IsolationForest::fit(train.0.view(), &params).unwrap();
+            let score = |z: &Array2<f64>| forest.score_samples(z.view()).unwrap();
+            auroc(&score(&normal.0), &score(&outlier.0)) / 5.0
+        })
+        .sum();
+    near("isolation-forest, mean of 5 seeds", forests, 0.9456, 0.01);
+    let residual = PcaResidual::fit(scaled[0].view(), &PcaResidualParams::default()).unwrap();
+    let score = |x: &Array2<f64>| residual.score_samples(x.view()).unwrap();
+    near("pca-residual", auroc(&score(&scaled[1]), &score(&scaled[2])), 0.9814, 0.003);
+
+    // The default of fit.
+    let (_, [train, normal, outlier], pca) = prepare(FeatureTransform::Sqrt, NComponents::Variance(0.98));
+    let params = GaussianMixtureParams::default();
+    let detector = MixtureResidual::fit(train.0.view(), train.1.view(), &pca, &params).unwrap();
+    let score = |(z, r): &(Array2<f64>, Array1<f64>)| detector.score_samples(z.view(), r.view()).unwrap();
+    let got = auroc(&score(&normal), &score(&outlier));
+    println!("mixture+residual after sqrt: {got:.4}");
+    assert!(got >= 0.985, "{got}");
+}
+
+#[test]
+fn detectors_fit_samples_without_information_and_refuse_the_impossible() {
+    let constant = Array2::from_elem((12, 3), 2.0);
+    let repeated = Array2::from_shape_fn((12, 3), |(i, j)| ((i % 2) * (j + 1)) as f64);
+    let single = array![[1.0, -2.0, 0.5]];
+    for x in [&constant, &repeated, &single] {
+        for kernel in [KernelName::Linear, KernelName::Poly, KernelName::Rbf, KernelName::Sigmoid] {
+            for nu in [1e-3, 0.3, 1.0] {
+                let params = OneClassSvmParams { kernel, nu, gamma: Gamma::Scale, ..OneClassSvmParams::default() };
+                let svm = OneClassSvm::fit(x.view(), &params).unwrap();
+                assert!(svm.converged && svm.decision_function(x.view()).unwrap().iter().all(|v| v.is_finite()));
+                close("sum", &[svm.dual_coef.sum()], &[nu * x.nrows() as f64], 1e-9);
+            }
+        }
+        for contamination in [Contamination::Auto, Contamination::Share(0.5)] {
+            let params = IsolationForestParams { contamination, ..IsolationForestParams::default() };
+            let forest = IsolationForest::fit(x.view(), &params).unwrap();
+            assert!(forest.decision_function(x.view()).unwrap().iter().all(|v| v.is_finite()));
+        }
+    }
+    let mut nan = repeated.clone();
+    nan[[3, 2]] = f64::NAN;
+    let mut huge = repeated.clone();
+    huge[[5, 1]] = 1e300;
+    let svm = OneClassSvmParams::default();
+    let forest = IsolationForestParams::default();
+    assert!(matches!(OneClassSvm::fit(nan.view(), &svm), Err(Error::NotFinite { sample: 3, .. })));
+    assert!(matches!(IsolationForest::fit(nan.view(), &forest), Err(Error::NotFinite { sample: 3, .. })));
+    assert!(matches!(IsolationForest::fit(huge.view(), &forest), Err(Error::NotFinite { sample: 5, .. })));
+    let poly = OneClassSvmParams { kernel: KernelName::Poly, gamma: Gamma::Value(1.0), ..svm.clone() };
+    assert!(matches!(OneClassSvm::fit(huge.view(), &poly), Err(Error::Parameter { parameter: "kernel", .. })));
+    for nu in [0.0, 1.5, f64::NAN] {
+        let params = OneClassSvmParams { nu, ..svm.clone() };
+        assert!(matches!(OneClassSvm::fit(repeated.view(), &params), Err(Error::Parameter { parameter: "nu", .. })));
+    }
+    for params in [
+        IsolationForestParams { n_estimators: 0, ..forest.clone() },
+        IsolationForestParams { max_samples: Amount::Share(0.0), ..forest.clone() },
+        IsolationForestParams { max_features: Amount::Count(4), ..forest.clone() },
+        IsolationForestParams { contamination: Contamination::Share(0.6), ..forest.clone() },
+    ] {
+        assert!(matches!(IsolationForest::fit(repeated.view(), &params), Err(Error::Parameter { .. })));
+    }
+    let mixture = GaussianMixtureParams { n_components: 2, ..GaussianMixtureParams::default() };
+    let keep = |k| PcaParams { n_components: NComponents::Count(k), ..PcaParams::default() };
+    // PCA that reconstructs every training sample, and PCA that keeps every axis: the density must stay finite.
+    for k in [1, 3] {
+        let pca = Pca::fit(repeated.view(), &keep(k)).unwrap();
+        let (z, residual) = pca.transform_with_residual(repeated.view()).unwrap();
+        let detector = MixtureResidual::fit(z.view(), residual.view(), &pca, &mixture).unwrap();
+        assert!(detector.score_samples(z.view(), residual.view()).unwrap().iter().all(|v| v.is_finite()));
+        let short = MixtureResidual::fit(z.view(), residual.slice(ndarray::s![1..]), &pca, &mixture);
+        assert!(matches!(short, Err(Error::Length { what: "residual", .. })));
+    }
+    assert!("cube".parse::<FeatureTransform>().is_err());
+    assert_eq!("sqrt".parse::<FeatureTransform>().unwrap().apply(-4.0), -2.0);
 }

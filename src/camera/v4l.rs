@@ -25,6 +25,8 @@ use crate::config::{self, PixelFormat};
 const BUFFERS: u32 = 4;
 /// An older frame waited in the queue: it is passed over for the next.
 const FRESH: Duration = Duration::from_millis(100);
+/// `v4l` waits for ever unless told otherwise; a buffer is ready before it is asked for one.
+const DEQUEUE: Duration = Duration::from_secs(2);
 const ENODEV: i32 = 19;
 const POLLIN: i16 = 1;
 /// Where drivers pad NV12's planes, they pad them to so many lines.
@@ -101,6 +103,7 @@ impl Camera {
         if self.stream.is_none() {
             self.stream = Some(Streaming::start(&self.device)?);
         }
+        let mut stale = 0;
         loop {
             let Some(stream) = &mut self.stream else { return Ok(None) };
             if !stream.ready(deadline)? {
@@ -110,12 +113,14 @@ impl Camera {
             self.sequence += 1;
             let stamp = meta.timestamp.sec as f64 + meta.timestamp.usec as f64 / 1e6;
             let lag = self.opened.elapsed().as_secs_f64() - stamp;
-            self.least_lag = self.least_lag.min(lag);
+            // Behind a queue's worth of old frames comes a new one, whatever its stamp says: the clock was set.
+            self.least_lag = if stale < BUFFERS { self.least_lag.min(lag) } else { lag };
             let age = Duration::try_from_secs_f64(lag - self.least_lag).unwrap_or_default();
             let used = &bytes[..bytes.len().min(meta.bytesused as usize)];
             let picture = if meta.flags.contains(Flags::ERROR) {
                 Err("the driver marks it as damaged".to_owned())
             } else if age > FRESH {
+                stale += 1;
                 continue;
             } else {
                 pixels::to_rgb(&self.layout, used, self.region).map_err(|e| e.to_string())
@@ -176,6 +181,10 @@ struct Streaming {
 impl Streaming {
     fn start(device: &Device) -> io::Result<Self> {
         let mut stream = guard(|| Stream::with_buffers(device, Type::VideoCapture, BUFFERS))?;
+        guard(|| {
+            stream.set_timeout(DEQUEUE);
+            Ok(())
+        })?;
         // A driver may give another number of buffers than asked for; the first index too many is EINVAL.
         let mut queued = 0;
         while queued < 32 && guard(|| CaptureStream::queue(&mut stream, queued)).is_ok() {

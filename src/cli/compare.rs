@@ -8,7 +8,7 @@ use crate::model::FeatureSource;
 use crate::training::compare::{self, Pictures, Row};
 use crate::training::features::{self, Cache};
 use crate::training::fit::Options;
-use crate::training::params::{DetectorKind, Params};
+use crate::training::params::DetectorKind;
 use crate::training::pictures;
 
 /// Fits every detector on the same pictures and judges them on the same others: the article's comparison.
@@ -44,10 +44,6 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let mut params = Params::default();
-    for assignment in &args.set {
-        params.set(assignment).map_err(|e| Error::new(exit::USAGE, e))?;
-    }
     let stop = super::stop_flag()?;
     common::set_workers(args.backbone.threads)?;
     let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load()?;
@@ -70,8 +66,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let bar = common::progress("fits", DetectorKind::ALL.len() * args.seeds as usize);
     let mut rows = Vec::new();
     for seed in 0..args.seeds {
-        let options = Options { params: params.clone(), false_alarms: args.false_alarms, seed, ..Options::default() };
-        rows.extend(compare::compare(&pictures, &source, &options, &mut || bar.inc(1)).map_err(fit::fit_error)?);
+        let options = Options { false_alarms: args.false_alarms, seed, ..Options::default() };
+        let own = compare::compare(&pictures, &source, &options, &args.set, &mut || bar.inc(1));
+        rows.extend(own.map_err(fit::fit_error)?);
     }
     bar.finish_and_clear();
     if args.json {

@@ -56,7 +56,7 @@ struct Report<'a> {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let mut params = Params::default();
+    let mut params = Params::of(args.detector);
     for assignment in &args.set {
         params.set(assignment).map_err(|e| Error::new(exit::USAGE, e))?;
     }

@@ -30,6 +30,7 @@ struct Report {
     pooling: String,
     input: Input,
     n_features: usize,
+    transform: &'static str,
     n_components: usize,
     whiten: bool,
     detector: &'static str,
@@ -75,6 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             geometry: format!("{:?}", model.source.input.geometry).to_lowercase(),
         },
         n_features: model.n_features(),
+        transform: model.transform.name(),
         n_components: model.components.rows,
         whiten: model.whiten,
         detector: model.detector.name(),
@@ -100,7 +102,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let i = &r.input;
     common::print(format!("input         {} {}x{}, {}, {}", i.recipe, i.width, i.height, i.order, i.geometry))?;
     let whitened = if r.whiten { ", whitened" } else { "" };
-    common::print(format!("components    {}{whitened}", r.n_components))?;
+    common::print(format!("components    {}{whitened}, of the features' {} transform", r.n_components, r.transform))?;
     let parameters: Vec<String> = r.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
     common::print(format!("detector      {} ({})", r.detector, parameters.join(", ")))?;
     common::print(format!("calibration   {}, outlier when p < {}", r.calibration, r.threshold))?;

@@ -2,7 +2,9 @@
 //!
 //! `p = (1 + #{calibration scores <= score}) / (n + 1)` (Vovk, Gammerman, Shafer 2005). When the normals to come are
 //! exchangeable with the calibration samples, a normal has `p <= a` with probability at most `a`, whatever the
-//! detector. Neighbouring frames of a video are not exchangeable: see [`Blocks`].
+//! detector. The calibration samples must not have been fitted on: hold a share out, or, where samples are few, score
+//! each by a detector fitted on the other folds and fit the detector to use on all (cross-conformal, Vovk 2015); that
+//! one has seen more, so false alarms come out below the rate. Neighbouring frames of a video are not exchangeable: see [`Blocks`].
 
 use super::{Error, check_finite, special};
 

@@ -2,10 +2,12 @@
 //!
 //! The kept part `z` follows a Gaussian mixture; the dropped part, of squared length `r`, an isotropic Gaussian of
 //! `dof` dimensions with variance `s`, as in probabilistic PCA (Tipping and Bishop 1999):
-//! `log p = log mixture(z) - r / (2 s) - dof / 2 log(2 pi s)`.
+//! `log p = log mixture(z) - log_volume - r / (2 s) - dof / 2 log(2 pi s)`.
+//! It is a density of the sample that PCA was given, so scores of fits on different folds compare.
 
 use super::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
-use super::{Error, check_finite};
+use super::pca::Pca;
+use super::{Error, check_features, check_finite};
 use ndarray::{Array1, ArrayView1, ArrayView2};
 
 const NAME: &str = "mixture+residual";
@@ -23,33 +25,34 @@ pub struct MixtureResidual {
     pub noise_variance: f64,
     /// Dropped dimensions.
     pub dof: usize,
+    /// log of what whitening multiplies volumes with; 0 without whitening.
+    pub log_volume: f64,
 }
 
 impl MixtureResidual {
-    /// Fits on projections `z` (`n_samples` x `n_components`) and squared residuals, both from
-    /// [`super::pca::Pca::transform_with_residual`]; `n_features` is the width before the projection.
+    /// Fits on projections `z` (`n_samples` x `n_components`) and squared residuals, both from `pca`'s
+    /// [`Pca::transform_with_residual`].
     ///
     /// # Errors
     /// Those of [`GaussianMixture::fit`]; [`Error::Length`] when `residual` and `z` differ in length;
-    /// [`Error::Parameter`] for fewer features than components.
+    /// [`Error::Features`] when `z` is not as wide as `pca` projects.
     pub fn fit(
         z: ArrayView2<f64>,
         residual: ArrayView1<f64>,
-        n_features: usize,
+        pca: &Pca,
         params: &GaussianMixtureParams,
     ) -> Result<MixtureResidual, Error> {
+        check_features(NAME, pca.n_components(), z.ncols())?;
         if residual.len() != z.nrows() {
             let (expected, got) = (z.nrows(), residual.len());
             return Err(Error::Length { estimator: NAME, what: "residual", expected, got });
         }
-        let Some(dof) = n_features.checked_sub(z.ncols()) else {
-            let reason = format!("= {n_features} must be at least the {} components", z.ncols());
-            return Err(Error::Parameter { estimator: NAME, parameter: "n_features", reason });
-        };
         check_finite(NAME, &residual.to_vec())?;
+        let dof = pca.n_features() - pca.n_components();
+        let log_volume = pca.scale().iter().map(|s| s.ln()).sum();
         let mixture = GaussianMixture::fit(z, params)?;
         let noise_variance = (residual.sum() / (z.nrows() * dof.max(1)) as f64).max(MIN_NOISE_VARIANCE);
-        Ok(MixtureResidual { mixture, noise_variance, dof })
+        Ok(MixtureResidual { mixture, noise_variance, dof, log_volume })
     }
 
     /// Log density of every sample.
@@ -72,11 +75,12 @@ impl MixtureResidual {
         Ok(self.mixture.score_one(z)? + self.residual_log_density(residual))
     }
 
+    /// Of the dropped part and the whitening.
     fn residual_log_density(&self, residual: f64) -> f64 {
         if self.dof == 0 {
-            return 0.0;
+            return -self.log_volume;
         }
         let s = self.noise_variance;
-        -0.5 * (residual / s + self.dof as f64 * (std::f64::consts::TAU * s).ln())
+        -0.5 * (residual / s + self.dof as f64 * (std::f64::consts::TAU * s).ln()) - self.log_volume
     }
 }

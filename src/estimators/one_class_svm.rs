@@ -102,7 +102,7 @@ impl OneClassSvm {
             max_iter: params.max_iter,
         };
         let solution = smo::solve(&problem);
-        if !solution.rho.is_finite() {
+        if !solution.finite {
             let reason = "overflows on these samples; scale them, or lower gamma, coef0 or degree".into();
             return Err(Error::Parameter { estimator: NAME, parameter: "kernel", reason });
         }

@@ -5,7 +5,7 @@
 
 use super::kernel::Kernel;
 use super::linalg;
-use ndarray::{Array1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// Kernel rows computed at once.
 const BLOCK: usize = 32;
@@ -32,6 +32,8 @@ pub(crate) struct Solution {
     pub rho: f64,
     pub n_iter: usize,
     pub converged: bool,
+    /// Whether no kernel value overflowed.
+    pub finite: bool,
 }
 
 /// Solves for weights in [0, 1] that sum to `problem.sum`.
@@ -66,7 +68,8 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
     if solver.active.len() < n {
         solver.unshrink();
     }
-    Solution { rho: solver.rho(), alpha: solver.alpha, n_iter, converged }
+    let finite = solver.gradient.iter().chain(&solver.diagonal).all(|v| v.is_finite());
+    Solution { rho: solver.rho(), finite, alpha: solver.alpha, n_iter, converged }
 }
 
 struct Solver<'a> {
@@ -98,8 +101,7 @@ impl<'a> Solver<'a> {
             unshrunk: false,
             cache: Cache::new(n, rows),
         };
-        let all: Vec<usize> = (0..n).collect();
-        solver.rebuild_gradient(&all);
+        solver.start_gradient();
         solver
     }
 
@@ -219,6 +221,34 @@ impl<'a> Solver<'a> {
         }
     }
 
+    /// `K alpha` everywhere; the rows of the samples that carry weight stay in the cache, as they are needed first.
+    fn start_gradient(&mut self) {
+        let support: Vec<usize> = (0..self.alpha.len()).filter(|i| self.alpha[*i] > 0.0).collect();
+        for rows in support.chunks(GRADIENT_ROWS) {
+            let values = self.kernel_rows(rows);
+            let weights: Array1<f64> = rows.iter().map(|i| self.alpha[*i]).collect();
+            let sums = weights.dot(&values);
+            self.gradient.iter_mut().zip(sums).for_each(|(g, v)| *g += v);
+            for (i, row) in rows.iter().zip(values.outer_iter()) {
+                if self.cache.rows.len() < self.cache.capacity() {
+                    self.cache.insert(*i, row.iter().map(|v| *v as f32));
+                }
+            }
+        }
+    }
+
+    /// The kernel of the samples `rows` with all samples.
+    fn kernel_rows(&self, rows: &[usize]) -> Array2<f64> {
+        let block = self.problem.x.select(Axis(0), rows);
+        let mut values = linalg::matmul(block.view(), self.problem.x.t());
+        let (kernel, norms) = (self.problem.kernel, &self.norms);
+        linalg::par_rows_mut(&mut values, |r, row| {
+            let norm = norms[rows[r]];
+            row.iter_mut().zip(norms).for_each(|(v, other)| *v = kernel.of(*v, norm, *other));
+        });
+        values
+    }
+
     /// Makes row `i` present, with rows likely to be needed next while at it.
     fn ensure(&mut self, i: usize) {
         if self.cache.touch(i) {
@@ -233,16 +263,10 @@ impl<'a> Solver<'a> {
             likely.select_nth_unstable_by(take - 1, |a, b| self.gradient[*a].total_cmp(&self.gradient[*b]));
             wanted.extend(&likely[..take]);
         }
-        let block = self.problem.x.select(Axis(0), &wanted);
-        let mut dots = linalg::matmul(block.view(), self.problem.x.t());
-        let (kernel, norms) = (self.problem.kernel, &self.norms);
-        linalg::par_rows_mut(&mut dots, |r, row| {
-            let norm = norms[wanted[r]];
-            row.iter_mut().zip(norms).for_each(|(v, other)| *v = kernel.of(*v, norm, *other));
-        });
+        let values = self.kernel_rows(&wanted);
         // The row that is needed goes in last, as the most recently used.
         for (r, k) in wanted.iter().enumerate().rev() {
-            self.cache.insert(*k, dots.row(r).iter().map(|v| *v as f32));
+            self.cache.insert(*k, values.row(r).iter().map(|v| *v as f32));
         }
     }
 

@@ -5,6 +5,7 @@ use ndarray::ArrayView1;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::IsolationForest;
 use crate::estimators::kernel::Kernel;
+use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
 
 /// A fitted detector.
@@ -15,6 +16,7 @@ pub enum Detector {
     IsolationForest(IsolationForest),
     /// The negated squared distance between the scaled feature and its PCA reconstruction.
     PcaResidual,
+    MixtureResidual(MixtureResidual),
 }
 
 impl Detector {
@@ -24,6 +26,7 @@ impl Detector {
             Detector::OneClassSvm(_) => "one-class-svm",
             Detector::IsolationForest(_) => "isolation-forest",
             Detector::PcaResidual => "pca-residual",
+            Detector::MixtureResidual(_) => "mixture+residual",
         }
     }
 
@@ -35,16 +38,14 @@ impl Detector {
             Detector::OneClassSvm(svm) => svm.score_one(ArrayView1::from(y)).map_or(f64::NAN, |s| s - svm.offset),
             Detector::IsolationForest(forest) => forest.score_one(ArrayView1::from(y)).unwrap_or(f64::NAN),
             Detector::PcaResidual => -residual,
+            Detector::MixtureResidual(both) => both.score_one(ArrayView1::from(y), residual).unwrap_or(f64::NAN),
         }
     }
 
     /// What distinguishes it, by scikit-learn's names.
     pub fn parameters(&self) -> Vec<(String, String)> {
         match self {
-            Detector::GaussianMixture(mixture) => vec![
-                ("n_components".into(), mixture.weights.len().to_string()),
-                ("covariance_type".into(), covariance_type(&mixture.covariances).into()),
-            ],
+            Detector::GaussianMixture(mixture) => mixture_parameters(mixture),
             Detector::OneClassSvm(svm) => vec![
                 ("kernel".into(), kernel(&svm.kernel)),
                 ("support_vectors".into(), svm.support_vectors.nrows().to_string()),
@@ -54,8 +55,20 @@ impl Detector {
                 ("max_samples".into(), forest.max_samples.to_string()),
             ],
             Detector::PcaResidual => Vec::new(),
+            Detector::MixtureResidual(both) => {
+                let mut parameters = mixture_parameters(&both.mixture);
+                parameters.push(("noise_variance".into(), format!("{:.5}", both.noise_variance)));
+                parameters
+            }
         }
     }
+}
+
+fn mixture_parameters(mixture: &GaussianMixture) -> Vec<(String, String)> {
+    vec![
+        ("n_components".into(), mixture.weights.len().to_string()),
+        ("covariance_type".into(), covariance_type(&mixture.covariances).into()),
+    ]
 }
 
 fn covariance_type(covariances: &Covariances) -> &'static str {

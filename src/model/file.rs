@@ -12,6 +12,7 @@ use super::projection::QuantizedMatrix;
 use super::{Calibration, Error, FeatureSource, Model, Training};
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
+use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
@@ -44,6 +45,8 @@ struct BodyV1 {
     crate_version: String,
     made_at: u64,
     source: SourceV1,
+    /// The square root of the features, instead of the features.
+    sqrt: bool,
     mean: Vec<f32>,
     scale: Vec<f32>,
     components: IntegersV1,
@@ -171,6 +174,7 @@ fn body(model: &Model) -> BodyV1 {
                 Geometry::Crop { short_side } => Some(short_side),
             },
         },
+        sqrt: model.transform == FeatureTransform::Sqrt,
         mean: model.mean.clone(),
         scale: model.scale.clone(),
         components: IntegersV1 {
@@ -212,11 +216,12 @@ fn model(body: BodyV1) -> Result<Model, String> {
     finite_f32(&c.scales, "the components' scales")?;
     check(body.variance.len() == rows && body.variance.iter().all(|v| v.is_finite() && *v >= 0.0), "the variance")?;
     check((0.0..=1.0).contains(&body.threshold), "the threshold")?;
-    let detector = file_detector::detector(body.detector, rows)?;
+    let detector = file_detector::detector(body.detector, rows, cols)?;
     Ok(Model {
         crate_version: body.crate_version,
         made_at: body.made_at,
         source: source(body.source)?,
+        transform: if body.sqrt { FeatureTransform::Sqrt } else { FeatureTransform::Identity },
         mean: body.mean,
         scale: body.scale,
         components: QuantizedMatrix { rows, cols, values: c.values, scales: c.scales },

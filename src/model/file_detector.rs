@@ -8,6 +8,7 @@ use super::file::check;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::{IsolationForest, Tree};
 use crate::estimators::kernel::Kernel;
+use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
 
 #[derive(Serialize, Deserialize)]
@@ -19,10 +20,18 @@ pub(super) struct FloatsV1 {
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum DetectorV1 {
-    GaussianMixture { weights: Vec<f64>, means: FloatsV1, precisions_cholesky: CovariancesV1 },
+    GaussianMixture(MixtureV1),
     PcaResidual,
     OneClassSvm { kernel: KernelV1, support_vectors: FloatsV1, dual_coef: Vec<f64>, offset: f64 },
     IsolationForest { trees: Vec<TreeV1>, max_samples: u32, offset: f64 },
+    MixtureResidual { mixture: MixtureV1, noise_variance: f64, dof: u32, log_volume: f64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MixtureV1 {
+    weights: Vec<f64>,
+    means: FloatsV1,
+    precisions_cholesky: CovariancesV1,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,15 +76,12 @@ impl FloatsV1 {
 
 pub(super) fn body(detector: &Detector) -> DetectorV1 {
     match detector {
-        Detector::GaussianMixture(mixture) => DetectorV1::GaussianMixture {
-            weights: mixture.weights.to_vec(),
-            means: FloatsV1::of(&mixture.means),
-            precisions_cholesky: match &mixture.precisions_cholesky {
-                Covariances::Spherical(v) => CovariancesV1::Spherical(v.to_vec()),
-                Covariances::Diag(v) => CovariancesV1::Diag(FloatsV1::of(v)),
-                Covariances::Tied(v) => CovariancesV1::Tied(FloatsV1::of(v)),
-                Covariances::Full(v) => CovariancesV1::Full(v.iter().map(FloatsV1::of).collect()),
-            },
+        Detector::GaussianMixture(mixture) => DetectorV1::GaussianMixture(mixture_body(mixture)),
+        Detector::MixtureResidual(both) => DetectorV1::MixtureResidual {
+            mixture: mixture_body(&both.mixture),
+            noise_variance: both.noise_variance,
+            dof: both.dof as u32,
+            log_volume: both.log_volume,
         },
         Detector::PcaResidual => DetectorV1::PcaResidual,
         Detector::OneClassSvm(svm) => DetectorV1::OneClassSvm {
@@ -93,6 +99,19 @@ pub(super) fn body(detector: &Detector) -> DetectorV1 {
             trees: forest.trees.iter().map(tree_body).collect(),
             max_samples: forest.max_samples as u32,
             offset: forest.offset,
+        },
+    }
+}
+
+fn mixture_body(mixture: &GaussianMixture) -> MixtureV1 {
+    MixtureV1 {
+        weights: mixture.weights.to_vec(),
+        means: FloatsV1::of(&mixture.means),
+        precisions_cholesky: match &mixture.precisions_cholesky {
+            Covariances::Spherical(v) => CovariancesV1::Spherical(v.to_vec()),
+            Covariances::Diag(v) => CovariancesV1::Diag(FloatsV1::of(v)),
+            Covariances::Tied(v) => CovariancesV1::Tied(FloatsV1::of(v)),
+            Covariances::Full(v) => CovariancesV1::Full(v.iter().map(FloatsV1::of).collect()),
         },
     }
 }
@@ -128,29 +147,38 @@ fn tree(body: TreeV1, n: usize) -> Result<Tree, String> {
     })
 }
 
-/// Rebuilds a detector over `n` components.
-pub(super) fn detector(body: DetectorV1, n: usize) -> Result<Detector, String> {
+fn mixture(body: MixtureV1, n: usize) -> Result<GaussianMixture, String> {
+    let MixtureV1 { weights, means, precisions_cholesky } = body;
+    let k = weights.len();
+    check(k > 0 && weights.iter().all(|w| w.is_finite() && *w >= 0.0), "the mixture's weights")?;
+    let means = means.array(k, n, "the mixture's means")?;
+    let what = "the mixture's covariances";
+    let precisions_cholesky = match precisions_cholesky {
+        CovariancesV1::Spherical(v) => {
+            check(v.len() == k && v.iter().all(|v| v.is_finite() && *v > 0.0), what)?;
+            Covariances::Spherical(Array1::from(v))
+        }
+        CovariancesV1::Diag(v) => Covariances::Diag(v.array(k, n, what)?),
+        CovariancesV1::Tied(v) => Covariances::Tied(v.array(n, n, what)?),
+        CovariancesV1::Full(v) => {
+            check(v.len() == k, what)?;
+            Covariances::Full(v.into_iter().map(|v| v.array(n, n, what)).collect::<Result<_, _>>()?)
+        }
+    };
+    GaussianMixture::from_precisions_cholesky(Array1::from(weights), means, precisions_cholesky)
+        .map_err(|e| e.to_string())
+}
+
+/// Rebuilds a detector over `n` components of `n_features` features.
+pub(super) fn detector(body: DetectorV1, n: usize, n_features: usize) -> Result<Detector, String> {
     match body {
-        DetectorV1::GaussianMixture { weights, means, precisions_cholesky } => {
-            let k = weights.len();
-            check(k > 0 && weights.iter().all(|w| w.is_finite() && *w >= 0.0), "the mixture's weights")?;
-            let means = means.array(k, n, "the mixture's means")?;
-            let what = "the mixture's covariances";
-            let precisions_cholesky = match precisions_cholesky {
-                CovariancesV1::Spherical(v) => {
-                    check(v.len() == k && v.iter().all(|v| v.is_finite() && *v > 0.0), what)?;
-                    Covariances::Spherical(Array1::from(v))
-                }
-                CovariancesV1::Diag(v) => Covariances::Diag(v.array(k, n, what)?),
-                CovariancesV1::Tied(v) => Covariances::Tied(v.array(n, n, what)?),
-                CovariancesV1::Full(v) => {
-                    check(v.len() == k, what)?;
-                    Covariances::Full(v.into_iter().map(|v| v.array(n, n, what)).collect::<Result<_, _>>()?)
-                }
-            };
-            GaussianMixture::from_precisions_cholesky(Array1::from(weights), means, precisions_cholesky)
-                .map(Detector::GaussianMixture)
-                .map_err(|e| e.to_string())
+        DetectorV1::GaussianMixture(body) => mixture(body, n).map(Detector::GaussianMixture),
+        DetectorV1::MixtureResidual { mixture: body, noise_variance, dof, log_volume } => {
+            check(noise_variance.is_finite() && noise_variance > 0.0, "the residual's variance")?;
+            check(log_volume.is_finite(), "the whitening's volume")?;
+            check(dof as usize == n_features - n, "the residual's dimensions")?;
+            let (mixture, dof) = (mixture(body, n)?, dof as usize);
+            Ok(Detector::MixtureResidual(MixtureResidual { mixture, noise_variance, dof, log_volume }))
         }
         DetectorV1::PcaResidual => Ok(Detector::PcaResidual),
         DetectorV1::OneClassSvm { kernel, support_vectors, dual_coef, offset } => {

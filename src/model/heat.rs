@@ -1,10 +1,12 @@
 //! Where in a picture the feature departs from what the model knows.
 //!
-//! The pooled feature is the mean of the cells of the tap's grid, and the scaling is linear, so the residual's norm
-//! is the mean over the cells of `<r, z_cell>` with `r` the residual's direction: each cell's share, exactly.
+//! The pooled feature `x` is the mean of the cells of the tap's grid, so the residual's norm `<r, z>`, with `r` its
+//! direction, is a mean of shares over the cells. Without a transform a cell's share is `<r, (x_cell - m) / s>`; with
+//! the square root, `sqrt(x) - m = (x - m^2) / (sqrt(x) + m)` makes it `<r, (x_cell - m^2) / ((sqrt(x) + m) s)>`.
 
 use super::{Error, Model};
 use crate::backbone::{FeatureMap, Pooling};
+use crate::estimators::feature_transform::FeatureTransform;
 
 /// A grid of shares, row by row; their mean is the norm of the residual.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,24 +39,19 @@ impl Model {
         if norm > 0.0 {
             direction.iter_mut().for_each(|r| *r /= norm as f32);
         }
+        let (weights, centres) = self.linear(feature, &direction);
         let Some(finest) = maps.iter().max_by_key(|map| map.height * map.width) else { return Ok(None) };
         let (height, width) = (finest.height, finest.width);
         let mut cells = vec![0.0_f32; height * width];
         let mut first = 0;
         for map in maps {
             let span = first..first + map.channels;
-            let (Some(r), Some(mean), Some(scale)) =
-                (direction.get(span.clone()), self.mean.get(span.clone()), self.scale.get(span.clone()))
-            else {
+            let (Some(weights), Some(centres)) = (weights.get(span.clone()), centres.get(span.clone())) else {
                 return Err(Error::Width { wanted: self.n_features(), got: span.end });
             };
-            let shares: Vec<f32> = map
-                .data
-                .chunks_exact(map.channels)
-                .map(|cell| {
-                    r.iter().zip(cell).zip(mean.iter().zip(scale)).map(|((r, x), (m, s))| r * (x - m) / s).sum()
-                })
-                .collect();
+            let share =
+                |cell: &[f32]| weights.iter().zip(cell.iter().zip(centres)).map(|(w, (x, c))| w * (x - c)).sum();
+            let shares: Vec<f32> = map.data.chunks_exact(map.channels).map(share).collect();
             for (at, cell) in cells.iter_mut().enumerate() {
                 let (row, column) = (at / width * map.height / height, at % width * map.width / width);
                 *cell += shares[row * map.width + column];
@@ -62,5 +59,74 @@ impl Model {
             first = span.end;
         }
         Ok(Some(Heat { height, width, cells }))
+    }
+
+    /// Weights `w` and centres `c` with `<direction, z> = sum of w (x - c)`, exact at `feature`.
+    fn linear(&self, feature: &[f32], direction: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let each = |(((r, x), mean), scale): (((&f32, &f32), &f32), &f32)| match self.transform {
+            FeatureTransform::Identity => (r / scale, *mean),
+            FeatureTransform::Sqrt => {
+                let sum = x.abs().sqrt() + mean;
+                (if sum > 0.0 { r / (scale * sum) } else { 0.0 }, mean * mean)
+            }
+        };
+        direction.iter().zip(feature).zip(&self.mean).zip(&self.scale).map(each).unzip()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::Stage;
+    use crate::estimators::conformal::Conformal;
+    use crate::image::InputRecipe;
+    use crate::model::projection::QuantizedMatrix;
+    use crate::model::{Calibration, Detector, FeatureSource, Training};
+
+    /// A model of four features that knows one direction.
+    fn model(transform: FeatureTransform) -> Model {
+        Model {
+            crate_version: String::new(),
+            made_at: 0,
+            source: FeatureSource {
+                sha256: [0; 32],
+                path: None,
+                tap: "layer3".parse().unwrap(),
+                pooling: Pooling::Avg,
+                input: InputRecipe::torch(),
+            },
+            transform,
+            mean: vec![0.5, 1.0, 0.2, 0.7],
+            scale: vec![0.5, 2.0, 1.0, 0.3],
+            components: QuantizedMatrix::from_rows(4, [[0.5; 4].as_slice()].into_iter()),
+            variance: vec![1.0],
+            whiten: true,
+            detector: Detector::PcaResidual,
+            calibration: Calibration::Conformal(Conformal { scores: vec![0.0] }),
+            threshold: 0.5,
+            training: Training::default(),
+        }
+    }
+
+    #[test]
+    fn the_shares_average_to_the_residual_s_norm() {
+        let cells: [[f32; 4]; 4] =
+            [[0.1, 0.4, 3.0, 0.2], [0.3, 1.2, 0.0, 0.9], [0.5, 2.0, 0.7, 0.1], [0.0, 0.1, 0.2, 4.0]];
+        let map = FeatureMap { stage: Stage::Layer3, height: 2, width: 2, channels: 4, data: cells.concat() };
+        let feature: Vec<f32> = (0..4).map(|c| cells.iter().map(|cell| cell[c]).sum::<f32>() / 4.0).collect();
+        for transform in [FeatureTransform::Identity, FeatureTransform::Sqrt] {
+            let model = model(transform);
+            let heat = model.heat(std::slice::from_ref(&map), &feature).unwrap().unwrap();
+            let norm = (-model.raw_score(&feature).unwrap()).sqrt();
+            let mean = f64::from(heat.cells.iter().sum::<f32>()) / 4.0;
+            assert!((mean - norm).abs() < 1e-3 * norm, "{transform}: {mean} {norm}");
+        }
+    }
+
+    #[test]
+    fn pooling_that_loses_the_place_has_no_heat() {
+        let mut model = model(FeatureTransform::Identity);
+        model.source.pooling = Pooling::Max;
+        assert_eq!(model.heat(&[], &[0.0; 4]).unwrap(), None);
     }
 }

@@ -1,13 +1,15 @@
 //! What was learned: scaler, PCA, detector and calibration over one backbone's features.
 //!
-//! A feature `x` goes through `z = (x - mean) / scale`, `y = components * z` (kept as small integers),
+//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z` (kept as small integers),
 //! whitening, the detector (a score that grows with normality) and the calibration (a `p` in [0, 1]). The
 //! fitted estimators are rounded once, when the model is made: what is calibrated is what runs.
 
 use std::path::{Path, PathBuf};
 
 use crate::backbone::{self, Backbone, Pooling, Tap};
-use crate::estimators::{conformal::Conformal, isotonic::IsotonicRegression};
+use crate::estimators::conformal::Conformal;
+use crate::estimators::feature_transform::FeatureTransform;
+use crate::estimators::isotonic::IsotonicRegression;
 use crate::image::InputRecipe;
 
 pub mod detector;
@@ -124,6 +126,7 @@ pub struct Model {
     /// Seconds since 1970 UTC.
     pub made_at: u64,
     pub source: FeatureSource,
+    pub transform: FeatureTransform,
     /// Of the scaler and the PCA's centre together, one value per feature.
     pub mean: Vec<f32>,
     pub scale: Vec<f32>,
@@ -161,12 +164,13 @@ impl Model {
         self.mean.len()
     }
 
-    /// `(x - mean) / scale`.
+    /// `(transform(x) - mean) / scale`.
     fn scaled(&self, feature: &[f32]) -> Result<Vec<f32>, Error> {
         if feature.len() != self.mean.len() {
             return Err(Error::Width { wanted: self.mean.len(), got: feature.len() });
         }
-        Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(|((x, mean), scale)| (x - mean) / scale).collect())
+        let z = |((x, mean), scale): ((&f32, &f32), &f32)| (self.transform.apply(f64::from(*x)) as f32 - mean) / scale;
+        Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(z).collect())
     }
 
     /// The detector's score of one feature vector; grows with normality.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::evaluation::Evaluation;
 use super::fit::{self, Error, Options};
-use super::params::DetectorKind;
+use super::params::{DetectorKind, Params};
 use super::{pipeline, split};
 use crate::model::{FeatureSource, Verdict, file};
 
@@ -33,11 +33,12 @@ pub struct Pictures<'a> {
 }
 
 /// Fits every detector on the training share of `pictures.train`, calibrates it on the share that the seed holds
-/// out, and judges it on the other two. `done` is called after each.
+/// out, and judges it on the other two. `set` overrides parameters of all; `done` is called after each.
 pub fn compare(
     pictures: &Pictures,
     source: &FeatureSource,
     options: &Options,
+    set: &[String],
     done: &mut dyn FnMut(),
 ) -> Result<Vec<Row>, Error> {
     let n = pictures.train.nrows();
@@ -47,13 +48,22 @@ pub fn compare(
     let split = split::random(n, options.held_out, options.seed);
     let train = pictures.train.select(Axis(0), &split.train);
     let held_out = pictures.train.select(Axis(0), &split.held_out);
-    let params = options.params.clone().seeded(options.seed);
-    let mut warnings = Vec::new();
-    let start = Instant::now();
-    let projected = pipeline::project(train.view(), &params.pca, &mut warnings)?;
-    let project_ms = start.elapsed().as_secs_f64() * 1e3;
-    let mut rows = Vec::new();
+    let (mut warnings, mut rows) = (Vec::new(), Vec::new());
+    let mut last: Option<(Params, pipeline::Projected, f64)> = None;
     for kind in DetectorKind::ALL {
+        let mut params = Params::of(kind).seeded(options.seed);
+        for assignment in set {
+            params.set(assignment).map_err(Error::Parameter)?;
+        }
+        let shared = last.take().filter(|(p, ..)| (p.transform, &p.pca) == (params.transform, &params.pca));
+        let (_, projected, project_ms) = match shared {
+            Some(shared) => shared,
+            None => {
+                let start = Instant::now();
+                let projected = pipeline::project(train.view(), &params, &mut warnings)?;
+                (params.clone(), projected, start.elapsed().as_secs_f64() * 1e3)
+            }
+        };
         let start = Instant::now();
         let detector = pipeline::detector(kind, &params, &projected, &mut warnings)?;
         let fit_ms = project_ms + start.elapsed().as_secs_f64() * 1e3;
@@ -74,6 +84,7 @@ pub fn compare(
             score_ms,
             model_bytes: file::encode(&model)?.len(),
         });
+        last = Some((params, projected, project_ms));
         done();
     }
     warnings.sort();

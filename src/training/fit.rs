@@ -39,11 +39,18 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Options {
+    /// The defaults with another detector and its parameters.
+    pub fn with_detector(detector: DetectorKind) -> Self {
+        Options { detector, params: Params::of(detector), ..Options::default() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
             detector: DetectorKind::default(),
-            params: Params::default(),
+            params: Params::of(DetectorKind::default()),
             held_out: 0.2,
             false_alarms: 0.01,
             seed: 0,
@@ -123,7 +130,7 @@ fn estimate(
     warnings: &mut Vec<String>,
 ) -> Result<Model, Error> {
     let params = options.params.clone().seeded(options.seed);
-    let projected = pipeline::project(train, &params.pca, warnings)?;
+    let projected = pipeline::project(train, &params, warnings)?;
     let detector = pipeline::detector(options.detector, &params, &projected, warnings)?;
     pipeline::model(source, &projected, detector)
 }

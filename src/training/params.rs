@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::gaussian_mixture::{CovarianceType, GaussianMixtureParams};
 use crate::estimators::isolation_forest::{Amount, Contamination, IsolationForestParams};
 use crate::estimators::one_class_svm::{Gamma, KernelName, OneClassSvmParams};
@@ -11,19 +12,22 @@ use crate::estimators::pca::{NComponents, PcaParams, SvdSolver};
 /// The detectors that `fit` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum DetectorKind {
-    #[default]
     GaussianMixture,
     OneClassSvm,
     IsolationForest,
     PcaResidual,
+    #[default]
+    #[value(name = "mixture+residual")]
+    MixtureResidual,
 }
 
 impl DetectorKind {
-    pub const ALL: [DetectorKind; 4] = [
+    pub const ALL: [DetectorKind; 5] = [
         DetectorKind::GaussianMixture,
         DetectorKind::OneClassSvm,
         DetectorKind::IsolationForest,
         DetectorKind::PcaResidual,
+        DetectorKind::MixtureResidual,
     ];
 
     pub fn name(self) -> &'static str {
@@ -32,13 +36,15 @@ impl DetectorKind {
             DetectorKind::OneClassSvm => "one-class-svm",
             DetectorKind::IsolationForest => "isolation-forest",
             DetectorKind::PcaResidual => "pca-residual",
+            DetectorKind::MixtureResidual => "mixture+residual",
         }
     }
 }
 
-/// Every parameter that a fit depends on; the defaults are the article's recipe.
+/// Every parameter that a fit depends on. The default is the article's recipe; see [`Params::of`].
 #[derive(Debug, Clone)]
 pub struct Params {
+    pub transform: FeatureTransform,
     pub pca: PcaParams,
     pub gaussian_mixture: GaussianMixtureParams,
     pub one_class_svm: OneClassSvmParams,
@@ -48,6 +54,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Params {
+            transform: FeatureTransform::Identity,
             pca: PcaParams { n_components: NComponents::Count(512), whiten: true, ..PcaParams::default() },
             gaussian_mixture: GaussianMixtureParams {
                 n_components: 18,
@@ -71,6 +78,17 @@ impl Default for Params {
 }
 
 impl Params {
+    /// A detector's defaults: the article's recipe for the article's detectors, what `models/README.md` gives the
+    /// evidence for with `mixture+residual`.
+    pub fn of(detector: DetectorKind) -> Self {
+        let mut params = Params::default();
+        if detector == DetectorKind::MixtureResidual {
+            params.transform = FeatureTransform::Sqrt;
+            params.pca.n_components = NComponents::Variance(0.98);
+        }
+        params
+    }
+
     /// Seeds every estimator that draws.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.pca.random_state = seed;
@@ -85,6 +103,7 @@ impl Params {
             assignment.split_once('=').ok_or_else(|| format!("'{assignment}' is not of the form name=value"))?;
         let (mixture, svm, forest) = (&mut self.gaussian_mixture, &mut self.one_class_svm, &mut self.isolation_forest);
         match name.trim() {
+            "transform" => self.transform = parse(name, value)?,
             "pca.n_components" => self.pca.n_components = n_components(value)?,
             "pca.whiten" => self.pca.whiten = parse(name, value)?,
             "pca.svd_solver" => {
@@ -143,7 +162,8 @@ impl Params {
         Ok(())
     }
 
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 20] = [
+        "transform",
         "pca.n_components",
         "pca.whiten",
         "pca.svd_solver",
@@ -195,8 +215,8 @@ mod tests {
     #[test]
     fn every_name_can_be_set_and_nonsense_cannot() {
         let values = [
-            "12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2", "poly", "scale", "0.1", "2", "1.0", "1e-4",
-            "7", "0.5", "0.5", "auto",
+            "sqrt", "12", "false", "full", "3", "tied", "0.01", "1e-5", "10", "2", "poly", "scale", "0.1", "2", "1.0",
+            "1e-4", "7", "0.5", "0.5", "auto",
         ];
         let mut params = Params::default();
         for (name, value) in Params::NAMES.iter().zip(values) {

@@ -5,10 +5,12 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::fit::Error;
 use super::params::{DetectorKind, Params};
 use crate::estimators::conformal::{Blocks, Conformal};
-use crate::estimators::gaussian_mixture::GaussianMixture;
+use crate::estimators::feature_transform::FeatureTransform;
+use crate::estimators::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
 use crate::estimators::isolation_forest::IsolationForest;
+use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
-use crate::estimators::pca::{NComponents, Pca, PcaParams};
+use crate::estimators::pca::{NComponents, Pca};
 use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
 use crate::model::projection::QuantizedMatrix;
 use crate::model::{Calibration, Detector, FeatureSource, Model, Training, file};
@@ -16,6 +18,7 @@ use crate::model::{Calibration, Detector, FeatureSource, Model, Training, file};
 /// Scaler and PCA, and what they make of the pictures they were fitted on.
 #[derive(Debug, Clone)]
 pub struct Projected {
+    pub transform: FeatureTransform,
     pub scaler: StandardScaler,
     pub pca: Pca,
     /// n x components.
@@ -24,10 +27,12 @@ pub struct Projected {
     pub residual: Array1<f64>,
 }
 
-/// Fits scaler and PCA; more components than the pictures allow become fewer, with a warning.
-pub fn project(train: ArrayView2<f32>, params: &PcaParams, warnings: &mut Vec<String>) -> Result<Projected, Error> {
-    let mut params = params.clone();
-    let x = train.mapv(f64::from);
+/// Transforms the features, fits scaler and PCA; more components than the pictures allow become fewer, with a warning.
+pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<String>) -> Result<Projected, Error> {
+    let transform = params.transform;
+    let mut params = params.pca.clone();
+    let mut x = train.mapv(f64::from);
+    transform.apply_all(&mut x);
     let allowed = x.nrows().saturating_sub(1).min(x.ncols());
     if let NComponents::Count(wanted) = params.n_components
         && wanted > allowed
@@ -49,7 +54,7 @@ pub fn project(train: ArrayView2<f32>, params: &PcaParams, warnings: &mut Vec<St
     drop(x);
     let pca = Pca::fit(z.view(), &params)?;
     let (y, residual) = pca.transform_with_residual(z.view())?;
-    Ok(Projected { scaler, pca, y, residual })
+    Ok(Projected { transform, scaler, pca, y, residual })
 }
 
 /// Fits one detector.
@@ -62,19 +67,15 @@ pub fn detector(
     let y = projected.y.view();
     Ok(match kind {
         DetectorKind::GaussianMixture => {
-            let mut params = params.gaussian_mixture.clone();
-            let allowed = (y.nrows() / 2).max(1);
-            if params.n_components > allowed {
-                let wanted = params.n_components;
-                warnings.push(format!("{} pictures allow {allowed} mixture components, not {wanted}", y.nrows()));
-                params.n_components = allowed;
-            }
-            let mixture = GaussianMixture::fit(y, &params)?;
-            if !mixture.converged {
-                let steps = params.max_iter;
-                warnings.push(format!("the mixture did not converge in {steps} steps; see gaussian_mixture.max_iter"));
-            }
+            let mixture = GaussianMixture::fit(y, &mixture_params(params, y.nrows(), warnings))?;
+            check_converged(&mixture, warnings);
             Detector::GaussianMixture(mixture)
+        }
+        DetectorKind::MixtureResidual => {
+            let params = mixture_params(params, y.nrows(), warnings);
+            let both = MixtureResidual::fit(y, projected.residual.view(), &projected.pca, &params)?;
+            check_converged(&both.mixture, warnings);
+            Detector::MixtureResidual(both)
         }
         DetectorKind::OneClassSvm => {
             let svm = OneClassSvm::fit(y, &params.one_class_svm)?;
@@ -88,9 +89,27 @@ pub fn detector(
     })
 }
 
+/// The mixture's parameters, with no more components than half the pictures.
+fn mixture_params(params: &Params, n: usize, warnings: &mut Vec<String>) -> GaussianMixtureParams {
+    let mut params = params.gaussian_mixture.clone();
+    let allowed = (n / 2).max(1);
+    if params.n_components > allowed {
+        warnings.push(format!("{n} pictures allow {allowed} mixture components, not {}", params.n_components));
+        params.n_components = allowed;
+    }
+    params
+}
+
+fn check_converged(mixture: &GaussianMixture, warnings: &mut Vec<String>) {
+    if !mixture.converged {
+        let steps = mixture.n_iter;
+        warnings.push(format!("the mixture did not converge in {steps} steps; see gaussian_mixture.max_iter"));
+    }
+}
+
 /// A model of these estimators, rounded as its file keeps it; its calibration is yet to come.
 pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -> Result<Model, Error> {
-    let Projected { scaler, pca, .. } = projected;
+    let Projected { transform, scaler, pca, .. } = projected;
     let centre =
         scaler.mean.iter().zip(&scaler.scale).zip(&pca.mean).map(|((mean, scale), m)| (mean + m * scale) as f32);
     let rows: Vec<Vec<f64>> = pca.components.rows().into_iter().map(|row| row.to_vec()).collect();
@@ -98,6 +117,7 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
         crate_version: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         source,
+        transform: *transform,
         mean: centre.collect(),
         scale: scaler.scale.iter().map(|s| *s as f32).collect(),
         components: QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice)),

@@ -1,12 +1,18 @@
 //! The daemon as a service: signals, systemd's notifications and its watchdog.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +48,13 @@ pub fn signals() -> io::Result<Receiver<Command>> {
 pub struct Notifier {
     watchdog: Option<Duration>,
     last_alive: Option<Instant>,
-    last_status: String,
+    last_status: Option<(String, Instant)>,
 }
 
 impl Notifier {
     /// Reads the watchdog's time from the environment.
     pub fn from_env() -> Self {
-        Notifier { watchdog: sd_notify::watchdog_enabled(), last_alive: None, last_status: String::new() }
+        Notifier { watchdog: sd_notify::watchdog_enabled(), last_alive: None, last_status: None }
     }
 
     pub fn ready(&self) {
@@ -66,10 +72,14 @@ impl Notifier {
         send(&[NotifyState::Stopping]);
     }
 
-    /// One line of `systemctl status`; sent only when it changes.
+    /// One line of `systemctl status`; sent when it has changed, once a second at most.
     pub fn status(&mut self, text: &str) {
-        if self.last_status != text {
-            self.last_status = text.to_owned();
+        let due = match &self.last_status {
+            Some((last, at)) => last != text && at.elapsed() >= STATUS_EVERY,
+            None => true,
+        };
+        if due {
+            self.last_status = Some((text.to_owned(), Instant::now()));
             send(&[NotifyState::Status(text)]);
         }
     }
@@ -89,8 +99,44 @@ impl Notifier {
     }
 }
 
+/// Sends without ever waiting: a service manager that does not read must not hold up the watch.
 fn send(states: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(states) {
-        log::warn!("cannot notify systemd: {e}");
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    match try_send(&path, message.as_bytes()) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => log::debug!("systemd does not read its notifications"),
+        Err(e) => log::warn!("cannot notify systemd: {e}"),
+    }
+}
+
+fn try_send(path: &OsStr, message: &[u8]) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    socket.send_to_addr(message, &address).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_does_not_read_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let reader = UnixDatagram::bind(&path).unwrap();
+        try_send(path.as_os_str(), b"READY=1\n").unwrap();
+        let mut buffer = [0; 64];
+        let len = reader.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"READY=1\n");
+        let full = (0..100_000).find_map(|_| try_send(path.as_os_str(), &[b'x'; 1000]).err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+        drop(reader);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(try_send(path.as_os_str(), b"x").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -18,7 +18,7 @@ pub(super) unsafe fn gather<const MR: usize>(rows: &Rows) {
         let flip = vdupq_n_u8(0x80);
         for r in 0..rows.rows {
             let mut out = rows.out.add(16 * r);
-            if rows.used % 16 == 0 {
+            if rows.used.is_multiple_of(16) {
                 for tap in 0..rows.taps {
                     let x = *rows.rows_at.add(tap * MR + r);
                     for k in (0..rows.used).step_by(16) {
@@ -60,14 +60,14 @@ pub(super) unsafe fn store<const R: usize>(t: &Tile, acc: &[[int32x4_t; 4]; R]) 
         let scale: [float32x4_t; 4] = std::array::from_fn(|c| vld1q_f32(t.scale.add(4 * c)));
         match &t.post.residual {
             None => {
-                for r in 0..R {
-                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[r][c]), scale[c]));
+                for (r, acc) in acc.iter().enumerate() {
+                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[c]), scale[c]));
                     quantize(&t.post, values, t.out_u8.add(r * t.out_stride));
                 }
             }
             Some(residual) => {
-                for r in 0..R {
-                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[r][c]), scale[c]));
+                for (r, acc) in acc.iter().enumerate() {
+                    let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[c]), scale[c]));
                     let values = add(residual, values, t.other.add(r * t.out_stride));
                     quantize(&t.post, values, t.out_u8.add(r * t.out_stride));
                 }

@@ -54,9 +54,8 @@ unsafe fn tile<const R: usize>(t: &Tile, products: unsafe fn(*const u8, *const i
         for group in 0..4 {
             let bias = vld1q_s32(t.bias.add(4 * group));
             let sums = products(t.block, t.weights.add(64 * group), t.depth);
-            for r in 0..R {
-                let [a, b, c, d] = sums[r];
-                acc[r][group] = vaddq_s32(vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)), bias);
+            for (acc, [a, b, c, d]) in acc.iter_mut().zip(sums) {
+                acc[group] = vaddq_s32(vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)), bias);
             }
         }
         match t.out_f32.is_null() {

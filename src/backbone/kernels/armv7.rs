@@ -78,7 +78,7 @@ unsafe fn gather(rows: &Rows) {
             let mut at = 0;
             for tap in 0..rows.taps {
                 let x = *rows.rows_at.add(tap * MR + r);
-                if rows.used % 16 == 0 {
+                if rows.used.is_multiple_of(16) {
                     outlierd_neon_flip(x, rows.used, out.add(at * MR));
                     at += rows.used;
                 } else {

@@ -163,9 +163,6 @@ const WEIGHTS_IN_CACHE: usize = 384 << 10;
 /// Outputs from this size on leave the second-level cache, so that their lines are worth fetching early.
 const OUTPUT_BEYOND_CACHE: usize = 512 << 10;
 
-/// Taps whose row pointers fit the buffer on the stack.
-const STACK_TAPS: usize = 16;
-
 /// Room for gathered blocks, apart for each block or task.
 struct Gathered(*mut u8);
 
@@ -208,7 +205,7 @@ impl Conv {
             return Err(Error::Shape(format!("scales must be finite, lower bounds below upper ones; {residual:?}")));
         }
         let table = isa.0;
-        let copies = s.in_c % ALIGNED_CHANNELS != 0;
+        let copies = !s.in_c.is_multiple_of(ALIGNED_CHANNELS);
         let (count, used) = match copies && s.dilation[1] == 1 {
             true => (s.kernel[0], s.kernel[1] * s.in_c),
             false => (s.kernel[0] * s.kernel[1], s.in_c),
@@ -317,8 +314,11 @@ impl Conv {
         let gathered = &gathered;
         if whole && block_len > 0 {
             pool.run(blocks.len.min(4 * pool.threads()), |task| {
+                let mut rows_at = self.rows_at();
                 for block in (Cut { len: blocks.len, parts: blocks.len.min(4 * pool.threads()) }).part(task) {
-                    self.with_rows(source, self.block(block), gathered.at(block * block_len), |_| ());
+                    let rows = self.block(block);
+                    self.point(source, rows.clone(), &mut rows_at);
+                    self.gather(rows.len(), &rows_at, gathered.at(block * block_len));
                 }
             });
         }
@@ -365,14 +365,28 @@ impl Conv {
         panels: Range<usize>,
         gathered: *mut u8,
     ) {
+        let mut rows_at = self.rows_at();
+        let mut tile = self.template(out);
+        tile.block = gathered;
+        let pixels = self.out_h * self.out_w;
+        let ahead = !out.u8.is_null() && pixels * self.shape.out_c >= OUTPUT_BEYOND_CACHE;
         for block in blocks {
             let rows = self.block(block);
-            self.with_rows(source, rows.clone(), gathered, |rows_at| {
-                for panel in panels.clone() {
-                    self.prefetch(rows.clone(), (panel - panels.start, panels.len()), out);
-                    self.tile(rows_at, gathered, rows.clone(), panel, (0, 0), out);
+            self.point(source, rows.clone(), &mut rows_at);
+            self.gather(rows.len(), &rows_at, gathered);
+            tile.rows_at = rows_at.as_ptr();
+            let next = rows.end..if ahead { (rows.end + rows.len()).min(pixels) } else { rows.end };
+            let mut lines = (next.start * self.shape.out_c..next.end * self.shape.out_c).step_by(64);
+            let share = lines.len().div_ceil(panels.len());
+            for panel in panels.clone() {
+                for at in lines.by_ref().take(share) {
+                    prefetch_write(out.u8.wrapping_add(at));
+                    if !out.other.is_null() {
+                        prefetch_read(out.other.wrapping_add(at));
+                    }
                 }
-            });
+                self.tile(&mut tile, rows.clone(), panel, out);
+            }
         }
     }
 
@@ -386,39 +400,35 @@ impl Conv {
         gathered: impl Fn(usize) -> *mut u8,
     ) {
         let panel_len = self.panel_len();
-        let prefetch_step = (panel_len * self.isa.0.kr).div_ceil(self.depth * blocks.len());
+        let mut rows_at = self.rows_at();
+        let mut tile = self.template(out);
+        tile.rows_at = rows_at.as_ptr();
+        tile.prefetch_step = (panel_len * self.isa.0.kr).div_ceil(self.depth * blocks.len());
         for panel in panels {
+            let next = self.weights.panels.bytes()[panel * panel_len..].as_ptr().wrapping_add(panel_len);
             for block in blocks.clone() {
                 let rows = self.block(block);
-                let ahead = ((block - blocks.start) * panel_len / blocks.len(), prefetch_step);
-                let tile = |rows_at: &[*const u8]| {
-                    self.tile(rows_at, gathered(block), rows.clone(), panel, ahead, out);
-                };
+                tile.prefetch = next.wrapping_add((block - blocks.start) * panel_len / blocks.len()).cast();
                 match self.isa.0.gather {
-                    Some(_) => tile(&[]),
-                    None => self.with_rows(source, rows.clone(), std::ptr::null_mut(), tile),
+                    Some(_) => tile.block = gathered(block),
+                    None => self.point(source, rows.clone(), &mut rows_at),
                 }
+                self.tile(&mut tile, rows, panel, out);
             }
         }
     }
 
-    /// Points at the taps of each row and, where the tile wants it, gathers them in `gathered`.
-    fn with_rows(&self, source: &Source<'_>, rows: Range<usize>, gathered: *mut u8, then: impl FnOnce(&[*const u8])) {
-        let mr = self.isa.0.mr;
-        let mut stack = [std::ptr::null(); STACK_TAPS * MAX_MR];
-        let mut heap = Vec::new();
-        let rows_at = match self.taps.count <= STACK_TAPS {
-            true => &mut stack[..self.taps.count * mr],
-            false => {
-                heap.resize(self.taps.count * mr, std::ptr::null());
-                &mut heap[..]
-            }
-        };
-        self.point(source, rows.clone(), rows_at);
+    /// Room for the pointers of a block, `[tap][mr]`.
+    fn rows_at(&self) -> Vec<*const u8> {
+        vec![std::ptr::null(); self.taps.count * self.isa.0.mr]
+    }
+
+    /// Where the tile wants it, copies the rows at `rows_at`, made by `point`, to `gathered`, `block_len` bytes.
+    fn gather(&self, rows: usize, rows_at: &[*const u8], gathered: *mut u8) {
         if let Some(gather) = self.isa.0.gather {
             let rows = Rows {
                 rows_at: rows_at.as_ptr(),
-                rows: rows.len(),
+                rows,
                 taps: self.taps.count,
                 used: self.taps.used,
                 depth: self.depth,
@@ -427,24 +437,6 @@ impl Conv {
             // SAFETY: `point` made each row's pointers, to `used` readable bytes; `run` gave each block or task
             // `block_len` bytes of its own at `gathered`.
             unsafe { gather(&rows) };
-        }
-        then(rows_at);
-    }
-
-    /// Fetches one of `parts` parts of what the block after `rows` will add and write.
-    fn prefetch(&self, rows: Range<usize>, (part, parts): (usize, usize), out: &Out) {
-        let (out_c, pixels) = (self.shape.out_c, self.out_h * self.out_w);
-        if rows.end == pixels || pixels * out_c < OUTPUT_BEYOND_CACHE {
-            return;
-        }
-        let lines = Cut { len: (rows.len() * out_c).div_ceil(64), parts }.part(part);
-        for at in lines.map(|line| rows.end * out_c + line * 64) {
-            if !out.u8.is_null() {
-                prefetch_write(out.u8.wrapping_add(at));
-            }
-            if !out.other.is_null() {
-                prefetch_read(out.other.wrapping_add(at));
-            }
         }
     }
 
@@ -463,22 +455,36 @@ impl Conv {
         let s = &self.shape;
         let mr = self.isa.0.mr;
         let kernel_w = if self.taps.count == s.kernel[0] * s.kernel[1] { s.kernel[1] } else { 1 };
+        let reach = [0, 1].map(|i| (s.kernel[i] - 1) * s.dilation[i]);
+        let (pad_y, pad_x) = if source.bordered { (0, 0) } else { (s.pads[0], s.pads[1]) };
+        let (height, pitch) = (source.data.len() / (source.width * s.in_c), source.width * s.in_c);
+        let (step_y, step_x) = (s.dilation[0] * pitch, s.dilation[1] * s.in_c);
         let (mut oy, mut ox) = (rows.start / self.out_w, rows.start % self.out_w);
         for row in 0..rows.len() {
-            for ky in 0..s.kernel[0] {
-                for kx in 0..kernel_w {
-                    let (y, x) = (oy * s.stride[0] + ky * s.dilation[0], ox * s.stride[1] + kx * s.dilation[1]);
-                    let at = match source.bordered {
-                        true => Some((y, x)),
-                        false => y
-                            .checked_sub(s.pads[0])
-                            .zip(x.checked_sub(s.pads[1]))
-                            .filter(|&(y, x)| y < s.in_h && x < s.in_w),
-                    };
-                    rows_at[(ky * kernel_w + kx) * mr + row] = match at {
-                        Some((y, x)) => source.data[(y * source.width + x) * s.in_c..].as_ptr(),
-                        None => self.border.bytes().as_ptr(),
-                    };
+            let (y, x) = (oy * s.stride[0], ox * s.stride[1]);
+            let inside =
+                y >= pad_y && x >= pad_x && y + reach[0] < height + pad_y && x + reach[1] < source.width + pad_x;
+            if inside {
+                let mut line = source.data[(y - pad_y) * pitch + (x - pad_x) * s.in_c..].as_ptr();
+                let mut slots = rows_at[row..].iter_mut().step_by(mr);
+                for _ in 0..s.kernel[0] {
+                    let mut at = line;
+                    for slot in slots.by_ref().take(kernel_w) {
+                        *slot = at;
+                        at = at.wrapping_add(step_x);
+                    }
+                    line = line.wrapping_add(step_y);
+                }
+            } else {
+                for ky in 0..s.kernel[0] {
+                    for kx in 0..kernel_w {
+                        let (y, x) = (y + ky * s.dilation[0], x + kx * s.dilation[1]);
+                        let inside = y >= pad_y && x >= pad_x && y < height + pad_y && x < source.width + pad_x;
+                        rows_at[(ky * kernel_w + kx) * mr + row] = match inside {
+                            true => source.data[(y - pad_y) * pitch + (x - pad_x) * s.in_c..].as_ptr(),
+                            false => self.border.bytes().as_ptr(),
+                        };
+                    }
                 }
             }
             ox += 1;
@@ -488,51 +494,60 @@ impl Conv {
         }
     }
 
-    /// `prefetch`: from which byte of the next panel on to fetch, and how many per step.
-    fn tile(
-        &self,
-        rows_at: &[*const u8],
-        block: *const u8,
-        rows: Range<usize>,
-        panel: usize,
-        prefetch: (usize, usize),
-        out: &Out,
-    ) {
-        let table = self.isa.0;
-        let (nr, out_c) = (table.nr, self.shape.out_c);
-        let column = panel * nr;
-        let at = rows.start * out_c + column;
-        let packed = self.weights.panels.bytes();
-        let panel_len = self.panel_len();
-        let next = &packed[((panel + 1) * panel_len).min(packed.len() - panel_len)..];
-        let mut tile = Tile {
-            rows_at: rows_at.as_ptr(),
+    /// What all tiles of a run share.
+    fn template(&self, out: &Out) -> Tile<'_> {
+        Tile {
+            rows_at: std::ptr::null(),
             taps: self.taps.count,
             span: self.taps.span,
-            block,
+            block: std::ptr::null(),
             depth: self.depth,
-            weights: packed[panel * panel_len..].as_ptr().cast(),
+            weights: std::ptr::null(),
+            fixes: &[],
             weight_min: self.weight_min,
-            fixes: self.weights.fixes(panel),
-            prefetch: next[prefetch.0..].as_ptr().cast(),
-            prefetch_step: prefetch.1,
-            bias: self.bias[column..].as_ptr(),
-            scale: self.scale[column..].as_ptr(),
-            out_u8: out.u8.wrapping_add(at),
-            out_f32: if out.f32.is_null() { out.f32 } else { out.f32.wrapping_add(at) },
-            other: if out.other.is_null() { out.other } else { out.other.wrapping_add(at) },
-            out_stride: out_c,
+            prefetch: self.weights.panels.bytes().as_ptr().cast(),
+            prefetch_step: 0,
+            bias: std::ptr::null(),
+            scale: std::ptr::null(),
+            out_u8: out.u8,
+            out_f32: out.f32,
+            other: out.other,
+            out_stride: self.shape.out_c,
             post: self.post,
-        };
-        let columns = nr.min(out_c - column);
-        if columns == nr {
-            // SAFETY: the table's `supported` was true when the `Isa` was made; `point` filled `rows_at` with
-            // pointers to at least `span` readable bytes (a border pixel, a pixel of `in_c == span` bytes, or a place
-            // in the bordered copy that has `span` bytes to spare), or `gather` filled `block` from them; weights, bias and scale hold whole panels; rows
-            // and columns lie inside the output and `other`, whose lengths `run` checked.
-            unsafe { (table.tile)(&tile, rows.len()) };
-            return;
         }
+    }
+
+    /// Computes the tile of these rows and this panel. `rows_at` or `block` of `tile` are the rows'.
+    #[inline]
+    fn tile<'a>(&'a self, tile: &mut Tile<'a>, rows: Range<usize>, panel: usize, out: &Out) {
+        let table = self.isa.0;
+        let (column, out_c) = (panel * table.nr, self.shape.out_c);
+        let at = rows.start * out_c + column;
+        tile.weights = self.weights.panels.bytes()[panel * self.panel_len()..].as_ptr().cast();
+        tile.fixes = self.weights.fixes(panel);
+        tile.bias = self.bias[column..].as_ptr();
+        tile.scale = self.scale[column..].as_ptr();
+        if column + table.nr > out_c {
+            return self.edge(*tile, rows, column, out);
+        }
+        tile.out_u8 = out.u8.wrapping_add(at);
+        if !out.f32.is_null() {
+            tile.out_f32 = out.f32.wrapping_add(at);
+        }
+        tile.other = out.other.wrapping_add(at);
+        // SAFETY: the table's `supported` was true when the `Isa` was made; `point` filled `rows_at` with pointers to at
+        // least `span` readable bytes (a border pixel, a pixel of `in_c == span` bytes, or a place in the bordered copy
+        // that has `span` bytes to spare), or `gather` filled `block` from them; weights, bias and scale hold whole
+        // panels; rows and columns lie inside the output and `other`, whose lengths `run` checked.
+        unsafe { (table.tile)(tile, rows.len()) };
+    }
+
+    /// The tile of a panel that reaches beyond the last channel.
+    #[cold]
+    fn edge(&self, mut tile: Tile<'_>, rows: Range<usize>, column: usize, out: &Out) {
+        let (nr, out_c) = (self.isa.0.nr, self.shape.out_c);
+        let at = rows.start * out_c + column;
+        let columns = out_c - column;
         let mut u8s = [0u8; MAX_MR * MAX_NR];
         let mut f32s = [0f32; MAX_MR * MAX_NR];
         let mut others = [0u8; MAX_MR * MAX_NR];
@@ -546,8 +561,8 @@ impl Conv {
         tile.out_f32 = if out.f32.is_null() { out.f32 } else { f32s.as_mut_ptr() };
         tile.other = others.as_ptr();
         tile.out_stride = nr;
-        // SAFETY: as above, with buffers of `MAX_MR x MAX_NR` in the place of output and `other`.
-        unsafe { (table.tile)(&tile, rows.len()) };
+        // SAFETY: as in `tile`, with buffers of `MAX_MR x MAX_NR` in the place of output and `other`.
+        unsafe { (self.isa.0.tile)(&tile, rows.len()) };
         for r in 0..rows.len() {
             for c in 0..columns {
                 // SAFETY: row `r` and column `c` lie inside the output, whose length `run` checked.
@@ -601,7 +616,7 @@ fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residua
 /// What the tiles read.
 struct Source<'a> {
     data: &'a [u8],
-    /// Pixels of a row.
+    /// Pixels of a row. A bordered copy has bytes to spare at its end.
     width: usize,
     bordered: bool,
 }

@@ -60,13 +60,27 @@ impl MaxPool {
             start.saturating_sub(self.pads[axis])..(start + self.kernel[axis]).saturating_sub(self.pads[axis]).min(len)
         };
         for (ox, out) in line.chunks_exact_mut(c).enumerate() {
-            out.fill(0);
-            for y in range(oy, 0, self.in_h) {
-                for x in range(ox, 1, self.in_w) {
-                    let pixel = &input[(y * self.in_w + x) * c..][..c];
-                    for (out, &x) in out.iter_mut().zip(pixel) {
-                        *out = (*out).max(x);
+            let (ys, xs) = (range(oy, 0, self.in_h), range(ox, 1, self.in_w));
+            let pixels = |from: usize| {
+                let xs = xs.clone();
+                ys.clone().flat_map(move |y| xs.clone().map(move |x| (y * self.in_w + x) * c + from))
+            };
+            // In pieces that stay in registers.
+            let (pieces, rest) = out.as_chunks_mut::<64>();
+            for (i, piece) in pieces.iter_mut().enumerate() {
+                let mut max = [0; 64];
+                for at in pixels(64 * i) {
+                    for (max, &x) in max.iter_mut().zip(&input[at..at + 64]) {
+                        *max = x.max(*max);
                     }
+                }
+                *piece = max;
+            }
+            let from = c - rest.len();
+            rest.fill(0);
+            for at in pixels(from) {
+                for (max, &x) in rest.iter_mut().zip(&input[at..]) {
+                    *max = x.max(*max);
                 }
             }
         }

@@ -231,20 +231,26 @@ fn a_panicking_task_reaches_the_caller() {
 
 #[test]
 fn max_pool_ignores_padding() {
-    let p = MaxPool { in_h: 5, in_w: 6, channels: 3, kernel: [3, 3], stride: [2, 2], pads: [1, 1, 1, 1] };
+    max_pool_of_channels(3);
+    max_pool_of_channels(128);
+    max_pool_of_channels(70);
+}
+
+fn max_pool_of_channels(channels: usize) {
+    let p = MaxPool { in_h: 5, in_w: 6, channels, kernel: [3, 3], stride: [2, 2], pads: [1, 1, 1, 1] };
     let mut random = Random(5);
-    let input = random.bytes(5 * 6 * 3);
-    let mut out = vec![0; p.out_h() * p.out_w() * 3];
+    let input = random.bytes(5 * 6 * channels);
+    let mut out = vec![0; p.out_h() * p.out_w() * channels];
     p.run(&Pool::new(2), &input, &mut out).unwrap();
     for oy in 0..p.out_h() {
         for ox in 0..p.out_w() {
-            for c in 0..3 {
+            for c in 0..channels {
                 let ys = (oy * 2).saturating_sub(1)..(oy * 2 + 2).min(5);
                 let want = ys
                     .flat_map(|y| ((ox * 2).saturating_sub(1)..(ox * 2 + 2).min(6)).map(move |x| (y, x)))
-                    .map(|(y, x)| input[(y * 6 + x) * 3 + c])
+                    .map(|(y, x)| input[(y * 6 + x) * channels + c])
                     .max();
-                assert_eq!(Some(out[(oy * p.out_w() + ox) * 3 + c]), want);
+                assert_eq!(Some(out[(oy * p.out_w() + ox) * channels + c]), want);
             }
         }
     }

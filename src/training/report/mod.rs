@@ -199,6 +199,7 @@ fn parameters(page: &mut String, model: &Model) {
         ("SHA-256", hex(&model.source.sha256)),
         ("tap", format!("{}, {} pooling, {} values", model.source.tap, model.source.pooling, model.n_features())),
         ("input", format!("{}, {}x{}, {:?}", input.name(), input.width, input.height, input.geometry).to_lowercase()),
+        ("transform", model.transform.to_string()),
         ("components", format!("{}{}", model.components.rows, if model.whiten { ", whitened" } else { "" })),
         ("detector", model.detector.name().to_owned()),
     ];
