@@ -55,7 +55,7 @@ Architecture: $arch
 Maintainer: The outlierd authors <outlierd@localhost>
 Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 Depends: libc6 (>= ${glibc#GLIBC_}), libgcc-s1, systemd, udev
-Suggests: libcamera-v4l2, v4l-utils, gpiod
+Suggests: gpiod, v4l-utils, v4l2loopback-dkms
 Section: science
 Priority: optional
 Description: watches a camera and says when something is not what it was taught

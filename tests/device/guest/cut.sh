@@ -10,7 +10,8 @@ check "cut: events flow" wait_for 30 has_event clear
 cp $log /host/out/events-before-cut.jsonl
 journalctl --no-pager -o short-monotonic > /host/out/journal-first.txt
 # Known events are on the disk; those of the next seconds may or may not be.
+lines=$(wc -l < $log)
 sync
-wc -l < $log > /host/out/lines-before-cut
+echo "$lines" > /host/out/lines-before-cut
 echo 7 > /host/out/cut-power
 sleep 600

@@ -1,5 +1,5 @@
 # The service on the fed camera: events, GPIO, journal, reload, death.
-status_told() { property StatusText | grep -q 'p '; }
+status_told() { property StatusText | grep -q ', p [0-9]'; }
 snapshot_there() {
     local path
     path=$(new_events | sed -n 's/.*"event":"raise".*"snapshot":"\([^"]*\)".*/\1/p' | tail -n 1)
@@ -7,14 +7,17 @@ snapshot_there() {
 }
 same_id() { [ -n "$(event_id raise)" ] && [ "$(event_id raise)" = "$(event_id clear)" ]; }
 quiet() { sleep 3; ! has_event raise; }
-reloads() { mark; systemctl reload outlierd && active && [ "$(main_pid)" = "$pid" ]; }
+reloads() {
+    mark
+    systemctl reload outlierd && wait_for 20 journal_has "reloaded $config" && active && [ "$(main_pid)" = "$pid" ]
+}
 keeps_old() {
+    local ok=0
     sed -i 's/raise-after/rise-after/' $config
     systemctl reload outlierd
-    local reloaded=$?
+    wait_for 20 journal_has 'reload refused.*rise-after' || ok=1
     sed -i 's/rise-after/raise-after/' $config
-    sleep 1
-    active && [ "$(main_pid)" = "$pid" ] && journal_has 'rise-after' && note "reload of a bad config: systemctl says $reloaded"
+    active && [ "$(main_pid)" = "$pid" ] && [ $ok = 0 ]
 }
 restarted() { active && [ "$(main_pid)" != 0 ] && [ "$(main_pid)" != "$pid" ]; }
 heartbeat() {

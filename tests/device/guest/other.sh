@@ -18,7 +18,7 @@ same_p() {
 }
 armhf_watches() {
     mark
-    timeout 60 /host/outlierd-armhf run -c $config > /tmp/armhf.log 2>&1 &
+    timeout 400 /host/outlierd-armhf run -c $config > /tmp/armhf.log 2>&1 &
     local pid=$! ok=0
     scene object
     wait_for 40 has_event raise && wait_for 5 gpio_is 17 1 || ok=1
