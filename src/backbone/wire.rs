@@ -230,7 +230,12 @@ mod tests {
         let source = Source::Bytes(bytes.into());
         let mut seen = Vec::new();
         let mut cursor = Cursor::new(&source);
-        cursor.message(0..source.len(), |_, number, value| Ok(seen.push((number, value)))).unwrap();
+        cursor
+            .message(0..source.len(), |_, number, value| {
+                seen.push((number, value));
+                Ok(())
+            })
+            .unwrap();
         let expected =
             [(1, Value::Varint(150)), (2, Value::Bytes(5..7)), (3, Value::Fixed32(1)), (4, Value::Fixed64(2))];
         assert_eq!(seen, expected);

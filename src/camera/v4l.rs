@@ -238,7 +238,12 @@ impl Drop for Streaming {
                 std::mem::forget(stream);
             }
             _ => {
-                if guard(move || Ok(drop(stream))).is_err() {
+                if guard(move || {
+                    drop(stream);
+                    Ok(())
+                })
+                .is_err()
+                {
                     log::warn!("cannot release the camera's buffers");
                 }
             }

@@ -134,7 +134,7 @@ fn watch(config: Config, judge: ModelJudge) -> Result<Vec<Judged>, Error> {
     let watch = Watch {
         config,
         judge,
-        open_camera: Box::new(|config| camera::open(config)),
+        open_camera: Box::new(camera::open),
         reload: Box::new(|| Err("the demo has nothing to reload".into())),
         observe: Some(Box::new(|frame, judgement, outlier| {
             judged.push(Judged { at: frame.sequence as usize, p: judgement.p, outlier });
