@@ -2,12 +2,13 @@
 
 mod common;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use outlierd::backbone::{Pooling, Tap};
 use outlierd::image::InputRecipe;
-use outlierd::model::{FeatureSource, Model, file};
+use outlierd::model::{Calibration, FeatureSource, Model, file};
 use outlierd::training::fit::{self, HeldOut, Options};
 use outlierd::training::params::DetectorKind;
+use outlierd::training::split;
 
 fn source() -> FeatureSource {
     FeatureSource {
@@ -147,5 +148,32 @@ fn recipe_and_default_on_the_magnetic_tiles() {
         println!("{}: AUROC {auroc:.4}, {bytes} bytes", detector.name());
         assert!(auroc >= least, "{}: {auroc}", detector.name());
         assert!(bytes <= 600_000, "{}: {bytes} bytes", detector.name());
+    }
+}
+
+/// The promise of split-conformal calibration, counted on normals that neither fit nor calibration saw.
+#[test]
+fn false_alarms_on_unseen_tiles_lie_in_the_promised_interval() {
+    let Some(shared) = common::shared("false_alarms_on_unseen_tiles_lie_in_the_promised_interval") else { return };
+    let [train, normal, _] = common::tile_features(&shared);
+    let all = fit::stack(&[train.view(), normal.view()]).unwrap();
+    for rate in [0.01, 0.02, 0.05] {
+        let (mut inside, mut alarms, mut unseen) = (0, 0, 0);
+        for seed in 0..20 {
+            let order = split::folds(all.nrows(), 1, seed, 1).concat();
+            let (known, new) = order.split_at(train.nrows());
+            let mut options = Options { false_alarms: rate, held_out: HeldOut::Share(0.2), seed, ..Options::default() };
+            options.params.set("gaussian_mixture.n_components=1").unwrap();
+            let model = fit::fit(all.select(Axis(0), known).view(), None, source(), &options).unwrap().model;
+            let scores = fit::scores(&model, all.select(Axis(0), new).view()).unwrap();
+            let called = scores.iter().filter(|&&score| model.verdict(score).outlier).count();
+            let Calibration::Conformal(conformal) = &model.calibration else { panic!("not conformal") };
+            let (low, high) = conformal.observed_false_alarm_interval(rate, 0.95, new.len());
+            let observed = called as f64 / new.len() as f64;
+            inside += usize::from((low..=high).contains(&observed));
+            (alarms, unseen) = (alarms + called, unseen + new.len());
+        }
+        println!("rate {rate}: {inside} of 20 inside, {:.4} in all", alarms as f64 / unseen as f64);
+        assert!(inside >= 17, "rate {rate}: {inside} of 20 splits inside the interval");
     }
 }

@@ -37,6 +37,9 @@ pub struct Args {
     /// on the others, or 0.2 of very many]
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
+    /// Frames of a video: so many neighbours, in the order of their names, count as one
+    #[arg(long, default_value_t = 1, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
+    block: u32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Model file to write; features are cached beside it
@@ -92,6 +95,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         false_alarms: args.false_alarms,
         seed: args.seed,
         held_out: args.held_out.map_or(HeldOut::Auto, HeldOut::Share),
+        block: args.block as usize,
     };
     let source = FeatureSource::of(&backbone);
     let fitted = training::fit(normal.rows.view(), outliers.as_ref().map(|o| o.rows.view()), source, &options)
@@ -123,10 +127,9 @@ fn report(args: &Args, fitted: &Fitted) -> Result<(), Error> {
     for line in evaluation.lines() {
         common::print(line)?;
     }
-    common::print(format!(
-        "about {:.2} % of normal frames will be called outliers",
-        100.0 * model.training.false_alarm_rate
-    ))?;
+    for line in training::meaning(model, crate::config::Decision::default().raise_after) {
+        common::print(line)?;
+    }
     common::print(format!("wrote {} ({bytes} bytes)", args.output.display()))
 }
 

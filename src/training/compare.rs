@@ -54,7 +54,7 @@ pub fn compare(
         .ok_or(Error::Width { normal: pictures.train.ncols(), outliers: pictures.normal.ncols() })?;
     let mut order: Vec<usize> = (0..dealt.nrows()).collect();
     if options.seed > 0 {
-        order = split::folds(order.len(), 1, options.seed).concat();
+        order = split::folds(order.len(), 1, options.seed, 1).concat();
     }
     let (train, normal) = order.split_at(n);
     let (train, normal) = (dealt.select(Axis(0), train), dealt.select(Axis(0), normal));
@@ -68,7 +68,7 @@ pub fn compare(
         candidates.push((kind, params));
     }
     let mut warnings = Vec::new();
-    let held_out = fit::cross_scores(train.view(), CALIBRATION_FOLDS, &candidates, options.seed)?;
+    let held_out = fit::cross_scores(train.view(), CALIBRATION_FOLDS, &candidates, options)?;
     let fitted = pipeline::models(train.view(), &candidates, source, options.seed, &mut warnings)?;
     let mut rows = Vec::new();
     for (((kind, _), fitted), held_out) in candidates.iter().zip(fitted).zip(held_out) {

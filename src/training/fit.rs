@@ -59,6 +59,9 @@ pub struct Options {
     /// Accepted share of normal frames called outliers; used where there are no labelled outliers.
     pub false_alarms: f64,
     pub seed: u64,
+    /// Consecutive pictures that are not independent: frames of a video, in the order of time. They are held out
+    /// together and count as one for calibration. 1: pictures taken independently.
+    pub block: usize,
 }
 
 impl Options {
@@ -76,6 +79,7 @@ impl Default for Options {
             held_out: HeldOut::Auto,
             false_alarms: 0.01,
             seed: 0,
+            block: 1,
         }
     }
 }
@@ -112,11 +116,11 @@ pub fn fit(
     let (model, held_out, n_train) = match options.held_out.resolve(n, options.false_alarms) {
         HeldOut::Folds(folds) => {
             let candidate = [(options.detector, options.params.clone())];
-            let mut scores = cross_scores(normal, folds, &candidate, options.seed)?;
+            let mut scores = cross_scores(normal, folds, &candidate, options)?;
             (estimate(normal, source, options, &mut warnings)?, scores.pop().unwrap_or_default(), n)
         }
         HeldOut::Share(share) if share > 0.0 && share < 1.0 => {
-            let split = split::random(n, share, options.seed);
+            let split = split::random(n, share, options.seed, options.block);
             let train = normal.select(Axis(0), &split.train);
             let model = estimate(train.view(), source, options, &mut warnings)?;
             let held_out = scores(&model, normal.select(Axis(0), &split.held_out).view())?;
@@ -138,13 +142,19 @@ pub fn cross_scores(
     normal: ArrayView2<f32>,
     folds: usize,
     candidates: &[(DetectorKind, Params)],
-    seed: u64,
+    options: &Options,
 ) -> Result<Vec<Vec<f64>>, Error> {
     let n = normal.nrows();
     if folds < 2 {
         return Err(Error::Parameter(format!("cross-calibration needs 2 folds or more, not {folds}")));
     }
-    let folds = split::folds(n, folds.min(n), seed);
+    let seed = options.seed;
+    let folds = split::folds(n, folds.min(n), seed, options.block);
+    if folds.len() < 2 {
+        let reason =
+            format!("{n} pictures in blocks of {} leave nothing to hold out; smaller blocks do", options.block);
+        return Err(Error::Parameter(reason));
+    }
     let by_fold = folds.par_iter().map(|fold| {
         let train: Vec<usize> = (0..n).filter(|i| !fold.contains(i)).collect();
         let (train, rest) = (normal.select(Axis(0), &train), normal.select(Axis(0), fold));
@@ -218,20 +228,53 @@ fn conformal(
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<(Calibration, f64), Error> {
-    let calibration = Calibration::Conformal(Conformal::fit(held_out, Blocks::Each)?);
-    let lowest = 1.0 / (held_out.len() + 1) as f64;
+    let blocks = if options.block > 1 { Blocks::OnePer(options.block) } else { Blocks::Each };
+    let conformal = Conformal::fit(held_out, blocks)?;
+    let lowest = 1.0 / (conformal.scores.len() + 1) as f64;
+    let count = conformal.scores.len();
+    let calibration = Calibration::Conformal(conformal);
     if options.false_alarms > lowest {
         return Ok((calibration, options.false_alarms));
     }
     let pictures = n_train.max(held_out.len());
-    let per_score = pictures as f64 / held_out.len() as f64;
+    let per_score = pictures as f64 / count as f64;
     warnings.push(format!(
-        "{pictures} pictures cannot show a false-alarm rate of {}: the threshold is set for {lowest:.4}; \
+        "{count} calibration scores cannot show a false-alarm rate of {}: the threshold is set for {lowest:.4}; \
          {} normal pictures would be enough",
         options.false_alarms,
         ((1.0 / options.false_alarms).ceil() * per_score).ceil()
     ));
     Ok((calibration, 1.5 * lowest))
+}
+
+/// What the threshold means, for people.
+pub fn meaning(model: &Model, raise_after: u32) -> Vec<String> {
+    let rate = model.training.false_alarm_rate;
+    let mut lines = Vec::new();
+    match &model.calibration {
+        Calibration::Conformal(conformal) => {
+            let (low, high) = conformal.false_alarm_interval(model.threshold, 0.95);
+            lines.push(format!(
+                "about 1 false alarm in {} normal frames (95 % interval: 1 in {} to 1 in {})",
+                one_in(rate),
+                one_in(high),
+                one_in(low)
+            ));
+        }
+        Calibration::Isotonic(_) => {
+            lines.push(format!("about 1 false alarm in {} normal frames, as counted here", one_in(rate)));
+        }
+    }
+    lines.push(format!(
+        "with raise-after = {raise_after}, one false event in about {} frames if frames were independent; \
+         neighbouring frames are not, so expect more",
+        one_in(rate.powi(raise_after as i32))
+    ));
+    lines
+}
+
+fn one_in(rate: f64) -> String {
+    if rate <= 1e-12 { "very many".into() } else { format!("{:.0}", 1.0 / rate) }
 }
 
 /// Figures on the held-out normals and the outliers. Isotonic calibration is fitted on one half and judged on
@@ -247,7 +290,10 @@ fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Op
         judged_outliers = judge(outliers, &model.calibration);
     } else {
         let pick = |values: &[f64], at: &[usize]| at.iter().map(|&i| values[i]).collect::<Vec<_>>();
-        let (a, b) = (split::folds(inliers.len(), 2, options.seed), split::folds(outliers.len(), 2, options.seed));
+        let (a, b) = (
+            split::folds(inliers.len(), 2, options.seed, options.block),
+            split::folds(outliers.len(), 2, options.seed, 1),
+        );
         for half in 0..2 {
             let calibration = isotonic(&pick(inliers, &a[1 - half]), &pick(outliers, &b[1 - half]))?;
             judged_inliers.extend(judge(&pick(inliers, &a[half]), &calibration));

@@ -11,26 +11,36 @@ pub struct Split {
     pub held_out: Vec<usize>,
 }
 
-/// Holds out `share` of `n` indices (at least one, and leaving at least one), drawn with `seed`.
-pub fn random(n: usize, share: f64, seed: u64) -> Split {
-    let mut order: Vec<usize> = (0..n).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let held = ((n as f64 * share).round() as usize).clamp(1, n.saturating_sub(1).max(1)).min(n);
-    let mut held_out = order.split_off(n - held);
-    held_out.sort_unstable();
-    order.sort_unstable();
-    Split { train: order, held_out }
+/// Holds out `share` of `n` indices (at least one, and leaving at least one), drawn with `seed` in runs of `block`
+/// consecutive ones.
+pub fn random(n: usize, share: f64, seed: u64, block: usize) -> Split {
+    let blocks = shuffled_blocks(n, seed, block);
+    let wanted = ((blocks.len() as f64 * share).round() as usize).clamp(1, blocks.len().saturating_sub(1).max(1));
+    let cut = blocks.len() - wanted.min(blocks.len());
+    let sorted = |blocks: &[Vec<usize>]| {
+        let mut all = blocks.concat();
+        all.sort_unstable();
+        all
+    };
+    Split { train: sorted(&blocks[..cut]), held_out: sorted(&blocks[cut..]) }
 }
 
-/// Cuts `n` indices into `folds` parts of sizes that differ by one at most, drawn with `seed`.
-pub fn folds(n: usize, folds: usize, seed: u64) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..n).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+/// Deals `n` indices into `folds` parts, drawn with `seed` in runs of `block` consecutive ones; the parts differ by
+/// one run at most. Frames of a video are dealt in runs, so that a frame's neighbours are not in the other parts.
+pub fn folds(n: usize, folds: usize, seed: u64, block: usize) -> Vec<Vec<usize>> {
     let mut parts = vec![Vec::new(); folds.max(1)];
-    for (at, index) in order.into_iter().enumerate() {
-        parts[at % folds.max(1)].push(index);
+    for (at, run) in shuffled_blocks(n, seed, block).into_iter().enumerate() {
+        parts[at % folds.max(1)].extend(run);
     }
+    parts.retain(|part| !part.is_empty());
     parts
+}
+
+fn shuffled_blocks(n: usize, seed: u64, block: usize) -> Vec<Vec<usize>> {
+    let order: Vec<usize> = (0..n).collect();
+    let mut blocks: Vec<Vec<usize>> = order.chunks(block.max(1)).map(<[usize]>::to_vec).collect();
+    blocks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    blocks
 }
 
 #[cfg(test)]
@@ -39,21 +49,33 @@ mod tests {
 
     #[test]
     fn splits_are_seeded_and_whole() {
-        let split = random(100, 0.2, 1);
+        let split = random(100, 0.2, 1, 1);
         assert_eq!((split.train.len(), split.held_out.len()), (80, 20));
         let mut all = [split.train.clone(), split.held_out.clone()].concat();
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
-        assert_eq!(split, random(100, 0.2, 1));
-        assert_ne!(split, random(100, 0.2, 2));
-        assert_eq!(random(2, 0.0, 0).held_out.len(), 1);
+        assert_eq!(split, random(100, 0.2, 1, 1));
+        assert_ne!(split, random(100, 0.2, 2, 1));
+        assert_eq!(random(2, 0.0, 0, 1).held_out.len(), 1);
     }
 
     #[test]
     fn folds_cover_once() {
-        let mut all = folds(11, 3, 5).concat();
+        let mut all = folds(11, 3, 5, 1).concat();
         all.sort_unstable();
         assert_eq!(all, (0..11).collect::<Vec<_>>());
-        assert!(folds(11, 3, 5).iter().all(|part| (3..=4).contains(&part.len())));
+        assert!(folds(11, 3, 5, 1).iter().all(|part| (3..=4).contains(&part.len())));
+    }
+
+    #[test]
+    fn blocks_stay_together() {
+        let parts = folds(100, 4, 3, 10);
+        assert_eq!(parts.len(), 4);
+        for part in &parts {
+            assert!(part.chunks(10).all(|run| run[0] % 10 == 0 && run.windows(2).all(|w| w[1] == w[0] + 1)));
+        }
+        let split = random(100, 0.2, 3, 10);
+        assert!(split.held_out.chunks(10).all(|run| run[0] % 10 == 0 && run[9] == run[0] + 9));
+        assert_eq!(folds(5, 10, 0, 3).len(), 2);
     }
 }
