@@ -35,6 +35,8 @@ pub struct Request<'a> {
     pub recipe: &'a InputRecipe,
     pub maps: &'a HashMap<String, MapInfo>,
     pub taps: &'a [StageOutput],
+    /// Round a convolution's own output before a residual sum, where the file does.
+    pub round_sums: bool,
     pub isa: Isa,
     pub threads: usize,
 }
@@ -285,17 +287,20 @@ impl<'a> Builder<'a> {
             dilation: self.pair(node, "dilations", 1)?,
         };
         let bounds = step.bounds.map(|bound| y.quantize(bound));
-        let scale = weight.scale.iter().map(|w| x.scale * w / y.scale).collect();
+        let own = step.sum.as_ref().and_then(|sum| sum.own);
+        let unit = own.filter(|_| self.request.round_sums).unwrap_or(y).scale;
+        let scale = weight.scale.iter().map(|w| x.scale * w / unit).collect();
         let mut epilogue = Epilogue::new(scale, y.zero, bounds[0], bounds[1]);
         let mut inputs = vec![from];
         if let Some(sum) = &step.sum {
             let other = self.quant(sum.other)?;
-            let steps = |q: u8| sum.own.map(|own| own.dequantize(q) / y.scale);
+            let limit = |q: u8| own.map(|own| own.dequantize(q) / unit);
             epilogue.residual = Some(Residual {
                 scale: other.scale / y.scale,
                 zero_point: other.zero,
-                conv_lo: steps(0).unwrap_or(f32::NEG_INFINITY),
-                conv_hi: steps(255).unwrap_or(f32::INFINITY),
+                conv_step: own.filter(|_| self.request.round_sums).map(|own| own.scale / y.scale),
+                conv_lo: limit(0).unwrap_or(f32::NEG_INFINITY),
+                conv_hi: limit(255).unwrap_or(f32::INFINITY),
             });
             inputs.push(self.input(sum.other)?);
         }

@@ -32,6 +32,10 @@ const MAX_INPUT: u32 = 2048;
 /// The metadata key that names the input recipe.
 pub const INPUT_KEY: &str = "outlierd.input";
 
+/// The metadata key that says how residual sums are meant: `unrounded` leaves out the rounding of a convolution's own
+/// output before its residual sum, which is nearer to the float network; without it they are as the file writes them.
+pub const SUMS_KEY: &str = "outlierd.sums";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read backbone {path}: {source}")]
@@ -277,6 +281,7 @@ impl Backbone {
             recipe: &recipe,
             maps: &maps,
             taps: &taps,
+            round_sums: model.metadata(SUMS_KEY) != Some("unrounded"),
             isa,
             threads,
         };

@@ -105,9 +105,11 @@ unsafe fn add(r: &PostResidual, values: [float32x4_t; 4], other: *const u8) -> [
         let other =
             [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
         let (lo, hi) = (vdupq_n_f32(r.conv_lo), vdupq_n_f32(r.conv_hi));
+        let (magic, step) = (vdupq_n_f32(r.magic), vdupq_n_f32(r.step));
         std::array::from_fn(|c| {
             let b = vmulq_n_f32(vcvtq_f32_s32(other[c]), r.scale);
-            vaddq_f32(vmaxq_f32(vminq_f32(values[c], hi), lo), b)
+            let own = vmaxq_f32(vminq_f32(values[c], hi), lo);
+            vaddq_f32(vmulq_f32(vsubq_f32(vaddq_f32(own, magic), magic), step), b)
         })
     }
 }

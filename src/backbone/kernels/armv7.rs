@@ -56,6 +56,8 @@ struct Row {
     conv_hi: f32,
     other_scale: f32,
     other_zero_point: i32,
+    conv_magic: f32,
+    conv_step: f32,
 }
 
 fn supported() -> bool {
@@ -129,6 +131,8 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
                 conv_hi: 0.0,
                 other_scale: 0.0,
                 other_zero_point: 0,
+                conv_magic: 0.0,
+                conv_step: 1.0,
             };
             match &t.post.residual {
                 None => outlierd_neon_store(&row),
@@ -136,6 +140,8 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
                     row.other = t.other.add(r * t.out_stride);
                     row.conv_lo = residual.conv_lo;
                     row.conv_hi = residual.conv_hi;
+                    row.conv_magic = residual.magic;
+                    row.conv_step = residual.step;
                     row.other_scale = residual.scale;
                     row.other_zero_point = i32::from(residual.zero_point);
                     outlierd_neon_store_add(&row);
@@ -283,6 +289,9 @@ global_asm!(
             "vsub.i32 q9, q9, q15\nvsub.i32 q10, q10, q15\nvcvt.f32.s32 q9, q9\nvcvt.f32.s32 q10, q10\n",
             "vmul.f32 q9, q9, q14\nvmul.f32 q10, q10, q14\n",
             "vmin.f32 q0, q0, q13\nvmin.f32 q1, q1, q13\nvmax.f32 q0, q0, q12\nvmax.f32 q1, q1, q12\n",
+            "add r12, r0, #52\nvld1.32 {{d4[], d5[]}}, [r12]\nadd r12, r0, #56\nvld1.32 {{d6[], d7[]}}, [r12]\n",
+            "vadd.f32 q0, q0, q2\nvadd.f32 q1, q1, q2\nvsub.f32 q0, q0, q2\nvsub.f32 q1, q1, q2\n",
+            "vmul.f32 q0, q0, q3\nvmul.f32 q1, q1, q3\n",
             "vadd.f32 q0, q0, q9\nvadd.f32 q1, q1, q10\n",
         )
     ),

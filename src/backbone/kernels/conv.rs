@@ -78,7 +78,11 @@ pub struct Residual {
     /// One step of the other map in steps of the output: `b_scale / y_scale`.
     pub scale: f32,
     pub zero_point: u8,
+    /// One step of the convolution's own output in steps of the output, where that is rounded before the addition;
+    /// the epilogue's scale and the range are then in steps of that own output. None: it is not rounded.
+    pub conv_step: Option<f32>,
     /// Range of the convolution's own result before the addition, in steps of the output; infinite for no clamp.
+    /// Where it is rounded, within -255 to 255.
     pub conv_lo: f32,
     pub conv_hi: f32,
 }
@@ -86,7 +90,8 @@ pub struct Residual {
 /// From accumulator to output.
 ///
 /// `u8`: `y = round(clamp(v, lo - zero_point, hi - zero_point)) + zero_point`, half to even, with
-/// `v = acc * scale`, or with a residual `v = clamp(acc * scale, conv_lo, conv_hi) + (b - b_zero_point) * b_scale`.
+/// `v = acc * scale`, or with a residual `v = clamp(acc * scale, conv_lo, conv_hi) + (b - b_zero_point) * b_scale`,
+/// or where that is rounded `v = round(clamp(acc * scale, conv_lo, conv_hi)) * conv_step + (b - b_zero_point) * b_scale`.
 ///
 /// `f32`: `v` itself, in steps of the output (multiply by `y_scale` for the real value), not below `lo - zero_point`
 /// and, unless `hi` is 255, not above `hi - zero_point`. [`super::quantize_f32`] makes the `u8` output of it.
@@ -200,7 +205,10 @@ impl Conv {
         length("scale", epilogue.scale.len(), s.out_c)?;
         let Epilogue { mut scale, zero_point, lo, hi, residual } = epilogue;
         let finite = scale.iter().all(|s| s.is_finite())
-            && residual.is_none_or(|r| r.scale.is_finite() && r.conv_lo <= r.conv_hi);
+            && residual.is_none_or(|r| r.scale.is_finite() && r.conv_lo <= r.conv_hi)
+            && residual.is_none_or(|r| {
+                r.conv_step.is_none_or(|step| step.is_finite() && r.conv_lo >= -255.0 && r.conv_hi <= 255.0)
+            });
         if !finite || lo > hi {
             return Err(Error::Shape(format!("scales must be finite, lower bounds below upper ones; {residual:?}")));
         }
@@ -248,6 +256,8 @@ impl Conv {
                     zero_point: r.zero_point,
                     conv_lo: r.conv_lo,
                     conv_hi: r.conv_hi,
+                    magic: r.conv_step.map_or(0.0, |_| super::scalar::MAGIC),
+                    step: r.conv_step.unwrap_or(1.0),
                 }),
                 plain,
             },
@@ -610,7 +620,8 @@ fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residua
         let sum: i64 = filter.iter().map(|&w| 255 * i64::from(w.unsigned_abs())).sum();
         (sum as f64 + f64::from(bias.unsigned_abs())) * f64::from(scale.abs())
     });
-    1.0 + 1.001 * (conv.fold(0.0, f64::max) + residual.map_or(0.0, |r| 255.0 * f64::from(r.scale.abs())))
+    let step = residual.and_then(|r| r.conv_step).map_or(1.0, |step| f64::from(step.abs()));
+    1.0 + 1.001 * (conv.fold(0.0, f64::max) * step + residual.map_or(0.0, |r| 255.0 * f64::from(r.scale.abs())))
 }
 
 /// What the tiles read.

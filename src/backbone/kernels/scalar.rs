@@ -20,7 +20,7 @@ pub(super) static TABLE: Table = Table {
 };
 
 /// `1.5 * 2^23`: adding and subtracting it rounds an `f32` below `2^22` half to even.
-const MAGIC: f32 = 12_582_912.0;
+pub(super) const MAGIC: f32 = 12_582_912.0;
 
 /// The larger; the second where they are equal.
 #[inline(always)]
@@ -43,7 +43,8 @@ impl Post {
             None => value,
             Some(r) => {
                 let b = (i32::from(other) - i32::from(r.zero_point)) as f32 * r.scale;
-                max(r.conv_lo, min(r.conv_hi, value)) + b
+                let own = max(r.conv_lo, min(r.conv_hi, value));
+                ((own + r.magic) - r.magic) * r.step + b
             }
         }
     }

@@ -28,6 +28,10 @@ pub(super) struct PostResidual {
     pub zero_point: u8,
     pub conv_lo: f32,
     pub conv_hi: f32,
+    /// Added and subtracted again: it rounds, or is 0.
+    pub magic: f32,
+    /// Factor of the convolution's own result behind that.
+    pub step: f32,
 }
 
 /// One tile: `rows` output pixels by `nr` output channels.

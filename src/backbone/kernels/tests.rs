@@ -36,7 +36,9 @@ fn reference(
                 let mut value = acc as f32 * e.scale[o];
                 if let Some(r) = e.residual {
                     let b = i32::from(other[out.len()]) - i32::from(r.zero_point);
-                    value = value.clamp(r.conv_lo, r.conv_hi) + b as f32 * r.scale;
+                    let own = value.clamp(r.conv_lo, r.conv_hi);
+                    let own = r.conv_step.map_or(own, |step| own.round_ties_even() * step);
+                    value = own + b as f32 * r.scale;
                 }
                 let value = value.max(f32::from(e.lo) - f32::from(e.zero_point));
                 out.push(if e.hi == 255 { value } else { value.min(f32::from(e.hi) - f32::from(e.zero_point)) });
@@ -86,11 +88,16 @@ fn check(s: &ConvShape, seed: u64) {
     let scale = (0..s.out_c).map(|_| (random.below(1000) as f32 + 1.0) / 1000.0 / 50.0 / k.sqrt()).collect();
     let zero_point = [0, 7, 128, 255][random.below(4)];
     let (lo, hi) = [(0, 255), (zero_point, 255), (zero_point.min(3), zero_point.max(200))][random.below(3)];
-    let residual = (random.below(2) == 0).then(|| Residual {
-        scale: random.below(100) as f32 / 61.0,
-        zero_point: random.bytes(1)[0],
-        conv_lo: [f32::NEG_INFINITY, -20.5][random.below(2)],
-        conv_hi: [f32::INFINITY, 40.25][random.below(2)],
+    let residual = (random.below(2) == 0).then(|| {
+        let conv_step = [None, Some(0.75)][random.below(2)];
+        let (least, most) = conv_step.map_or((f32::NEG_INFINITY, f32::INFINITY), |_| (-130.0, 125.0));
+        Residual {
+            scale: random.below(100) as f32 / 61.0,
+            zero_point: random.bytes(1)[0],
+            conv_step,
+            conv_lo: [least, -20.5][random.below(2)],
+            conv_hi: [most, 40.25][random.below(2)],
+        }
     });
     let e = Epilogue { scale, zero_point, lo, hi, residual };
     let f32s = reference(s, &weights, &bias, x_zero_point, &e, &input, &other);

@@ -152,6 +152,8 @@ struct Add {
     zero_point: __m512i,
     lo: __m512,
     hi: __m512,
+    magic: __m512,
+    step: __m512,
 }
 
 impl Add {
@@ -163,6 +165,8 @@ impl Add {
             zero_point: _mm512_set1_epi32(i32::from(r.zero_point)),
             lo: _mm512_set1_ps(r.conv_lo),
             hi: _mm512_set1_ps(r.conv_hi),
+            magic: _mm512_set1_ps(r.magic),
+            step: _mm512_set1_ps(r.step),
         }
     }
 
@@ -175,6 +179,7 @@ impl Add {
         let other = unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(other.cast())) };
         let other = _mm512_cvtepi32_ps(if PLAIN { other } else { _mm512_sub_epi32(other, self.zero_point) });
         let value = _mm512_max_ps(self.lo, _mm512_min_ps(self.hi, value));
-        _mm512_add_ps(value, _mm512_mul_ps(other, self.scale))
+        let value = _mm512_sub_ps(_mm512_add_ps(value, self.magic), self.magic);
+        _mm512_add_ps(_mm512_mul_ps(value, self.step), _mm512_mul_ps(other, self.scale))
     }
 }

@@ -145,6 +145,8 @@ macro_rules! tiles {
             zero_point: __m256i,
             lo: __m256,
             hi: __m256,
+            magic: __m256,
+            step: __m256,
         }
 
         impl Add {
@@ -156,6 +158,8 @@ macro_rules! tiles {
                     zero_point: _mm256_set1_epi32(i32::from(r.zero_point)),
                     lo: _mm256_set1_ps(r.conv_lo),
                     hi: _mm256_set1_ps(r.conv_hi),
+                    magic: _mm256_set1_ps(r.magic),
+                    step: _mm256_set1_ps(r.step),
                 }
             }
 
@@ -168,7 +172,8 @@ macro_rules! tiles {
                 let other = unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(other.cast())) };
                 let other = _mm256_cvtepi32_ps(_mm256_sub_epi32(other, self.zero_point));
                 let value = _mm256_max_ps(self.lo, _mm256_min_ps(self.hi, value));
-                _mm256_add_ps(value, _mm256_mul_ps(other, self.scale))
+                let value = _mm256_sub_ps(_mm256_add_ps(value, self.magic), self.magic);
+                _mm256_add_ps(_mm256_mul_ps(value, self.step), _mm256_mul_ps(other, self.scale))
             }
         }
     };
