@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::image::RgbImage;
 use ndarray::Array2;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -195,6 +196,48 @@ pub fn extract(
     let width = flat.len() / good.len();
     let rows = Array2::from_shape_vec((good.len(), width), flat).map_err(|_| Error::Width)?;
     Ok(Features { paths: good, rows, unreadable })
+}
+
+/// The features of `n` pictures that `make` gives at the network's input size, computed or found in the cache;
+/// `done` as in [`extract`].
+pub fn extract_made(
+    backbone: &Backbone,
+    n: usize,
+    make: &(dyn Fn(usize) -> Result<RgbImage, backbone::Error> + Sync),
+    cache: &mut Cache,
+    stop: &AtomicBool,
+    done: &(dyn Fn() + Sync),
+) -> Result<Array2<f32>, Error> {
+    let context = context(backbone);
+    let known = &cache.entries;
+    let one = |index: usize| -> Result<(Key, Vec<f32>, bool), Error> {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let picture = make(index)?;
+        let mut hash = Sha256::new();
+        hash.update(&context);
+        hash.update(b"|made|");
+        hash.update(picture.as_raw());
+        let key: Key = hash.finalize().into();
+        let found = known.get(&key).filter(|row| row.len() == backbone.n_features());
+        let row = match found {
+            Some(row) => row.clone(),
+            None => backbone.pool(&backbone.forward(&picture)?),
+        };
+        done();
+        Ok((key, row, found.is_none()))
+    };
+    let rows = (0..n).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let mut flat = Vec::with_capacity(n * backbone.n_features());
+    for (key, row, fresh) in rows {
+        flat.extend_from_slice(&row);
+        if fresh {
+            cache.changed = true;
+            cache.entries.insert(key, row);
+        }
+    }
+    Array2::from_shape_vec((n, backbone.n_features()), flat).map_err(|_| Error::Width)
 }
 
 enum Skip {

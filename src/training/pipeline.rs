@@ -29,6 +29,16 @@ pub struct Projected {
     pub residual: Array1<f64>,
 }
 
+impl Projected {
+    /// Components and squared residual of further rows.
+    pub fn apply(&self, rows: ArrayView2<f32>) -> Result<(Array2<f64>, Array1<f64>), Error> {
+        let mut x = rows.mapv(f64::from);
+        self.transform.apply_all(&mut x);
+        let z = self.scaler.transform(x.view())?;
+        Ok(self.pca.transform_with_residual(z.view())?)
+    }
+}
+
 /// Transforms the features, fits scaler and PCA; more components than the pictures allow become fewer, with a warning.
 pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<String>) -> Result<Projected, Error> {
     let transform = params.transform;

@@ -1,0 +1,379 @@
+//! Grid search: a detector's parameters by cross-validation on the training share.
+//!
+//! Every candidate is fitted on all folds but one and judged by AUROC: the normals of the fold left out against
+//! outliers. These are labelled ones, if there are any, else synthetic ones made from the pictures of that same
+//! fold ([`super::synthetic`]). AUROC asks for what a detector is for, to rank a normal picture above one with
+//! something in it, and cannot be won by a looser or tighter threshold. Its limit: synthetic outliers stand for
+//! local, visible changes; a scene that is wrong as a whole (another place, a missing part) is not among them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ndarray::{Array1, Array2, ArrayView2, Axis as Dim};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::compare::mean_and_spread;
+use super::fit::{self, Options};
+use super::params::{DetectorKind, Params};
+use super::pipeline::{self, Projected};
+use super::{metrics, split};
+
+/// Folds of the cross-validation.
+pub const FOLDS: usize = 5;
+/// Synthetic outliers at most.
+pub const MAX_SYNTHETIC: usize = 200;
+/// Fewer labelled outliers than this are not shared between choosing and calibrating.
+pub const MIN_OUTLIERS: usize = 8;
+/// Arrays of the folds that are worked on at once stay below this many bytes.
+const MAX_BYTES: usize = 1 << 30;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Fit(#[from] fit::Error),
+    #[error("no parameters of the grid could be fitted; the first: {0}")]
+    NoneWorked(String),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// One parameter and the values it is tried with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// As [`Params::set`] knows it.
+    pub name: &'static str,
+    pub values: Vec<&'static str>,
+    /// What [`Params::of`] has.
+    pub default: &'static str,
+}
+
+/// The grid of a detector, without the parameters that `set` fixes; counts that `n` training pictures of `width`
+/// values do not allow are left out but for one, which becomes what they allow.
+pub fn axes(detector: DetectorKind, set: &[String], n: usize, width: usize) -> Vec<Axis> {
+    const PCA: Axis0 = ("pca.n_components", &["128", "256", "512", "768", "1024"], "512");
+    let axes: &[Axis0] = match detector {
+        DetectorKind::GaussianMixture => &[
+            PCA,
+            ("gaussian_mixture.n_components", &["6", "18", "54"], "18"),
+            ("gaussian_mixture.covariance_type", &["spherical", "diag", "tied"], "spherical"),
+        ],
+        DetectorKind::OneClassSvm => &[
+            PCA,
+            ("one_class_svm.gamma", &["0.0001", "0.0003", "0.001", "0.003", "0.01"], "0.001"),
+            ("one_class_svm.nu", &["0.04", "0.08", "0.16"], "0.08"),
+        ],
+        DetectorKind::IsolationForest => &[
+            PCA,
+            ("isolation_forest.n_estimators", &["20", "40", "80"], "40"),
+            ("isolation_forest.max_samples", &["0.25", "0.5", "1.0"], "1.0"),
+        ],
+        DetectorKind::PcaResidual => &[("pca.n_components", &["0.8", "0.9", "512", "0.95", "0.98"], "512")],
+        DetectorKind::MixtureResidual => &[
+            ("transform", &["identity", "sqrt"], "sqrt"),
+            ("pca.n_components", &["0.9", "0.95", "0.98", "0.99", "0.995"], "0.98"),
+            ("gaussian_mixture.n_components", &["1", "6", "18", "36", "72"], "18"),
+        ],
+    };
+    let fixed = |name: &str| set.iter().any(|s| s.split_once('=').is_some_and(|(n, _)| n.trim() == name));
+    axes.iter()
+        .filter(|(name, ..)| !fixed(name))
+        .map(|&(name, values, default)| {
+            let limit = match name {
+                "pca.n_components" => n.saturating_sub(1).min(width),
+                "gaussian_mixture.n_components" => n / 2,
+                _ => usize::MAX,
+            };
+            Axis { name, values: allowed(values, default, limit.max(1)), default }
+        })
+        .collect()
+}
+
+type Axis0 = (&'static str, &'static [&'static str], &'static str);
+
+/// Of the counts from `limit` up, which all become `limit`, only the default stays, or else the least.
+fn allowed(values: &[&'static str], default: &str, limit: usize) -> Vec<&'static str> {
+    let above = |value: &str| value.parse::<usize>().is_ok_and(|count| count >= limit);
+    let stays = values.iter().find(|v| **v == default && above(v)).or(values.iter().find(|v| above(v)));
+    values.iter().filter(|v| !above(v) || Some(*v) == stays).copied().collect()
+}
+
+/// Every combination, the first axis slowest.
+fn combinations(axes: &[Axis]) -> Vec<Vec<&'static str>> {
+    axes.iter().fold(vec![Vec::new()], |all, axis| {
+        let with = |head: &Vec<&'static str>| {
+            axis.values.iter().map(|value| [head.as_slice(), &[*value]].concat()).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(with).collect()
+    })
+}
+
+/// The training share of the normal pictures, cut into folds.
+#[derive(Debug)]
+pub struct Folds {
+    /// Indices of the normal pictures, fold by fold; the calibration share is in none.
+    pub parts: Vec<Vec<usize>>,
+}
+
+impl Folds {
+    /// The folds of `n` normal pictures, of which `options` hold out the calibration share.
+    pub fn new(n: usize, options: &Options) -> Self {
+        let train = split::random(n, options.held_out, options.seed).train;
+        let parts = split::folds(train.len(), FOLDS.min(train.len()), options.seed);
+        Folds { parts: parts.into_iter().map(|part| part.into_iter().map(|i| train[i]).collect()).collect() }
+    }
+
+    /// Pictures that the smallest fit of the search has.
+    pub fn n_fit(&self) -> usize {
+        let largest = self.parts.iter().map(Vec::len).max().unwrap_or(0);
+        self.parts.iter().map(Vec::len).sum::<usize>() - largest
+    }
+}
+
+/// Outliers to judge by.
+#[derive(Debug)]
+pub enum Outliers {
+    /// The same for every fold.
+    Labelled(Array2<f32>),
+    /// Made from the pictures of each fold.
+    Synthetic(Vec<Array2<f32>>),
+}
+
+impl Outliers {
+    fn of_fold(&self, fold: usize) -> ArrayView2<'_, f32> {
+        match self {
+            Outliers::Labelled(rows) => rows.view(),
+            Outliers::Synthetic(folds) => folds[fold].view(),
+        }
+    }
+
+    pub fn criterion(&self) -> &'static str {
+        match self {
+            Outliers::Labelled(_) => "auroc-labelled-outliers",
+            Outliers::Synthetic(_) => "auroc-synthetic-outliers",
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Outliers::Labelled(rows) => rows.nrows(),
+            Outliers::Synthetic(folds) => folds.iter().map(|rows| rows.nrows()).sum(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One candidate and what it reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    pub parameters: BTreeMap<&'static str, &'static str>,
+    /// Mean over the folds; None if a fold could not be fitted.
+    pub mean: Option<f64>,
+    /// Standard deviation over the folds.
+    pub spread: Option<f64>,
+    pub folds: Vec<f64>,
+    pub default: bool,
+    pub chosen: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// All candidates, the best first, and the parameters to fit with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Search {
+    pub detector: &'static str,
+    pub criterion: &'static str,
+    pub n_folds: usize,
+    pub n_fits: usize,
+    pub n_normal: usize,
+    pub n_outliers: usize,
+    pub rows: Vec<Row>,
+    #[serde(skip)]
+    pub params: Params,
+}
+
+/// Candidates that share scaler and PCA, by their places in the list.
+struct Group {
+    params: Params,
+    members: Vec<usize>,
+}
+
+/// What to search.
+#[derive(Debug)]
+pub struct Problem<'a> {
+    /// All normal pictures; those that are in no fold are not looked at.
+    pub normal: ArrayView2<'a, f32>,
+    pub folds: &'a Folds,
+    pub outliers: &'a Outliers,
+    pub axes: &'a [Axis],
+    /// Detector, seed, and the parameters that the grid does not touch.
+    pub options: &'a Options,
+}
+
+impl Problem<'_> {
+    pub fn n_candidates(&self) -> usize {
+        self.axes.iter().map(|axis| axis.values.len()).product()
+    }
+
+    pub fn n_fits(&self) -> usize {
+        self.n_candidates() * self.folds.parts.len()
+    }
+
+    /// Fits and judges every candidate on every fold; `done` is called after each fit, from several threads.
+    ///
+    /// The best mean is chosen, unless the default comes so near that the difference is within one standard error
+    /// of the differences fold by fold: then the default stays.
+    ///
+    /// # Errors
+    /// A parameter that has no meaning, no candidate that could be fitted, `stop`.
+    pub fn search(&self, stop: &AtomicBool, done: &(dyn Fn() + Sync)) -> Result<Search, Error> {
+        let candidates = combinations(self.axes);
+        let params = candidates.iter().map(|values| self.params(values)).collect::<Result<Vec<_>, _>>()?;
+        let groups = groups(&params);
+        let tasks: Vec<(&Group, usize)> =
+            groups.iter().flat_map(|group| (0..self.folds.parts.len()).map(move |fold| (group, fold))).collect();
+        let bytes = (self.folds.n_fit() * self.normal.ncols() * size_of::<f64>() * 4).max(1);
+        let at_once = (MAX_BYTES / bytes).clamp(1, rayon::current_num_threads());
+        let mut results = vec![vec![Err(String::new()); self.folds.parts.len()]; candidates.len()];
+        for tasks in tasks.chunks(at_once) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let own: Vec<Vec<Result<f64, String>>> =
+                tasks.par_iter().map(|(group, fold)| self.judge_group(group, &params, *fold, done)).collect();
+            for ((group, fold), own) in tasks.iter().zip(own) {
+                for (member, result) in group.members.iter().zip(own) {
+                    results[*member][*fold] = result;
+                }
+            }
+        }
+        self.rank(&candidates, &params, results)
+    }
+
+    fn params(&self, values: &[&'static str]) -> Result<Params, Error> {
+        let mut params = self.options.params.clone();
+        for (axis, value) in self.axes.iter().zip(values) {
+            params.set(&format!("{}={value}", axis.name)).map_err(fit::Error::Parameter)?;
+        }
+        Ok(params.seeded(self.options.seed))
+    }
+
+    /// AUROC of every member of the group on one fold.
+    fn judge_group(
+        &self,
+        group: &Group,
+        params: &[Params],
+        fold: usize,
+        done: &(dyn Fn() + Sync),
+    ) -> Vec<Result<f64, String>> {
+        let rest: Vec<usize> =
+            self.folds.parts.iter().enumerate().filter(|(f, _)| *f != fold).flat_map(|(_, p)| p).copied().collect();
+        let projected = || -> Result<(Projected, [Points; 2]), fit::Error> {
+            let train = self.normal.select(Dim(0), &rest);
+            let projected = pipeline::project(train.view(), &group.params, &mut Vec::new())?;
+            let held_out = projected.apply(self.normal.select(Dim(0), &self.folds.parts[fold]).view())?;
+            let outliers = projected.apply(self.outliers.of_fold(fold))?;
+            Ok((projected, [held_out, outliers]))
+        };
+        let shared = projected().map_err(|e| e.to_string());
+        let one = |member: &usize| {
+            let (projected, points) = shared.as_ref().map_err(Clone::clone)?;
+            let result = judge(self.options.detector, &params[*member], projected, points);
+            done();
+            result
+        };
+        group.members.par_iter().map(one).collect()
+    }
+
+    fn rank(
+        &self,
+        candidates: &[Vec<&'static str>],
+        params: &[Params],
+        results: Vec<Vec<Result<f64, String>>>,
+    ) -> Result<Search, Error> {
+        let mut rows: Vec<(usize, Row)> = Vec::new();
+        for (at, (values, results)) in candidates.iter().zip(results).enumerate() {
+            let error = results.iter().find_map(|r| r.as_ref().err().cloned());
+            let folds: Vec<f64> = results.into_iter().flatten().collect();
+            let (mean, spread) = mean_and_spread(&folds);
+            let good = error.is_none();
+            rows.push((
+                at,
+                Row {
+                    parameters: self.axes.iter().zip(values).map(|(axis, value)| (axis.name, *value)).collect(),
+                    mean: good.then_some(mean),
+                    spread: good.then_some(spread),
+                    folds,
+                    default: self.axes.iter().zip(values).all(|(axis, value)| axis.default == *value),
+                    chosen: false,
+                    error,
+                },
+            ));
+        }
+        let key = |row: &Row| row.mean.unwrap_or(f64::NEG_INFINITY);
+        rows.sort_by(|(_, a), (_, b)| key(b).total_cmp(&key(a)).then(b.default.cmp(&a.default)));
+        let mut chosen = 0;
+        if let Some(reason) = &rows[0].1.error {
+            return Err(Error::NoneWorked(reason.clone()));
+        }
+        if let Some(default) = rows.iter().position(|(_, row)| row.default && row.error.is_none())
+            && !beats(&rows[0].1.folds, &rows[default].1.folds)
+        {
+            chosen = default;
+        }
+        rows[chosen].1.chosen = true;
+        Ok(Search {
+            detector: self.options.detector.name(),
+            criterion: self.outliers.criterion(),
+            n_folds: self.folds.parts.len(),
+            n_fits: self.n_fits(),
+            n_normal: self.folds.parts.iter().map(Vec::len).sum(),
+            n_outliers: self.outliers.len(),
+            params: params[rows[chosen].0].clone(),
+            rows: rows.into_iter().map(|(_, row)| row).collect(),
+        })
+    }
+}
+
+/// Whether `a` is above `b` by more than the standard error of the differences.
+fn beats(a: &[f64], b: &[f64]) -> bool {
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    let (mean, spread) = mean_and_spread(&differences);
+    mean > spread / (differences.len() as f64).sqrt()
+}
+
+fn groups(params: &[Params]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, params) in params.iter().enumerate() {
+        let same = |g: &&mut Group| (g.params.transform, &g.params.pca) == (params.transform, &params.pca);
+        match groups.iter_mut().find(same) {
+            Some(group) => group.members.push(at),
+            None => groups.push(Group { params: params.clone(), members: vec![at] }),
+        }
+    }
+    groups
+}
+
+/// Components and squared residuals.
+type Points = (Array2<f64>, Array1<f64>);
+
+/// AUROC of one candidate: held-out normals against outliers.
+fn judge(
+    kind: DetectorKind,
+    params: &Params,
+    projected: &Projected,
+    [inliers, outliers]: &[Points; 2],
+) -> Result<f64, String> {
+    let detector = pipeline::detector(kind, params, projected, &mut Vec::new()).map_err(|e| e.to_string())?;
+    let scores = |(y, residual): &Points| -> Vec<f64> {
+        y.rows().into_iter().zip(residual).map(|(y, residual)| detector.score(&y.to_vec(), *residual)).collect()
+    };
+    let (inliers, outliers) = (scores(inliers), scores(outliers));
+    if inliers.iter().chain(&outliers).any(|score| !score.is_finite()) {
+        return Err("scores are not finite".into());
+    }
+    metrics::auroc(&inliers, &outliers).ok_or_else(|| "there are no outliers to judge by".into())
+}
