@@ -41,6 +41,14 @@ pub enum HeldOut {
 }
 
 impl HeldOut {
+    /// The share that calibrates after a search: pictures that chose the parameters must not calibrate too.
+    pub fn share_beside_a_search(self) -> f64 {
+        match self {
+            HeldOut::Share(share) => share,
+            HeldOut::Auto | HeldOut::Folds(_) => 0.2,
+        }
+    }
+
     fn resolve(self, n: usize, false_alarms: f64) -> HeldOut {
         match self {
             HeldOut::Auto if n as f64 * 0.2 * false_alarms >= 10.0 => HeldOut::Share(0.2),

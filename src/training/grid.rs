@@ -118,8 +118,9 @@ pub struct Folds {
 impl Folds {
     /// The folds of `n` normal pictures, of which `options` hold out the calibration share.
     pub fn new(n: usize, options: &Options) -> Self {
-        let train = split::random(n, options.held_out, options.seed).train;
-        let parts = split::folds(train.len(), FOLDS.min(train.len()), options.seed);
+        let share = options.held_out.share_beside_a_search();
+        let train = split::random(n, share, options.seed, options.block).train;
+        let parts = split::folds(train.len(), FOLDS.min(train.len()), options.seed, options.block);
         Folds { parts: parts.into_iter().map(|part| part.into_iter().map(|i| train[i]).collect()).collect() }
     }
 
