@@ -118,12 +118,12 @@ fn report(args: &Args, fitted: &Fitted) -> Result<(), Error> {
             n_train: model.training.n_train,
             n_calibration: model.training.n_calibration,
             n_outliers: model.training.n_outliers,
-            n_components: model.components.rows,
+            n_components: model.components.rows(),
             warnings,
             evaluation,
         });
     }
-    common::print(format!("{}; {} components", model.training.sentence(), model.components.rows))?;
+    common::print(format!("{}; {} components", model.training.sentence(), model.components.rows()))?;
     for line in evaluation.lines() {
         common::print(line)?;
     }

@@ -32,6 +32,7 @@ struct Report {
     n_features: usize,
     transform: &'static str,
     n_components: usize,
+    precision: &'static str,
     whiten: bool,
     detector: &'static str,
     parameters: Vec<(String, String)>,
@@ -77,7 +78,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         },
         n_features: model.n_features(),
         transform: model.transform.name(),
-        n_components: model.components.rows,
+        n_components: model.components.rows(),
+        precision: model.components.precision(),
         whiten: model.whiten,
         detector: model.detector.name(),
         parameters: model.detector.parameters(),
@@ -102,7 +104,10 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let i = &r.input;
     common::print(format!("input         {} {}x{}, {}, {}", i.recipe, i.width, i.height, i.order, i.geometry))?;
     let whitened = if r.whiten { ", whitened" } else { "" };
-    common::print(format!("components    {}{whitened}, of the features' {} transform", r.n_components, r.transform))?;
+    common::print(format!(
+        "components    {}{whitened}, kept as {}, of the features' {} transform",
+        r.n_components, r.precision, r.transform
+    ))?;
     let parameters: Vec<String> = r.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
     common::print(format!("detector      {} ({})", r.detector, parameters.join(", ")))?;
     common::print(format!("calibration   {}, outlier when p < {}", r.calibration, r.threshold))?;
@@ -110,6 +115,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     if let Some(auroc) = r.auroc {
         common::print(format!("AUROC         {auroc:.4} on pictures it was not fitted on"))?;
     }
-    common::print(format!("false alarms  {:.2} % of normal frames expected", 100.0 * r.false_alarm_rate))?;
+    if r.false_alarm_rate.is_finite() {
+        common::print(format!("false alarms  {:.2} % of normal frames expected", 100.0 * r.false_alarm_rate))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

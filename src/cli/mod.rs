@@ -16,6 +16,7 @@ pub mod demo;
 pub mod eval;
 pub mod events;
 pub mod fit;
+pub mod import_sklearn;
 pub mod inspect;
 pub mod run;
 pub mod score;
@@ -65,6 +66,7 @@ enum Command {
     Eval(eval::Args),
     Score(score::Args),
     Compare(compare::Args),
+    ImportSklearn(import_sklearn::Args),
     Inspect(inspect::Args),
     Events(events::Args),
     Bench(bench::Args),
@@ -136,6 +138,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Eval(args) => eval::run(args),
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::ImportSklearn(args) => import_sklearn::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Events(args) => events::run(args),
         Command::Bench(args) => bench::run(args),

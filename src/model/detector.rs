@@ -36,7 +36,9 @@ impl Detector {
         match self {
             Detector::GaussianMixture(mixture) => mixture.score_one(ArrayView1::from(y)).unwrap_or(f64::NAN),
             Detector::OneClassSvm(svm) => svm.score_one(ArrayView1::from(y)).map_or(f64::NAN, |s| s - svm.offset),
-            Detector::IsolationForest(forest) => forest.score_one(ArrayView1::from(y)).unwrap_or(f64::NAN),
+            Detector::IsolationForest(forest) => {
+                forest.score_one(ArrayView1::from(y)).map_or(f64::NAN, |s| s - forest.offset)
+            }
             Detector::PcaResidual => -residual,
             Detector::MixtureResidual(both) => both.score_one(ArrayView1::from(y), residual).unwrap_or(f64::NAN),
         }

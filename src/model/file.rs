@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::file_detector::{self, DetectorV1};
-use super::projection::QuantizedMatrix;
+use super::file_detector::{self, DetectorV1, FloatsV1};
+use super::projection::{Components, FloatMatrix, QuantizedMatrix};
 use super::{Calibration, Error, FeatureSource, Model, Training};
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
@@ -49,7 +49,7 @@ struct BodyV1 {
     sqrt: bool,
     mean: Vec<f32>,
     scale: Vec<f32>,
-    components: IntegersV1,
+    components: ComponentsV1,
     variance: Vec<f32>,
     whiten: bool,
     detector: DetectorV1,
@@ -71,6 +71,12 @@ struct SourceV1 {
     std: [f32; 3],
     /// None: stretch; else the short side before the centre crop.
     short_side: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ComponentsV1 {
+    I8(IntegersV1),
+    F32(FloatsV1),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -177,11 +183,18 @@ fn body(model: &Model) -> BodyV1 {
         sqrt: model.transform == FeatureTransform::Sqrt,
         mean: model.mean.clone(),
         scale: model.scale.clone(),
-        components: IntegersV1 {
-            rows: model.components.rows as u32,
-            cols: model.components.cols as u32,
-            values: model.components.values.clone(),
-            scales: model.components.scales.clone(),
+        components: match &model.components {
+            Components::I8(matrix) => ComponentsV1::I8(IntegersV1 {
+                rows: matrix.rows as u32,
+                cols: matrix.cols as u32,
+                values: matrix.values.clone(),
+                scales: matrix.scales.clone(),
+            }),
+            Components::F32(matrix) => ComponentsV1::F32(FloatsV1 {
+                rows: matrix.rows() as u32,
+                cols: matrix.cols as u32,
+                values: matrix.values.clone(),
+            }),
         },
         variance: model.variance.iter().map(|v| *v as f32).collect(),
         whiten: model.whiten,
@@ -209,14 +222,11 @@ fn model(body: BodyV1) -> Result<Model, String> {
     check(n > 0 && n <= MAX_FEATURES, "the number of features")?;
     check(body.scale.len() == n && body.scale.iter().all(|s| s.is_finite() && *s > 0.0), "the scale")?;
     finite_f32(&body.mean, "the mean")?;
-    let c = body.components;
-    let (rows, cols) = (c.rows as usize, c.cols as usize);
-    check(cols == n && rows >= 1 && rows <= n, "the number of components")?;
-    check(rows.checked_mul(cols) == Some(c.values.len()) && c.scales.len() == rows, "the components")?;
-    finite_f32(&c.scales, "the components' scales")?;
+    let components = components(body.components, n)?;
+    let rows = components.rows();
     check(body.variance.len() == rows && body.variance.iter().all(|v| v.is_finite() && *v >= 0.0), "the variance")?;
     check((0.0..=1.0).contains(&body.threshold), "the threshold")?;
-    let detector = file_detector::detector(body.detector, rows, cols)?;
+    let detector = file_detector::detector(body.detector, rows, n)?;
     Ok(Model {
         crate_version: body.crate_version,
         made_at: body.made_at,
@@ -224,7 +234,7 @@ fn model(body: BodyV1) -> Result<Model, String> {
         transform: if body.sqrt { FeatureTransform::Sqrt } else { FeatureTransform::Identity },
         mean: body.mean,
         scale: body.scale,
-        components: QuantizedMatrix { rows, cols, values: c.values, scales: c.scales },
+        components,
         variance: body.variance.into_iter().map(f64::from).collect(),
         whiten: body.whiten,
         detector,
@@ -239,6 +249,27 @@ fn model(body: BodyV1) -> Result<Model, String> {
             false_alarm_rate: body.training.false_alarm_rate,
         },
     })
+}
+
+/// At least one row and at most `n`, of `n` values.
+fn components(components: ComponentsV1, n: usize) -> Result<Components, String> {
+    let (rows, cols, values) = match &components {
+        ComponentsV1::I8(m) => (m.rows as usize, m.cols as usize, m.values.len()),
+        ComponentsV1::F32(m) => (m.rows as usize, m.cols as usize, m.values.len()),
+    };
+    check(cols == n && rows >= 1 && rows <= n, "the number of components")?;
+    check(rows.checked_mul(cols) == Some(values), "the components")?;
+    match components {
+        ComponentsV1::I8(m) => {
+            check(m.scales.len() == rows, "the components")?;
+            finite_f32(&m.scales, "the components' scales")?;
+            Ok(Components::I8(QuantizedMatrix { rows, cols, values: m.values, scales: m.scales }))
+        }
+        ComponentsV1::F32(m) => {
+            finite_f32(&m.values, "the components")?;
+            Ok(Components::F32(FloatMatrix { cols, values: m.values }))
+        }
+    }
 }
 
 fn source(source: SourceV1) -> Result<FeatureSource, String> {

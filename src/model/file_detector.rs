@@ -13,9 +13,9 @@ use crate::estimators::one_class_svm::OneClassSvm;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct FloatsV1 {
-    rows: u32,
-    cols: u32,
-    values: Vec<f32>,
+    pub(super) rows: u32,
+    pub(super) cols: u32,
+    pub(super) values: Vec<f32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -119,11 +119,17 @@ fn mixture_body(mixture: &GaussianMixture) -> MixtureV1 {
 fn tree_body(tree: &Tree) -> TreeV1 {
     TreeV1 {
         feature: tree.feature.clone(),
-        threshold: tree.threshold.iter().map(|t| *t as f32).collect(),
+        threshold: tree.threshold.iter().map(|t| rounded_down(*t)).collect(),
         left: tree.left.clone(),
         right: tree.right.clone(),
         n_node_samples: tree.n_node_samples.clone(),
     }
+}
+
+/// The largest f32 not above `value`: an f32 sample is at most `value` when it is at most that.
+fn rounded_down(value: f64) -> f32 {
+    let nearest = value as f32;
+    if f64::from(nearest) > value { nearest.next_down() } else { nearest }
 }
 
 /// A tree whose every path ends: children lie behind their parent.

@@ -31,7 +31,7 @@ impl Model {
             return Ok(None);
         }
         let z = self.scaled(feature)?;
-        let mut y = vec![0.0; self.components.rows];
+        let mut y = vec![0.0; self.components.rows()];
         self.components.multiply(&z, &mut y);
         let mut direction = z;
         self.components.subtract_transposed(&y, &mut direction);
@@ -80,7 +80,7 @@ mod tests {
     use crate::backbone::Stage;
     use crate::estimators::conformal::Conformal;
     use crate::image::InputRecipe;
-    use crate::model::projection::QuantizedMatrix;
+    use crate::model::projection::{Components, QuantizedMatrix};
     use crate::model::{Calibration, Detector, FeatureSource, Training};
 
     /// A model of four features that knows one direction.
@@ -98,7 +98,7 @@ mod tests {
             transform,
             mean: vec![0.5, 1.0, 0.2, 0.7],
             scale: vec![0.5, 2.0, 1.0, 0.3],
-            components: QuantizedMatrix::from_rows(4, [[0.5; 4].as_slice()].into_iter()),
+            components: Components::I8(QuantizedMatrix::from_rows(4, [[0.5; 4].as_slice()].into_iter())),
             variance: vec![1.0],
             whiten: true,
             detector: Detector::PcaResidual,

@@ -1,6 +1,6 @@
 //! What was learned: scaler, PCA, detector and calibration over one backbone's features.
 //!
-//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z` (kept as small integers),
+//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z` (kept as small integers, of imported models as f32),
 //! whitening, the detector (a score that grows with normality) and the calibration (a `p` in [0, 1]). The
 //! fitted estimators are rounded once, when the model is made: what is calibrated is what runs.
 
@@ -19,7 +19,7 @@ pub mod heat;
 pub mod projection;
 
 pub use detector::Detector;
-use projection::QuantizedMatrix;
+use projection::Components;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -126,7 +126,7 @@ pub struct Training {
     pub n_outliers: u32,
     pub seed: u64,
     pub auroc: Option<f64>,
-    /// The share of held-out normals below the threshold that calibration promises.
+    /// The share of held-out normals below the threshold that calibration promises; NaN where nobody counted.
     pub false_alarm_rate: f64,
 }
 
@@ -154,7 +154,7 @@ pub struct Model {
     /// Of the scaler and the PCA's centre together, one value per feature.
     pub mean: Vec<f32>,
     pub scale: Vec<f32>,
-    pub components: QuantizedMatrix,
+    pub components: Components,
     /// The PCA's explained variance, one per component.
     pub variance: Vec<f64>,
     pub whiten: bool,
@@ -200,7 +200,7 @@ impl Model {
     /// The detector's score of one feature vector; grows with normality.
     pub fn raw_score(&self, feature: &[f32]) -> Result<f64, Error> {
         let z = self.scaled(feature)?;
-        let mut y = vec![0.0_f64; self.components.rows];
+        let mut y = vec![0.0_f64; self.components.rows()];
         self.components.multiply(&z, &mut y);
         let norm: f64 = z.iter().map(|z| f64::from(*z).powi(2)).sum();
         let residual = (norm - y.iter().map(|y| y * y).sum::<f64>()).max(0.0);

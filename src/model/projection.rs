@@ -1,4 +1,72 @@
-//! The affine part of a model: scaled feature -> principal components, kept as small integers.
+//! The linear part of a model: scaled feature -> principal components, kept as small integers or as f32.
+
+/// The matrix of principal components, one per row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Components {
+    /// A quarter of the size; scores of fitted models keep to about 1e-3.
+    I8(QuantizedMatrix),
+    /// For imported models, whose scores must be those of the original.
+    F32(FloatMatrix),
+}
+
+impl Components {
+    pub fn rows(&self) -> usize {
+        match self {
+            Components::I8(matrix) => matrix.rows,
+            Components::F32(matrix) => matrix.rows(),
+        }
+    }
+
+    /// "i8" or "f32".
+    pub fn precision(&self) -> &'static str {
+        match self {
+            Components::I8(_) => "i8",
+            Components::F32(_) => "f32",
+        }
+    }
+
+    /// `out[r] = sum over c of element(r, c) * x[c]`; `x` has a value per column, `out` one per row.
+    pub fn multiply(&self, x: &[f32], out: &mut [f64]) {
+        match self {
+            Components::I8(matrix) => matrix.multiply(x, out),
+            Components::F32(matrix) => matrix.multiply(x, out),
+        }
+    }
+
+    /// `x[c] -= sum over r of element(r, c) * y[r]`; `y` has a value per row, `x` one per column.
+    pub fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
+        match self {
+            Components::I8(matrix) => matrix.subtract_transposed(y, x),
+            Components::F32(matrix) => matrix.subtract_transposed(y, x),
+        }
+    }
+}
+
+/// A row-major matrix of f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FloatMatrix {
+    pub cols: usize,
+    pub values: Vec<f32>,
+}
+
+impl FloatMatrix {
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.cols.max(1)
+    }
+
+    /// Sums in f64: a small component of a large feature keeps its digits.
+    fn multiply(&self, x: &[f32], out: &mut [f64]) {
+        for (row, out) in self.values.chunks_exact(self.cols.max(1)).zip(out) {
+            *out = row.iter().zip(x).map(|(r, x)| f64::from(*r) * f64::from(*x)).sum();
+        }
+    }
+
+    fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
+        for (row, y) in self.values.chunks_exact(self.cols.max(1)).zip(y) {
+            x.iter_mut().zip(row).for_each(|(x, value)| *x -= (y * f64::from(*value)) as f32);
+        }
+    }
+}
 
 /// A row-major matrix of i8 values with one scale per row: element = `value * scale[row]`.
 ///

@@ -14,7 +14,7 @@ use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
 use crate::estimators::pca::{NComponents, Pca};
 use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
-use crate::model::projection::QuantizedMatrix;
+use crate::model::projection::{Components, QuantizedMatrix};
 use crate::model::{Calibration, Detector, FeatureSource, Model, Training, file};
 
 /// Scaler and PCA, and what they make of the pictures they were fitted on.
@@ -169,7 +169,7 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
         transform: *transform,
         mean: centre.collect(),
         scale: scaler.scale.iter().map(|s| *s as f32).collect(),
-        components: QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice)),
+        components: Components::I8(QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice))),
         variance: pca.explained_variance.to_vec(),
         whiten: pca.whiten,
         detector,

@@ -104,7 +104,8 @@ pub fn html(report: &Report) -> String {
     figure(
         &mut page,
         "Scores",
-        "Counts of pictures by score; left of the line is called an outlier.",
+        "<span class=\"key bar-in\"></span>inliers <span class=\"key bar-out\"></span>outliers. Counts of pictures by \
+         score; left of the line is called an outlier.",
         &plots::histogram(&inliers, &outliers, plots::score_threshold(report.cases)),
     );
     if report.model.calibration.name() == "isotonic" {
@@ -176,12 +177,12 @@ fn exhibits(page: &mut String, title: &str, id: &str, exhibits: &[Exhibit], none
         let name = exhibit.case.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let _ = write!(
             page,
-            "<figure title=\"{}\">{}<figcaption>{}<br>p {:.4}, score {:.4}</figcaption></figure>",
+            "<figure title=\"{}\">{}<figcaption>{}<br>p {:.4}<br>score {}</figcaption></figure>",
             escape(&exhibit.case.path.to_string_lossy()),
             exhibit.thumbnail.svg(exhibit.heat.as_ref()),
             escape(&name),
             exhibit.case.verdict.p,
-            exhibit.case.verdict.score
+            plots::brief(exhibit.case.verdict.score)
         );
     }
     page.push_str("</div>\n");
@@ -199,7 +200,7 @@ fn parameters(page: &mut String, model: &Model) {
         ("tap", format!("{}, {} pooling, {} values", model.source.tap, model.source.pooling, model.n_features())),
         ("input", format!("{}, {}x{}, {:?}", input.name(), input.width, input.height, input.geometry).to_lowercase()),
         ("transform", model.transform.to_string()),
-        ("components", format!("{}{}", model.components.rows, if model.whiten { ", whitened" } else { "" })),
+        ("components", format!("{}{}", model.components.rows(), if model.whiten { ", whitened" } else { "" })),
         ("detector", model.detector.name().to_owned()),
     ];
     rows.extend(model.detector.parameters().into_iter().map(|(name, value)| ("", format!("{name} = {value}"))));

@@ -95,14 +95,34 @@ pub fn score_threshold(cases: &[Case]) -> Option<f64> {
     Some((below + above) / 2.0)
 }
 
-/// Counts of both classes by score. The lowest 1 % of scores share the first bar: one far outlier would press all
-/// others into the last.
-pub fn histogram(inliers: &[f64], outliers: &[f64], threshold: Option<f64>) -> String {
-    const BARS: usize = 32;
+/// A number of at least five digits, fewer where the rest are zeros.
+pub fn brief(value: f64) -> String {
+    let whole = value.abs().max(1.0).log10().floor() as usize + 1;
+    let text = format!("{value:.*}", 5_usize.saturating_sub(whole));
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// The scores that the histogram spans: all, but no more than three widths of the inliers below them, and without the
+/// lowest 1 %. Lower ones share the first bar: a few far outliers would press all others into the last.
+fn score_range(inliers: &[f64], outliers: &[f64]) -> Option<(f64, f64)> {
     let mut all: Vec<f64> = inliers.iter().chain(outliers).copied().collect();
     all.sort_by(f64::total_cmp);
-    let (Some(&high), Some(&low)) = (all.last(), all.get(all.len() / 100)) else { return String::new() };
-    let span = if high > low { high - low } else { 1.0 };
+    let (high, mut low) = (*all.last()?, *all.get(all.len() / 100)?);
+    let first = inliers.iter().copied().min_by(f64::total_cmp);
+    let last = inliers.iter().copied().max_by(f64::total_cmp);
+    if let (Some(first), Some(last)) = (first, last)
+        && last > first
+    {
+        low = low.max(first - 3.0 * (last - first)).min(first);
+    }
+    Some((low, if high > low { high } else { low + 1.0 }))
+}
+
+/// Counts of both classes by score, stacked.
+pub fn histogram(inliers: &[f64], outliers: &[f64], threshold: Option<f64>) -> String {
+    const BARS: usize = 32;
+    let Some((low, high)) = score_range(inliers, outliers) else { return String::new() };
+    let span = high - low;
     let bar = |score: f64| ((((score - low) / span) * BARS as f64).max(0.0) as usize).min(BARS - 1);
     let count = |scores: &[f64]| {
         let mut counts = [0_u32; BARS];
@@ -133,24 +153,32 @@ pub fn histogram(inliers: &[f64], outliers: &[f64], threshold: Option<f64>) -> S
         let share = ((threshold - low) / span).clamp(0.0, 1.0);
         let _ = write!(body, "<path class=\"cut\" d=\"M{:.2} {:.1}V{:.1}\"/>", x(share), y(0.0), TOP);
     }
-    let mut axes = format!("<path class=\"axis\" d=\"M{:.1} {:.1}H{:.1}\"/>", x(0.0), y(0.0), x(1.0));
-    for (share, anchor) in [(0.0, "start"), (0.5, "middle"), (1.0, "end")] {
+    let mut axes = String::new();
+    let lower = inliers.iter().chain(outliers).any(|s| *s < low);
+    for (share, anchor, sign) in
+        [(0.0, "start", if lower { "\u{2264} " } else { "" }), (0.5, "middle", ""), (1.0, "end", "")]
+    {
         let _ = write!(
             axes,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{:.4}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{sign}{}</text>",
             x(share),
             y(0.0) + 14.0,
-            low + share * span
+            brief(low + share * span)
         );
     }
-    let _ = write!(axes, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{top}</text>", x(0.0) - 5.0, y(1.0) + 4.0);
-    let key = format!(
-        "<rect class=\"bar-in\" x=\"{0:.1}\" y=\"{TOP}\" width=\"9\" height=\"9\"/><text x=\"{1:.1}\" y=\"19\">inliers</text>\
-         <rect class=\"bar-out\" x=\"{0:.1}\" y=\"24\" width=\"9\" height=\"9\"/><text x=\"{1:.1}\" y=\"33\">outliers</text>",
-        x(0.03),
-        x(0.03) + 13.0
-    );
-    frame(&axes, "score", "pictures", &(body + &key))
+    for count in [0.0, (top / 2.0).floor(), top] {
+        let height = y(count / top);
+        let _ = write!(
+            axes,
+            "<path class=\"axis\" d=\"M{:.1} {height:.1}H{:.1}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{count}</text>",
+            x(0.0),
+            x(1.0),
+            x(0.0) - 5.0,
+            height + 4.0
+        );
+    }
+    frame(&axes, "score", "pictures", &body)
 }
 
 /// Mean p against the share of inliers, in ten bins of p.
@@ -169,4 +197,27 @@ pub fn reliability(cases: &[Case]) -> String {
         body += &dot(sum / n, f64::from(inliers) / n, radius);
     }
     unit_plot("p", "share of inliers", &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_five_digits() {
+        for (value, text) in
+            [(-13383.78, "-13384"), (-367.0068, "-367.01"), (0.5, "0.5"), (-0.00012, "-0.0001"), (0.0, "0")]
+        {
+            assert_eq!(brief(value), text);
+        }
+    }
+
+    #[test]
+    fn far_outliers_do_not_squeeze_the_inliers() {
+        let inliers: Vec<f64> = (0..100).map(f64::from).collect();
+        let outliers: Vec<f64> = (0..50).map(|i| -1000.0 * f64::from(i)).collect();
+        assert_eq!(score_range(&inliers, &outliers), Some((-297.0, 99.0)));
+        assert_eq!(score_range(&[1.0], &[]), Some((1.0, 2.0)));
+        assert_eq!(score_range(&[], &[]), None);
+    }
 }

@@ -18,7 +18,7 @@ pub struct Thumbnail {
 }
 
 impl Thumbnail {
-    /// Shrinks what the network saw of a picture.
+    /// Shrinks a picture.
     pub fn of(picture: &RgbImage) -> Result<Self, ::image::ImageError> {
         let small = if picture.width().max(picture.height()) > SIDE {
             ::image::DynamicImage::from(picture.clone()).resize(SIDE, SIDE, imageops::FilterType::Triangle).into_rgb8()
@@ -53,9 +53,11 @@ impl Thumbnail {
             }
             let _ = write!(
                 svg,
-                "<rect class=\"hot\" x=\"{:.1}\" y=\"{:.1}\" width=\"{cell_w:.1}\" height=\"{cell_h:.1}\"/>",
-                column as f64 * cell_w,
-                row as f64 * cell_h
+                "<rect class=\"hot\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+                column as f64 * cell_w + 1.0,
+                row as f64 * cell_h + 1.0,
+                (cell_w - 2.0).max(1.0),
+                (cell_h - 2.0).max(1.0)
             );
         }
         svg.push_str("</svg>");
@@ -97,6 +99,6 @@ mod tests {
         let heat = Heat { height: 2, width: 2, cells: vec![0.0, 0.1, 5.0, 1.0] };
         let svg = thumbnail.svg(Some(&heat));
         assert!(svg.contains("viewBox=\"0 0 160 80\""));
-        assert!(svg.contains("<rect class=\"hot\" x=\"0.0\" y=\"40.0\" width=\"80.0\" height=\"40.0\"/>"), "{svg}");
+        assert!(svg.contains("<rect class=\"hot\" x=\"1.0\" y=\"41.0\" width=\"78.0\" height=\"38.0\"/>"), "{svg}");
     }
 }
