@@ -16,18 +16,25 @@ pub trait Run: Debug + Send + Sync + 'static {
     fn run(&self, inputs: &[TValue], outputs: &mut [Arc<Tensor>]) -> TractResult<()>;
 }
 
-/// Output tensors that are used again as soon as nothing reads them any more.
+/// Memory of output tensors, used again as soon as nothing reads it any more.
 #[derive(Debug, Default)]
 pub struct Buffers(Mutex<Vec<Arc<Tensor>>>);
 
 impl Buffers {
+    /// A u8 tensor takes the smallest free memory that is large enough, so that layers of all shapes share it. Another
+    /// goes to tract's own operators, which rely on its size, and takes memory of its exact size only.
     fn take(&self, dt: DatumType, shape: &[usize]) -> TractResult<Arc<Tensor>> {
+        let size = dt.size_of() * shape.iter().product::<usize>();
+        let room = |t: &Tensor| t.as_plain_ram_storage().map_or(0, |s| s.layout().size());
+        let fits = |room: usize| room == size || room > size && dt == DatumType::U8;
         let mut list = self.0.lock().map_err(|_| format_err!("an earlier run panicked"))?;
-        let free = |t: &Arc<Tensor>| Arc::strong_count(t) == 1 && t.datum_type() == dt && t.shape() == shape;
-        match list.iter().position(free) {
-            Some(i) => Ok(list.swap_remove(i)),
-            None => Ok(Arc::new(Tensor::zero_aligned_dt(dt, shape, 64)?)),
-        }
+        let free = list.iter().enumerate().filter(|(_, t)| Arc::strong_count(t) == 1 && fits(room(t)));
+        let best = free.min_by_key(|(_, t)| room(t)).map(|(i, _)| i);
+        let memory = match best {
+            Some(i) => Arc::try_unwrap(list.swap_remove(i)).map_err(|_| format_err!("an output buffer is in use"))?,
+            None => Tensor::zero_aligned_dt(DatumType::U8, &[size], 64)?,
+        };
+        Ok(Arc::new(Tensor::from_storage(dt, shape, PlainStorage::from(memory.into_blob()?))))
     }
 
     fn keep(&self, tensor: &Arc<Tensor>) {

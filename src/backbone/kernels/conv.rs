@@ -617,8 +617,10 @@ impl Conv {
 fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residual>) -> f64 {
     let filters = weights.chunks_exact(weights.len() / bias.len());
     let conv = filters.zip(bias).zip(scale).map(|((filter, &bias), &scale)| {
-        let sum: i64 = filter.iter().map(|&w| 255 * i64::from(w.unsigned_abs())).sum();
-        (sum as f64 + f64::from(bias.unsigned_abs())) * f64::from(scale.abs())
+        // Parts whose sum fits 32 bits.
+        let part = |w: &[i8]| f64::from(w.iter().map(|w| u32::from(w.unsigned_abs())).sum::<u32>());
+        let sum: f64 = filter.chunks(1 << 16).map(part).sum();
+        (255.0 * sum + f64::from(bias.unsigned_abs())) * f64::from(scale.abs())
     });
     let step = residual.and_then(|r| r.conv_step).map_or(1.0, |step| f64::from(step.abs()));
     1.0 + 1.001 * (conv.fold(0.0, f64::max) * step + residual.map_or(0.0, |r| 255.0 * f64::from(r.scale.abs())))

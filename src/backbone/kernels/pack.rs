@@ -66,14 +66,30 @@ impl Weights {
         let (nr, kr) = (table.nr, table.kr);
         let panel_len = taps.count * taps.span * nr;
         let mut panels = Aligned::filled(out_c.div_ceil(nr) * panel_len, 0);
-        for (o, filter) in oihw.chunks_exact(in_c * positions).enumerate() {
-            let panel = &mut panels.bytes_mut()[o / nr * panel_len..][..panel_len];
-            for tap in 0..taps.count {
-                for k in 0..taps.used {
-                    let position = tap * (taps.used / in_c) + k / in_c;
-                    let group = (tap * taps.span + k) / kr;
-                    panel[(group * nr + o % nr) * kr + k % kr] = filter[k % in_c * positions + position] as u8;
+        let filter_len = in_c * positions;
+        let depth = taps.count * taps.span;
+        let in_order = positions == 1 && depth == filter_len;
+        let mut rows = if in_order { Vec::new() } else { vec![0i8; nr * depth] };
+        let filters = oihw.chunks(nr * filter_len);
+        for (panel, filters) in panels.bytes_mut().chunks_exact_mut(panel_len).zip(filters) {
+            if !in_order {
+                for (row, filter) in rows.chunks_exact_mut(depth).zip(filters.chunks_exact(filter_len)) {
+                    for (tap, row) in row.chunks_exact_mut(taps.span).enumerate() {
+                        for (column, row) in row[..taps.used].chunks_exact_mut(in_c).enumerate() {
+                            let position = tap * (taps.used / in_c) + column;
+                            for (to, from) in row.iter_mut().zip(filter[position..].iter().step_by(positions)) {
+                                *to = *from;
+                            }
+                        }
+                    }
                 }
+            }
+            let n = filters.len() / filter_len;
+            let rows = if in_order { filters } else { &rows[..n * depth] };
+            match kr {
+                4 => interleave(rows, depth, nr, 4, panel),
+                16 => interleave(rows, depth, nr, 16, panel),
+                _ => interleave(rows, depth, nr, kr, panel),
             }
         }
         let mut fixes = Vec::new();
@@ -104,6 +120,19 @@ impl Weights {
     /// Bytes held.
     pub fn size(&self) -> usize {
         self.panels.bytes().len() + size_of_val(&self.fixes[..])
+    }
+}
+
+/// Rows of `depth` bytes to `[depth / kr][nr][kr]`. Inlined, so that a constant `kr` makes the copies moves.
+#[inline(always)]
+fn interleave(rows: &[i8], depth: usize, nr: usize, kr: usize, panel: &mut [u8]) {
+    for (group, panel) in panel.chunks_exact_mut(nr * kr).enumerate() {
+        let parts = rows.chunks_exact(depth).map(|row| &row[group * kr..][..kr]);
+        for (to, from) in panel.chunks_exact_mut(kr).zip(parts) {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from as u8;
+            }
+        }
     }
 }
 
