@@ -1,5 +1,7 @@
 //! The linear part of a model: scaled feature -> principal components, kept as small integers or as f32.
 
+use ndarray::Array2;
+
 /// The matrix of principal components, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Components {
@@ -81,6 +83,13 @@ pub struct QuantizedMatrix {
 }
 
 impl QuantizedMatrix {
+    /// The values that the integers stand for, `rows` x `cols`.
+    pub fn dequantized(&self) -> Array2<f64> {
+        Array2::from_shape_fn((self.rows, self.cols), |(r, c)| {
+            f64::from(self.values[r * self.cols + c]) * f64::from(self.scales[r])
+        })
+    }
+
     /// Rounds a matrix given as rows of equal length.
     pub fn from_rows<'a>(cols: usize, rows: impl Iterator<Item = &'a [f64]>) -> Self {
         let (mut values, mut scales) = (Vec::new(), Vec::new());

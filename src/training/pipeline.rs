@@ -64,9 +64,32 @@ pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<Strin
     let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
     let z = scaler.transform(x.view())?;
     drop(x);
-    let pca = Pca::fit(z.view(), &params)?;
-    let (y, residual) = pca.transform_with_residual(z.view())?;
+    let (pca, y, residual) = round(Pca::fit(z.view(), &params)?, z.view())?;
     Ok(Projected { transform, scaler, pca, y, residual })
+}
+
+/// The PCA with its components as the model file will keep them, and what these make of `z`. The variances are those
+/// of the rounded components' projections, so that whitening and detector count the rounding in.
+fn round(mut pca: Pca, z: ArrayView2<f64>) -> Result<(Pca, Array2<f64>, Array1<f64>), Error> {
+    pca.components = rounded_components(&pca).dequantized();
+    let (mut y, residual) = pca.transform_with_residual(z)?;
+    let n = y.nrows();
+    let dof = n.saturating_sub(1).max(1) as f64;
+    for (mut column, variance) in y.columns_mut().into_iter().zip(&mut pca.explained_variance) {
+        let measured = column.iter().map(|v| v * v).sum::<f64>() / dof;
+        if !pca.whiten {
+            *variance = measured;
+        } else if measured > 0.0 {
+            *variance *= measured;
+            column /= measured.sqrt();
+        }
+    }
+    Ok((pca, y, residual))
+}
+
+fn rounded_components(pca: &Pca) -> QuantizedMatrix {
+    let rows: Vec<Vec<f64>> = pca.components.rows().into_iter().map(|row| row.to_vec()).collect();
+    QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice))
 }
 
 /// A fitted model, not yet calibrated, and how long scaler, PCA and detector took.
@@ -161,7 +184,6 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
     let Projected { transform, scaler, pca, .. } = projected;
     let centre =
         scaler.mean.iter().zip(&scaler.scale).zip(&pca.mean).map(|((mean, scale), m)| (mean + m * scale) as f32);
-    let rows: Vec<Vec<f64>> = pca.components.rows().into_iter().map(|row| row.to_vec()).collect();
     let model = Model {
         crate_version: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
@@ -169,7 +191,7 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
         transform: *transform,
         mean: centre.collect(),
         scale: scaler.scale.iter().map(|s| *s as f32).collect(),
-        components: Components::I8(QuantizedMatrix::from_rows(pca.n_features(), rows.iter().map(Vec::as_slice))),
+        components: Components::I8(rounded_components(pca)),
         variance: pca.explained_variance.to_vec(),
         whiten: pca.whiten,
         detector,
