@@ -16,6 +16,7 @@ pub mod demo;
 pub mod eval;
 pub mod events;
 pub mod fit;
+pub mod grid;
 pub mod inspect;
 pub mod run;
 pub mod score;
