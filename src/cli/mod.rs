@@ -17,6 +17,7 @@ pub mod eval;
 pub mod events;
 pub mod fit;
 pub mod import_sklearn;
+pub mod grid;
 pub mod inspect;
 pub mod run;
 pub mod score;

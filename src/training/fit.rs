@@ -77,6 +77,21 @@ impl Options {
     pub fn with_detector(detector: DetectorKind) -> Self {
         Options { detector, params: Params::of(detector), ..Options::default() }
     }
+
+    /// Refuses shares that are none.
+    pub fn check(&self) -> Result<(), Error> {
+        let rate = |share: f64| share > 0.0 && share < 1.0;
+        if !rate(self.false_alarms) {
+            let reason = format!("false alarms are a rate between 0 and 1, not {}", self.false_alarms);
+            return Err(Error::Parameter(reason));
+        }
+        match self.held_out {
+            HeldOut::Share(share) if !rate(share) => {
+                Err(Error::Parameter(format!("the held-out share is between 0 and 1, not {share}")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Options {
@@ -111,9 +126,7 @@ pub fn fit(
     if n < MIN_PICTURES {
         return Err(Error::TooFew { got: n });
     }
-    if !(options.false_alarms > 0.0 && options.false_alarms < 1.0) {
-        return Err(Error::Parameter(format!("false alarms are a rate between 0 and 1, not {}", options.false_alarms)));
-    }
+    options.check()?;
     if let Some(outliers) = &outliers
         && outliers.ncols() != normal.ncols()
     {
@@ -127,15 +140,12 @@ pub fn fit(
             let mut scores = cross_scores(normal, folds, &candidate, options)?;
             (estimate(normal, source, options, &mut warnings)?, scores.pop().unwrap_or_default(), n)
         }
-        HeldOut::Share(share) if share > 0.0 && share < 1.0 => {
+        HeldOut::Share(share) => {
             let split = split::random(n, share, options.seed, options.block);
             let train = normal.select(Axis(0), &split.train);
             let model = estimate(train.view(), source, options, &mut warnings)?;
             let held_out = scores(&model, normal.select(Axis(0), &split.held_out).view())?;
             (model, held_out, split.train.len())
-        }
-        HeldOut::Share(share) => {
-            return Err(Error::Parameter(format!("the held-out share is between 0 and 1, not {share}")));
         }
         HeldOut::Auto => return Err(Error::Parameter("the held-out share is not settled".into())),
     };

@@ -378,3 +378,152 @@ fn judge(
     }
     metrics::auroc(&inliers, &outliers).ok_or_else(|| "there are no outliers to judge by".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Uniform noise around centres taken in turn; `half` is the half width of each coordinate, by centre.
+    fn around(centres: &[[f32; 4]], half: &[[f32; 4]], n: usize, seed: u64) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Array2::from_shape_fn((n, 4), |(row, c)| {
+            let k = row % centres.len();
+            centres[k][c] + half[k][c] * rng.random_range(-1.0..1.0_f32)
+        })
+    }
+
+    fn options(detector: DetectorKind, set: &[&str]) -> Options {
+        let mut options = Options::with_detector(detector);
+        for assignment in ["transform=identity", "pca.n_components=4"].iter().chain(set) {
+            options.params.set(assignment).unwrap();
+        }
+        options
+    }
+
+    fn axis(name: &'static str, values: &[&'static str], default: &'static str) -> Axis {
+        Axis { name, values: values.to_vec(), default }
+    }
+
+    fn search(normal: &Array2<f32>, outliers: Array2<f32>, axes: &[Axis], options: &Options) -> Result<Search, Error> {
+        let folds = Folds::new(normal.nrows(), options);
+        let outliers = Outliers::Labelled(outliers);
+        let problem = Problem { normal: normal.view(), folds: &folds, outliers: &outliers, axes, options };
+        let fits = std::sync::atomic::AtomicUsize::new(0);
+        let found = problem.search(&AtomicBool::new(false), &|| {
+            fits.fetch_add(1, Ordering::Relaxed);
+        });
+        if found.is_ok() {
+            assert_eq!(fits.into_inner(), problem.n_fits());
+        }
+        found
+    }
+
+    fn chosen<'a>(search: &'a Search, name: &str) -> &'a str {
+        search.rows.iter().find(|row| row.chosen).unwrap().parameters[name]
+    }
+
+    const CORNERS: [[f32; 4]; 4] =
+        [[5.0, 5.0, 0.0, 0.0], [-5.0, 5.0, 0.0, 0.0], [5.0, -5.0, 0.0, 0.0], [-5.0, -5.0, 0.0, 0.0]];
+
+    #[test]
+    fn clusters_with_outliers_between_want_a_component_each() {
+        let normal = around(&CORNERS, &[[1.0; 4]; 4], 200, 1);
+        let between = around(&[[0.0; 4]], &[[1.0; 4]], 40, 2);
+        let options = options(DetectorKind::GaussianMixture, &[]);
+        let axes = [axis("gaussian_mixture.n_components", &["1", "4"], "1")];
+        let found = search(&normal, between, &axes, &options).unwrap();
+        assert_eq!(chosen(&found, "gaussian_mixture.n_components"), "4");
+        assert_eq!(found.params.gaussian_mixture.n_components, 4);
+        assert!(found.rows[0].mean.unwrap() > 0.99 && found.rows[1].mean.unwrap() < 0.1, "{:?}", found.rows);
+        assert_eq!((found.n_normal, found.n_fits, found.rows[0].folds.len()), (160, 10, 5));
+    }
+
+    #[test]
+    fn clusters_stretched_across_each_other_want_diag() {
+        let centres = [[-6.0, 0.0, 0.0, 0.0], [6.0, 0.0, 0.0, 0.0]];
+        let half = [[2.0, 0.2, 1.0, 1.0], [0.2, 2.0, 1.0, 1.0]];
+        let normal = around(&centres, &half, 240, 3);
+        let off = [[-6.0, 1.0, 0.0, 0.0], [-6.0, -1.0, 0.0, 0.0], [7.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]];
+        let outliers = around(&off, &[[0.1; 4]; 4], 40, 4);
+        let options = options(DetectorKind::GaussianMixture, &["gaussian_mixture.n_components=2"]);
+        let axes = [axis("gaussian_mixture.covariance_type", &["spherical", "diag"], "spherical")];
+        let found = search(&normal, outliers, &axes, &options).unwrap();
+        assert_eq!(chosen(&found, "gaussian_mixture.covariance_type"), "diag");
+        assert!(found.rows[0].mean.unwrap() > 0.95, "{:?}", found.rows);
+    }
+
+    #[test]
+    fn the_default_stays_where_nothing_is_better() {
+        let normal = around(&CORNERS, &[[1.0; 4]; 4], 120, 1);
+        let far = around(&[[0.0, 0.0, 60.0, 60.0]], &[[1.0; 4]], 20, 2);
+        let options = options(DetectorKind::GaussianMixture, &[]);
+        let axes = [axis("gaussian_mixture.n_components", &["4", "6", "8"], "6")];
+        let found = search(&normal, far, &axes, &options).unwrap();
+        assert_eq!(chosen(&found, "gaussian_mixture.n_components"), "6");
+        assert!(found.rows.iter().all(|row| row.mean == Some(1.0) && row.default == row.chosen));
+        assert!(beats(&[0.9, 0.91, 0.92], &[0.8, 0.82, 0.81]) && !beats(&[0.9, 0.8, 0.9], &[0.8, 0.9, 0.89]));
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_search_and_the_calibration_share_is_not_looked_at() {
+        let mut normal = around(&CORNERS, &[[1.0; 4]; 4], 100, 1);
+        let between = around(&[[0.0, 3.0, 0.0, 0.0]], &[[2.0; 4]], 30, 2);
+        let options = Options { seed: 9, ..options(DetectorKind::GaussianMixture, &[]) };
+        let axes =
+            [axis("pca.n_components", &["2", "4"], "4"), axis("gaussian_mixture.n_components", &["1", "2", "4"], "4")];
+        let first = search(&normal, between.clone(), &axes, &options).unwrap().rows;
+        for held_out in split::random(100, 0.2, 9, 1).held_out {
+            normal.row_mut(held_out).fill(f32::NAN);
+        }
+        assert_eq!(search(&normal, between, &axes, &options).unwrap().rows, first);
+    }
+
+    #[test]
+    fn what_cannot_be_fitted_is_last_and_says_why() {
+        let normal = around(&CORNERS, &[[1.0; 4]; 4], 60, 1);
+        let far = around(&[[0.0, 0.0, 60.0, 60.0]], &[[1.0; 4]], 20, 2);
+        let options = options(DetectorKind::OneClassSvm, &[]);
+        let found = search(&normal, far.clone(), &[axis("one_class_svm.nu", &["0.1", "2"], "2")], &options).unwrap();
+        assert_eq!(chosen(&found, "one_class_svm.nu"), "0.1");
+        assert!(found.rows[1].mean.is_none() && found.rows[1].error.as_ref().unwrap().contains("nu"));
+        let none = search(&normal, far, &[axis("one_class_svm.nu", &["2", "3"], "2")], &options).unwrap_err();
+        assert!(none.to_string().contains("nu"), "{none}");
+    }
+
+    #[test]
+    fn interrupted_searches_end() {
+        let normal = around(&CORNERS, &[[1.0; 4]; 4], 60, 1);
+        let options = options(DetectorKind::PcaResidual, &[]);
+        let (folds, outliers) = (Folds::new(60, &options), Outliers::Labelled(normal.clone()));
+        let axes = [axis("pca.n_components", &["2"], "2")];
+        let problem =
+            Problem { normal: normal.view(), folds: &folds, outliers: &outliers, axes: &axes, options: &options };
+        assert!(matches!(problem.search(&AtomicBool::new(true), &|| ()), Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn every_grid_holds_the_default_and_leaves_out_what_is_fixed_or_not_allowed() {
+        for kind in DetectorKind::ALL {
+            for n in [6, 60, 600, 6000] {
+                let axes = axes(kind, &[], n, 2048);
+                for axis in &axes {
+                    assert!(axis.values.contains(&axis.default) || n < 600, "{kind:?} {n} {axis:?}");
+                    let mut params = Params::of(kind);
+                    axis.values.iter().for_each(|v| params.set(&format!("{}={v}", axis.name)).unwrap());
+                    params.set(&format!("{}={}", axis.name, axis.default)).unwrap();
+                    assert_eq!(format!("{params:?}"), format!("{:?}", Params::of(kind)));
+                }
+            }
+        }
+        let set = ["gaussian_mixture.covariance_type=full".to_owned()];
+        let names: Vec<&str> = axes(DetectorKind::GaussianMixture, &set, 400, 1024).iter().map(|a| a.name).collect();
+        assert_eq!(names, ["pca.n_components", "gaussian_mixture.n_components"]);
+        let counts = ["128", "256", "512", "768", "1024"];
+        assert_eq!(allowed(&counts, "512", 487), ["128", "256", "512"]);
+        assert_eq!(allowed(&counts, "512", 600), ["128", "256", "512", "768"]);
+        assert_eq!(allowed(&counts, "512", 40), ["512"]);
+        assert_eq!(allowed(&["0.9", "0.98"], "0.98", 40), ["0.9", "0.98"]);
+    }
+}
