@@ -68,11 +68,18 @@ impl Weights {
         let mut panels = Aligned::filled(out_c.div_ceil(nr) * panel_len, 0);
         for (o, filter) in oihw.chunks_exact(in_c * positions).enumerate() {
             let panel = &mut panels.bytes_mut()[o / nr * panel_len..][..panel_len];
+            let columns = taps.used / in_c;
             for tap in 0..taps.count {
-                for k in 0..taps.used {
-                    let position = tap * (taps.used / in_c) + k / in_c;
-                    let group = (tap * taps.span + k) / kr;
-                    panel[(group * nr + o % nr) * kr + k % kr] = filter[k % in_c * positions + position] as u8;
+                // No division per weight: packing is most of the time to load a network.
+                let (mut at, mut rest) = ((tap * taps.span * nr) + o % nr * kr, kr);
+                for position in tap * columns..(tap + 1) * columns {
+                    for &weight in filter[position..].iter().step_by(positions) {
+                        panel[at] = weight as u8;
+                        (at, rest) = (at + 1, rest - 1);
+                        if rest == 0 {
+                            (at, rest) = (at + (nr - 1) * kr, kr);
+                        }
+                    }
                 }
             }
         }
