@@ -202,37 +202,48 @@ pub fn crop(picture: &RgbImage, [x, y, width, height]: [u32; 4]) -> Result<RgbIm
 }
 
 /// Resizes and crops a picture to the recipe's size: RGB, u8, NHWC. Bilinear with the support widened when
-/// shrinking, as Pillow does it.
+/// shrinking, as Pillow does it, in Pillow's order: each pass rounds, and the other order moves a feature vector by
+/// 1e-4 in cosine.
 pub fn prepare(picture: &RgbImage, recipe: &InputRecipe) -> Result<RgbImage, Error> {
     let (width, height) = picture.dimensions();
-    let fail = |reason: String| Error::Resize { width, height, reason };
     if width == 0 || height == 0 {
-        return Err(fail("it has no pixels".into()));
+        return Err(Error::Resize { width, height, reason: "it has no pixels".into() });
     }
     let (w, h) = (f64::from(width), f64::from(height));
-    let mut target = RgbImage::new(recipe.width, recipe.height);
-    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    let options = match recipe.geometry {
-        Geometry::Stretch => options,
+    let [left, top, part_w, part_h] = match recipe.geometry {
+        Geometry::Stretch => [0.0, 0.0, w, h],
         Geometry::Crop { short_side } => {
             let scale = w.min(h) / f64::from(short_side);
             let (cw, ch) = (f64::from(recipe.width) * scale, f64::from(recipe.height) * scale);
             let (cw, ch) = (cw.min(w), ch.min(h));
-            options.crop((w - cw) / 2.0, (h - ch) / 2.0, cw, ch)
+            [(w - cw) / 2.0, (h - ch) / 2.0, cw, ch]
         }
     };
     if (width, height) == (recipe.width, recipe.height) && recipe.geometry == Geometry::Stretch {
         return Ok(picture.clone());
     }
+    let (out_w, out_h) = (f64::from(recipe.width), f64::from(recipe.height));
+    if part_h > out_h && 2.0 * (part_w - out_w) < part_h - out_h {
+        let low = resize(picture, [0.0, top, w, part_h], [width, recipe.height])?;
+        return resize(&low, [left, 0.0, part_w, out_h], [recipe.width, recipe.height]);
+    }
+    let narrow = resize(picture, [left, 0.0, part_w, h], [recipe.width, height])?;
+    resize(&narrow, [0.0, top, out_w, part_h], [recipe.width, recipe.height])
+}
+
+/// One pass, in the direction in which the sizes differ. `part` is left, top, width, height.
+fn resize(picture: &RgbImage, part: [f64; 4], size: [u32; 2]) -> Result<RgbImage, Error> {
+    let (width, height) = picture.dimensions();
+    let fail = |reason: String| Error::Resize { width, height, reason };
+    let mut target = RgbImage::new(size[0], size[1]);
+    let options = fir::ResizeOptions::new()
+        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
+        .crop(part[0], part[1], part[2], part[3]);
     let source = fir::images::ImageRef::new(width, height, picture.as_raw(), fir::PixelType::U8x3)
         .map_err(|e| fail(e.to_string()))?;
-    let mut sink = fir::images::Image::from_slice_u8(
-        recipe.width,
-        recipe.height,
-        target.as_flat_samples_mut().samples,
-        fir::PixelType::U8x3,
-    )
-    .map_err(|e| fail(e.to_string()))?;
+    let pixels = target.as_flat_samples_mut().samples;
+    let mut sink = fir::images::Image::from_slice_u8(size[0], size[1], pixels, fir::PixelType::U8x3)
+        .map_err(|e| fail(e.to_string()))?;
     fir::Resizer::new().resize(&source, &mut sink, &options).map_err(|e| fail(e.to_string()))?;
     drop(sink);
     Ok(target)
