@@ -359,8 +359,9 @@ fn set_controls(device: &Device, config: &config::Camera) -> Result<(), String> 
     let mut wanted: Vec<_> = config.controls.iter().collect();
     wanted.sort_by_key(|(name, _)| !name.contains("auto"));
     for (name, &value) in wanted {
-        let Some(control) = offered.iter().find(|control| control_name(&control.name) == *name) else {
-            let names: Vec<String> = offered.iter().map(|control| control_name(&control.name)).collect();
+        let settable = || offered.iter().filter(|control| is_settable(control));
+        let Some(control) = settable().find(|control| control_name(&control.name) == *name) else {
+            let names: Vec<String> = settable().map(|control| control_name(&control.name)).collect();
             return Err(format!("it has no control {name}; it has {}", names.join(", ")));
         };
         if value < control.minimum || value > control.maximum {
@@ -372,6 +373,11 @@ fn set_controls(device: &Device, config: &config::Camera) -> Result<(), String> 
             .map_err(|e| format!("cannot set its control {name}: {e}"))?;
     }
     Ok(())
+}
+
+fn is_settable(control: &v4l::control::Description) -> bool {
+    use v4l::control::Type as Kind;
+    matches!(control.typ, Kind::Integer | Kind::Boolean | Kind::Menu | Kind::Integer64 | Kind::IntegerMenu)
 }
 
 /// `Exposure Time, Absolute` is `exposure_time_absolute`, as in v4l2-ctl.
@@ -461,11 +467,7 @@ fn describe(path: &Path) -> Result<Option<Listed>, Error> {
     }
     // A device without controls answers with an error.
     let controls = guard(|| device.query_controls()).unwrap_or_default();
-    let settable = |control: &&v4l::control::Description| {
-        use v4l::control::Type as Kind;
-        matches!(control.typ, Kind::Integer | Kind::Boolean | Kind::Menu | Kind::Integer64 | Kind::IntegerMenu)
-    };
-    let controls = controls.iter().filter(settable).map(|control| ListedControl {
+    let controls = controls.iter().filter(|control| is_settable(control)).map(|control| ListedControl {
         name: control_name(&control.name),
         minimum: control.minimum,
         maximum: control.maximum,

@@ -237,8 +237,13 @@ mod tests {
         hooks.send(&Event::new(Kind::Raise)).unwrap();
         assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 300ms"]);
         let child = std::fs::read_to_string(pid).unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        let dead = |stat: &str| stat.is_empty() || stat.contains(") Z");
+        let started = Instant::now();
+        while !dead(&stat()) {
+            assert!(started.elapsed() < PATIENT, "the hook's child lives: {}", stat());
+            std::thread::sleep(POLL);
+        }
     }
 
     #[test]
