@@ -42,7 +42,8 @@ fn scores_and_p_are_scikit_learn_s() {
         for ((row, score), p) in x.rows().into_iter().zip(&scores).zip(&p) {
             let row: Vec<f32> = row.iter().map(|v| *v as f32).collect();
             let verdict = model.score(&row).unwrap();
-            let off = (verdict.score - score).abs() / score.abs();
+            // A decision function near zero is the difference of sums near one, which the file keeps as f32.
+            let off = (verdict.score - score).abs() / score.abs().max(0.05);
             assert!(off <= 1e-4, "{name}: score {} for {score}", verdict.score);
             assert!((verdict.p - p).abs() <= 1e-4 * p.max(1e-2), "{name}: p {} for {p}", verdict.p);
             worst = (worst.0.max(off), worst.1.max((verdict.p - p).abs()));

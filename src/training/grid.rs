@@ -396,7 +396,7 @@ mod tests {
 
     fn options(detector: DetectorKind, set: &[&str]) -> Options {
         let mut options = Options::with_detector(detector);
-        for assignment in ["transform=identity", "pca.n_components=4"].iter().chain(set) {
+        for assignment in ["transform=identity", "pca.n_components=4", "pca.whiten=false"].iter().chain(set) {
             options.params.set(assignment).unwrap();
         }
         options
@@ -425,7 +425,7 @@ mod tests {
     }
 
     const CORNERS: [[f32; 4]; 4] =
-        [[5.0, 5.0, 0.0, 0.0], [-5.0, 5.0, 0.0, 0.0], [5.0, -5.0, 0.0, 0.0], [-5.0, -5.0, 0.0, 0.0]];
+        [[5.0, 5.0, 5.0, 5.0], [-5.0, 5.0, -5.0, 5.0], [5.0, -5.0, -5.0, 5.0], [-5.0, -5.0, 5.0, -5.0]];
 
     #[test]
     fn clusters_with_outliers_between_want_a_component_each() {
@@ -442,10 +442,10 @@ mod tests {
 
     #[test]
     fn clusters_stretched_across_each_other_want_diag() {
-        let centres = [[-6.0, 0.0, 0.0, 0.0], [6.0, 0.0, 0.0, 0.0]];
-        let half = [[2.0, 0.2, 1.0, 1.0], [0.2, 2.0, 1.0, 1.0]];
+        let centres = [[-6.0, 0.0, -6.0, 0.0], [6.0, 0.0, 6.0, 0.0]];
+        let half = [[2.0, 0.2, 2.0, 0.2], [0.2, 2.0, 0.2, 2.0]];
         let normal = around(&centres, &half, 240, 3);
-        let off = [[-6.0, 1.0, 0.0, 0.0], [-6.0, -1.0, 0.0, 0.0], [7.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]];
+        let off = [[-6.0, 1.0, -6.0, 1.0], [-6.0, -1.0, -6.0, 1.0], [7.0, 0.0, 7.0, 0.0], [5.0, 0.0, 5.0, 0.0]];
         let outliers = around(&off, &[[0.1; 4]; 4], 40, 4);
         let options = options(DetectorKind::GaussianMixture, &["gaussian_mixture.n_components=2"]);
         let axes = [axis("gaussian_mixture.covariance_type", &["spherical", "diag"], "spherical")];
