@@ -386,9 +386,9 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     /// Uniform noise around centres taken in turn; `half` is the half width of each coordinate, by centre.
-    fn around(centres: &[[f32; 4]], half: &[[f32; 4]], n: usize, seed: u64) -> Array2<f32> {
+    fn around(centres: &[[f32; 2]], half: &[[f32; 2]], n: usize, seed: u64) -> Array2<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        Array2::from_shape_fn((n, 4), |(row, c)| {
+        Array2::from_shape_fn((n, 2), |(row, c)| {
             let k = row % centres.len();
             centres[k][c] + half[k][c] * rng.random_range(-1.0..1.0_f32)
         })
@@ -396,7 +396,7 @@ mod tests {
 
     fn options(detector: DetectorKind, set: &[&str]) -> Options {
         let mut options = Options::with_detector(detector);
-        for assignment in ["transform=identity", "pca.n_components=4", "pca.whiten=false"].iter().chain(set) {
+        for assignment in ["transform=identity", "pca.n_components=2", "gaussian_mixture.n_init=5"].iter().chain(set) {
             options.params.set(assignment).unwrap();
         }
         options
@@ -424,13 +424,12 @@ mod tests {
         search.rows.iter().find(|row| row.chosen).unwrap().parameters[name]
     }
 
-    const CORNERS: [[f32; 4]; 4] =
-        [[5.0, 5.0, 5.0, 5.0], [-5.0, 5.0, -5.0, 5.0], [5.0, -5.0, -5.0, 5.0], [-5.0, -5.0, 5.0, -5.0]];
+    const CORNERS: [[f32; 2]; 4] = [[5.0, 5.0], [-5.0, 5.0], [5.0, -5.0], [-5.0, -5.0]];
 
     #[test]
     fn clusters_with_outliers_between_want_a_component_each() {
-        let normal = around(&CORNERS, &[[1.0; 4]; 4], 200, 1);
-        let between = around(&[[0.0; 4]], &[[1.0; 4]], 40, 2);
+        let normal = around(&CORNERS, &[[1.0; 2]; 4], 200, 1);
+        let between = around(&[[0.0; 2]], &[[1.0; 2]], 40, 2);
         let options = options(DetectorKind::GaussianMixture, &[]);
         let axes = [axis("gaussian_mixture.n_components", &["1", "4"], "1")];
         let found = search(&normal, between, &axes, &options).unwrap();
@@ -441,9 +440,22 @@ mod tests {
     }
 
     #[test]
+    fn clusters_stretched_across_each_other_want_diag() {
+        // Turned by 45 degrees, so that scaling leaves the axes alone and PCA finds them.
+        let turned = |v: Array2<f32>| v.dot(&ndarray::arr2(&[[1.0, 1.0], [1.0, -1.0]]));
+        let normal = turned(around(&[[-6.0, 0.0], [6.0, 0.0]], &[[2.0, 0.2], [0.2, 2.0]], 240, 3));
+        let outliers = turned(around(&[[7.0, 0.0], [5.0, 0.0]], &[[0.1; 2]; 2], 40, 4));
+        let options = options(DetectorKind::GaussianMixture, &["gaussian_mixture.n_components=2"]);
+        let axes = [axis("gaussian_mixture.covariance_type", &["spherical", "diag"], "spherical")];
+        let found = search(&normal, outliers, &axes, &options).unwrap();
+        assert_eq!(chosen(&found, "gaussian_mixture.covariance_type"), "diag");
+        assert!(found.rows[0].mean.unwrap() > 0.95, "{:?}", found.rows);
+    }
+
+    #[test]
     fn the_default_stays_where_nothing_is_better() {
-        let normal = around(&CORNERS, &[[1.0; 4]; 4], 120, 1);
-        let far = around(&[[0.0, 0.0, 60.0, 60.0]], &[[1.0; 4]], 20, 2);
+        let normal = around(&CORNERS, &[[1.0; 2]; 4], 120, 1);
+        let far = around(&[[60.0, 60.0]], &[[1.0; 2]], 20, 2);
         let options = options(DetectorKind::GaussianMixture, &[]);
         let axes = [axis("gaussian_mixture.n_components", &["4", "6", "8"], "6")];
         let found = search(&normal, far, &axes, &options).unwrap();
@@ -454,11 +466,11 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_search_and_the_calibration_share_is_not_looked_at() {
-        let mut normal = around(&CORNERS, &[[1.0; 4]; 4], 100, 1);
-        let between = around(&[[0.0, 3.0, 0.0, 0.0]], &[[2.0; 4]], 30, 2);
+        let mut normal = around(&CORNERS, &[[1.0; 2]; 4], 100, 1);
+        let between = around(&[[0.0, 3.0]], &[[2.0; 2]], 30, 2);
         let options = Options { seed: 9, ..options(DetectorKind::GaussianMixture, &[]) };
         let axes =
-            [axis("pca.n_components", &["2", "4"], "4"), axis("gaussian_mixture.n_components", &["1", "2", "4"], "4")];
+            [axis("pca.n_components", &["1", "2"], "2"), axis("gaussian_mixture.n_components", &["1", "2", "4"], "4")];
         let first = search(&normal, between.clone(), &axes, &options).unwrap().rows;
         for held_out in split::random(100, 0.2, 9, 1).held_out {
             normal.row_mut(held_out).fill(f32::NAN);
@@ -468,8 +480,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_fitted_is_last_and_says_why() {
-        let normal = around(&CORNERS, &[[1.0; 4]; 4], 60, 1);
-        let far = around(&[[0.0, 0.0, 60.0, 60.0]], &[[1.0; 4]], 20, 2);
+        let normal = around(&CORNERS, &[[1.0; 2]; 4], 60, 1);
+        let far = around(&[[60.0, 60.0]], &[[1.0; 2]], 20, 2);
         let options = options(DetectorKind::OneClassSvm, &[]);
         let found = search(&normal, far.clone(), &[axis("one_class_svm.nu", &["0.1", "2"], "2")], &options).unwrap();
         assert_eq!(chosen(&found, "one_class_svm.nu"), "0.1");
@@ -480,7 +492,7 @@ mod tests {
 
     #[test]
     fn interrupted_searches_end() {
-        let normal = around(&CORNERS, &[[1.0; 4]; 4], 60, 1);
+        let normal = around(&CORNERS, &[[1.0; 2]; 4], 60, 1);
         let options = options(DetectorKind::PcaResidual, &[]);
         let (folds, outliers) = (Folds::new(60, &options), Outliers::Labelled(normal.clone()));
         let axes = [axis("pca.n_components", &["2"], "2")];
