@@ -146,7 +146,7 @@ fn mixture(arrays: &Npz, d: usize) -> Result<GaussianMixture, Error> {
 }
 
 fn machine(arrays: &Npz, d: usize) -> Result<OneClassSvm, Error> {
-    let dual_coef: Array1<f64> = arrays.array("svm_dual_coef")?;
+    let mut dual_coef: Array1<f64> = arrays.array("svm_dual_coef")?;
     let n = dual_coef.len();
     let (gamma, coef0) = (arrays.number("svm_gamma")?, arrays.number("svm_coef0")?);
     let kernel = match arrays.count("svm_kernel", 3)? {
@@ -155,10 +155,17 @@ fn machine(arrays: &Npz, d: usize) -> Result<OneClassSvm, Error> {
         2 => Kernel::Rbf { gamma },
         _ => Kernel::Sigmoid { gamma, coef0 },
     };
+    let mut support_vectors: Array2<f64> = sized(arrays, "svm_support_vectors", &[n, d])?;
+    if kernel == Kernel::Linear {
+        // One vector scores the same. Their sum is small where they surround the origin: rounded one by one, the
+        // vectors would not cancel.
+        support_vectors = dual_coef.dot(&support_vectors).insert_axis(Axis(0));
+        dual_coef = Array1::ones(1);
+    }
     Ok(OneClassSvm {
         kernel,
-        support: (0..n).collect(),
-        support_vectors: sized(arrays, "svm_support_vectors", &[n, d])?,
+        support: (0..dual_coef.len()).collect(),
+        support_vectors,
         dual_coef,
         offset: arrays.number("svm_offset")?,
         n_iter: 0,
