@@ -7,7 +7,7 @@ use crate::training::metrics::{Confusion, Step};
 
 const SIDE: f64 = 320.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 38.0;
+const LEFT: f64 = 42.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
@@ -44,7 +44,7 @@ fn frame(axes: &str, x_name: &str, y_name: &str, body: &str) -> String {
     format!(
         "<svg viewBox=\"0 0 {SIDE} {HEIGHT}\" role=\"img\" aria-label=\"{y_name} against {x_name}\">{axes}{body}\
          <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{x_name}</text>\
-         <text transform=\"translate(9 {:.1}) rotate(-90)\" text-anchor=\"middle\">{y_name}</text></svg>",
+         <text transform=\"translate(12 {:.1}) rotate(-90)\" text-anchor=\"middle\">{y_name}</text></svg>",
         x(0.5),
         HEIGHT - 5.0,
         y(0.5)
