@@ -6,6 +6,14 @@ use std::path::{Path, PathBuf};
 use ::image::{ImageReader, RgbImage};
 use fast_image_resize as fir;
 
+/// File name extensions of the formats that are read.
+pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
+
+/// Whether a path's extension is one of [`EXTENSIONS`], in whatever case.
+pub fn is_picture(path: &Path) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x)))
+}
+
 /// The largest side and area that is decoded; more is refused before memory is taken.
 pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_PIXELS: u64 = 100_000_000;

@@ -6,8 +6,6 @@ use std::time::{Instant, SystemTime};
 use super::{Error, Frame, FrameSource};
 use crate::image;
 
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
-
 /// Pictures of a folder in name order, or of a list file in its order.
 #[derive(Debug)]
 pub struct Folder {
@@ -81,7 +79,7 @@ pub fn list(root: &Path) -> Result<Vec<PathBuf>, Error> {
                 let path = entry.path();
                 if entry.file_type().map_err(|e| open(&path, e))?.is_dir() {
                     folders.push(path);
-                } else if is_picture(&path) {
+                } else if crate::image::is_picture(&path) {
                     pictures.push(path);
                 }
             }
@@ -89,11 +87,6 @@ pub fn list(root: &Path) -> Result<Vec<PathBuf>, Error> {
         pictures.sort();
     }
     if pictures.is_empty() { Err(Error::Empty { path: root.to_owned() }) } else { Ok(pictures) }
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]

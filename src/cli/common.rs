@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -9,8 +10,9 @@ use super::{Error, exit};
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::image::{InputRecipe, Resize};
 use crate::model::{self, Model};
+use crate::training::features::{self, Cache, Features};
 
-/// Sets up the log on standard error: `warn` and above unless `RUST_LOG` says otherwise, with journald's
+/// Sets up the log on standard error: `info` and above unless `RUST_LOG` says otherwise, with journald's
 /// priority prefixes when journald reads it.
 pub fn init_log() {
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
@@ -149,6 +151,23 @@ pub fn set_workers(threads: usize) -> Result<(), Error> {
         }
         Err(error) => Err(Error::new(exit::SOFTWARE, format!("cannot start {threads} threads: {error}"))),
     }
+}
+
+/// The features of pictures, with a progress bar; what was computed is kept in the cache also when it ends early.
+pub fn extract(
+    backbone: &Backbone,
+    what: &str,
+    paths: &[PathBuf],
+    cache: &mut Cache,
+    stop: &AtomicBool,
+) -> Result<Features, Error> {
+    let bar = progress(what, paths.len());
+    let found = features::extract(backbone, paths, cache, stop, &|| bar.inc(1));
+    bar.finish_and_clear();
+    if let Err(error) = cache.save() {
+        log::warn!("{error}");
+    }
+    found.map_err(features_error)
 }
 
 pub fn features_error(error: crate::training::features::Error) -> Error {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{Error, common, exit, fit};
 use crate::model::FeatureSource;
 use crate::training::compare::{self, Pictures, Row};
-use crate::training::features::{self, Cache};
+use crate::training::features::Cache;
 use crate::training::fit::Options;
 use crate::training::params::DetectorKind;
 use crate::training::pictures;
@@ -50,13 +50,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut cache = args.cache.as_deref().map_or_else(Cache::in_memory, Cache::open);
     let mut extract = |what: &str, sources: &[PathBuf]| {
         let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
-        let bar = common::progress(what, paths.len());
-        let found = features::extract(&backbone, &paths, &mut cache, &stop, &|| bar.inc(1));
-        bar.finish_and_clear();
-        if let Err(error) = cache.save() {
-            log::warn!("{error}");
-        }
-        found.map_err(common::features_error)
+        common::extract(&backbone, what, &paths, &mut cache, &stop)
     };
     let train = extract("training pictures", &args.train)?;
     let normal = extract("normal pictures", &args.normal)?;

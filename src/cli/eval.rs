@@ -8,7 +8,7 @@ use crate::backbone::Backbone;
 use crate::image::{self, Geometry};
 use crate::model::{Model, file};
 use crate::training::evaluation::Evaluation;
-use crate::training::features::{self, Cache};
+use crate::training::features::Cache;
 use crate::training::pictures;
 use crate::training::report::{self, Case, Exhibit, Report, Thumbnail};
 
@@ -53,18 +53,12 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             continue;
         }
         let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
-        let bar = common::progress(what, paths.len());
-        let found = features::extract(&backbone, &paths, &mut cache, &stop, &|| bar.inc(1));
-        bar.finish_and_clear();
-        let found = found.map_err(common::features_error)?;
+        let found = common::extract(&backbone, what, &paths, &mut cache, &stop)?;
         let verdicts = found.rows.rows().into_iter().map(|row| model.score(&row.to_vec()));
         let verdicts = verdicts.collect::<Result<Vec<_>, _>>().map_err(common::model_error)?;
         let outlier = !judged.is_empty();
         cases.extend(found.paths.into_iter().zip(&verdicts).map(|(path, &verdict)| Case { path, outlier, verdict }));
         judged.push(verdicts);
-    }
-    if let Err(error) = cache.save() {
-        log::warn!("{error}");
     }
     let evaluation =
         Evaluation::of(model.detector.name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);

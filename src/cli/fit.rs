@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Error, common, exit, grid};
 use crate::model::{FeatureSource, file};
 use crate::training::evaluation::Evaluation;
-use crate::training::features::{self, Cache, Features};
+use crate::training::features::{Cache, Features};
 use crate::training::fit::{self as training, Fitted, HeldOut, Options};
 use crate::training::grid::Search;
 use crate::training::params::{DetectorKind, Params};
@@ -92,13 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let backbone = backbone_args.load()?;
     let mut cache = Cache::open(&Cache::beside(&args.output));
     let mut extract = |what: &str, paths: &[PathBuf]| -> Result<Features, Error> {
-        let bar = common::progress(what, paths.len());
-        let found = features::extract(&backbone, paths, &mut cache, &stop, &|| bar.inc(1));
-        bar.finish_and_clear();
-        if let Err(error) = cache.save() {
-            log::warn!("{error}");
-        }
-        found.map_err(common::features_error)
+        common::extract(&backbone, what, paths, &mut cache, &stop)
     };
     let normal = extract("normal pictures", &normal)?;
     let outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };

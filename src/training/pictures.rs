@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {path}: {source}")]
@@ -62,15 +60,11 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
         let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
         if kind.is_dir() {
             search(&path, found)?;
-        } else if is_picture(&path) && path.is_file() {
+        } else if crate::image::is_picture(&path) && path.is_file() {
             found.push(path);
         }
     }
     Ok(())
-}
-
-fn is_picture(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x)))
 }
 
 #[cfg(test)]

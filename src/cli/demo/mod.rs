@@ -11,7 +11,7 @@ use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
 use crate::model::{FeatureSource, file};
-use crate::training::features::{self, Cache};
+use crate::training::features::Cache;
 use crate::training::fit;
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::judge::ModelJudge;
@@ -112,10 +112,7 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
     let paths = crate::training::pictures::find(&dir.join("normal")).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let bar = common::progress("features", paths.len());
-    let features = features::extract(&backbone, &paths, &mut Cache::in_memory(), &stop, &|| bar.inc(1));
-    bar.finish_and_clear();
-    let features = features.map_err(common::features_error)?;
+    let features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
     let fitted = fit::fit(features.rows.view(), None, FeatureSource::of(&backbone), &fit::Options::default())
         .map_err(super::fit::fit_error)?;
     let path = dir.join("model.outlierd");
