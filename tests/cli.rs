@@ -268,3 +268,18 @@ fn bench_reports_every_stage() {
     assert_eq!((figures["frames"].as_u64(), figures["threads"].as_u64()), (Some(3), Some(1)));
     assert!(figures["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
 }
+
+#[test]
+fn bench_times_every_frame_format() {
+    for format in ["mjpg", "yuyv", "nv12", "grey", "rgb3"] {
+        let bench = run(&[&"bench", &"--frames", &"1", &"--format", &format, &"--json"]);
+        assert_eq!(bench.code, 0, "{}", bench.err);
+        let figures: Value = serde_json::from_str(&bench.out).unwrap();
+        assert_eq!(figures["format"], format);
+        let median = |stage: &str| figures["stages_ms"][stage]["median"].as_f64().unwrap();
+        let outside = median("decode") + median("prepare") + median("pool");
+        let share = figures["share_outside_network"].as_f64().unwrap();
+        assert!((share - outside / (outside + median("network"))).abs() < 1e-9, "{figures}");
+        assert!(median("decode") > 0.0, "{figures}");
+    }
+}

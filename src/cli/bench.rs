@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::demo::scene::Scene;
 use super::{Error, common, exit};
-use crate::image;
+use crate::camera::pixels::{self, Layout};
+use crate::config::PixelFormat;
 
 /// Times the stages of a frame's way: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]
@@ -19,9 +20,35 @@ pub struct Args {
     /// Frames that are timed, after three that are not
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     frames: u32,
+    /// Pixel format of the 1280x720 frames that are decoded
+    #[arg(long, value_enum, default_value = "mjpg")]
+    format: FrameFormat,
     /// One JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What a camera sends; the config's `auto` takes the first of rgb3, nv12, yuyv, mjpg, grey that is fast enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum FrameFormat {
+    Mjpg,
+    Yuyv,
+    Nv12,
+    Grey,
+    Rgb3,
+}
+
+impl From<FrameFormat> for PixelFormat {
+    fn from(format: FrameFormat) -> Self {
+        match format {
+            FrameFormat::Mjpg => PixelFormat::Mjpg,
+            FrameFormat::Yuyv => PixelFormat::Yuyv,
+            FrameFormat::Nv12 => PixelFormat::Nv12,
+            FrameFormat::Grey => PixelFormat::Grey,
+            FrameFormat::Rgb3 => PixelFormat::Rgb3,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -31,8 +58,11 @@ struct Report {
     isa: &'static str,
     threads: usize,
     frames: u32,
+    format: FrameFormat,
     backbone_ms: Times,
     stages_ms: Stages,
+    /// Medians: what is not the network, of the whole.
+    share_outside_network: f64,
     frames_per_second: f64,
     peak_rss_bytes: u64,
     load_ms: f64,
@@ -47,7 +77,7 @@ struct Stages {
     pool: Times,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Times {
     median: f64,
     min: f64,
@@ -58,7 +88,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let start = Instant::now();
     let backbone = args.backbone.load()?;
     let load = start.elapsed();
-    let jpeg = frame()?;
+    let format = args.format.into();
+    let layout = Layout::packed(format, WIDTH, HEIGHT);
+    let frame = frame(format)?;
     let mut laps: [Vec<Duration>; 4] = Default::default();
     for warm in (0..args.frames + 3).map(|n| n >= 3) {
         let mut at = Instant::now();
@@ -69,7 +101,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             }
             at = now;
         };
-        let picture = image::decode_jpeg(&jpeg).map_err(|e| Error::new(exit::SOFTWARE, e))?;
+        let picture =
+            pixels::to_rgb(&layout, &frame, [0, 0, WIDTH, HEIGHT]).map_err(|e| Error::new(exit::SOFTWARE, e))?;
         lap(&mut laps[0]);
         let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
         lap(&mut laps[1]);
@@ -79,20 +112,18 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         lap(&mut laps[3]);
     }
     let total: Duration = laps.iter().flatten().sum();
-    let [decode, prepare, network, pool] = laps;
+    let [decode, prepare, network, pool] = laps.map(times);
+    let outside = decode.median + prepare.median + pool.median;
     let report = Report {
         backbone: backbone.path().map_or_else(|| "embedded".into(), |p| p.display().to_string()),
         tap: backbone.tap().to_string(),
         isa: backbone.isa(),
         threads: backbone.threads(),
         frames: args.frames,
-        backbone_ms: times(network.clone()),
-        stages_ms: Stages {
-            decode: times(decode),
-            prepare: times(prepare),
-            network: times(network),
-            pool: times(pool),
-        },
+        format: args.format,
+        share_outside_network: outside / (outside + network.median),
+        backbone_ms: network.clone(),
+        stages_ms: Stages { decode, prepare, network, pool },
         frames_per_second: f64::from(args.frames) / total.as_secs_f64(),
         peak_rss_bytes: peak_rss().unwrap_or(0),
         load_ms: millis(load),
@@ -107,26 +138,45 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     for line in &r.graph {
         common::print(format!("           {line}"))?;
     }
-    common::print("stage         median       min       p95   (ms; decode is of a 1280x720 JPEG)")?;
+    common::print("stage         median       min       p95   (ms; decode is of 1280x720 frames)")?;
     let s = &r.stages_ms;
     for (name, t) in [("decode", &s.decode), ("prepare", &s.prepare), ("network", &s.network), ("pool", &s.pool)] {
         common::print(format!("{name:<10}{:>10.2}{:>10.2}{:>10.2}", t.median, t.min, t.p95))?;
     }
-    common::print(format!("{:.1} frames per second over {} frames", r.frames_per_second, r.frames))?;
+    let share = 100.0 * r.share_outside_network;
+    let (rate, frames) = (r.frames_per_second, r.frames);
+    common::print(format!(
+        "{rate:.1} frames per second over {frames} frames, {share:.1} % of a frame's time outside the network"
+    ))?;
     let mib = r.peak_rss_bytes as f64 / f64::from(1 << 20);
     common::print(format!("peak memory {mib:.1} MiB, load {:.0} ms", r.load_ms))?;
     Ok(ExitCode::SUCCESS)
 }
 
+const WIDTH: u32 = 1280;
+const HEIGHT: u32 = 720;
+
 /// The demo's scene at 1280x720 as a camera would send it.
-fn frame() -> Result<Vec<u8>, Error> {
+fn frame(format: PixelFormat) -> Result<Vec<u8>, Error> {
     let small = Scene::new(7).frame(Some(0.5));
-    let large: RgbImage = ::image::imageops::resize(&small, 1280, 720, ::image::imageops::FilterType::Triangle);
-    let mut jpeg = Vec::new();
-    ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 85)
-        .encode_image(&large)
-        .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot encode the test frame: {e}")))?;
-    Ok(jpeg)
+    let large: RgbImage = ::image::imageops::resize(&small, WIDTH, HEIGHT, ::image::imageops::FilterType::Triangle);
+    if format == PixelFormat::Mjpg {
+        let mut jpeg = Vec::new();
+        ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 85)
+            .encode_image(&large)
+            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot encode the test frame: {e}")))?;
+        return Ok(jpeg);
+    }
+    if format == PixelFormat::Rgb3 {
+        return Ok(large.into_raw());
+    }
+    let luma = large.pixels().map(|p| p.0[1]);
+    Ok(match format {
+        // Grey pictures in YCbCr: their content does not change how long the conversion takes.
+        PixelFormat::Yuyv => luma.flat_map(|y| [y, 128]).collect(),
+        PixelFormat::Nv12 => luma.chain(std::iter::repeat_n(128, (WIDTH * HEIGHT / 2) as usize)).collect(),
+        _ => luma.collect(),
+    })
 }
 
 fn millis(time: Duration) -> f64 {

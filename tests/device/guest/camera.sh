@@ -62,3 +62,16 @@ wait $other 2>/dev/null
 check "busy camera: had when free" wait_for 60 status_told
 systemctl stop outlierd
 systemctl reset-failed outlierd 2>/dev/null
+
+# A USB camera's driver is loaded when it is plugged in, which may be long after the service's start.
+mark
+systemctl stop feeder
+check "driver not loaded: gone" modprobe -r vivid v4l2loopback videodev
+write_config /dev/video0 $vivid_model 100ms 2 2
+check "driver not loaded: service starts" systemctl start outlierd
+check "driver not loaded: camera-lost" wait_for 20 has_event camera-lost
+check "driver loaded: modprobe" plug
+check "driver loaded: camera-found" wait_for 60 has_event camera-found
+systemctl stop outlierd
+modprobe v4l2loopback video_nr=9 card_label=fed
+check "driver loaded: the fed camera again" feeder_up
