@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::demo::scene::Scene;
 use super::{Error, common, exit};
 use crate::image;
+use crate::watch::gate::Thumbnail;
 
 /// Times the stages of a frame's way: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]
@@ -42,6 +43,8 @@ struct Report {
 #[derive(Serialize)]
 struct Stages {
     decode: Times,
+    /// Only with `change-threshold`; not in the frames per second.
+    gate: Times,
     prepare: Times,
     network: Times,
     pool: Times,
@@ -60,6 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let load = start.elapsed();
     let jpeg = frame()?;
     let mut laps: [Vec<Duration>; 4] = Default::default();
+    let mut gate = Vec::new();
     for warm in (0..args.frames + 3).map(|n| n >= 3) {
         let mut at = Instant::now();
         let mut lap = |times: &mut Vec<Duration>| {
@@ -71,6 +75,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         };
         let picture = image::decode_jpeg(&jpeg).map_err(|e| Error::new(exit::SOFTWARE, e))?;
         lap(&mut laps[0]);
+        std::hint::black_box(Thumbnail::of(&picture));
+        lap(&mut gate);
         let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
         lap(&mut laps[1]);
         let maps = backbone.forward(&prepared).map_err(common::backbone_error)?;
@@ -89,6 +95,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         backbone_ms: times(network.clone()),
         stages_ms: Stages {
             decode: times(decode),
+            gate: times(gate),
             prepare: times(prepare),
             network: times(network),
             pool: times(pool),
@@ -107,9 +114,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     for line in &r.graph {
         common::print(format!("           {line}"))?;
     }
-    common::print("stage         median       min       p95   (ms; decode is of a 1280x720 JPEG)")?;
+    common::print(
+        "stage         median       min       p95   (ms; decode is of a 1280x720 JPEG, gate with change-threshold only)",
+    )?;
     let s = &r.stages_ms;
-    for (name, t) in [("decode", &s.decode), ("prepare", &s.prepare), ("network", &s.network), ("pool", &s.pool)] {
+    let stages =
+        [("decode", &s.decode), ("gate", &s.gate), ("prepare", &s.prepare), ("network", &s.network), ("pool", &s.pool)];
+    for (name, t) in stages {
         common::print(format!("{name:<10}{:>10.2}{:>10.2}{:>10.2}", t.median, t.min, t.p95))?;
     }
     common::print(format!("{:.1} frames per second over {} frames", r.frames_per_second, r.frames))?;
