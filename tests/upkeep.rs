@@ -10,6 +10,7 @@ use image::{Rgb, RgbImage};
 use outlierd::camera;
 use outlierd::cli::demo::scene::Scene;
 use outlierd::config::Config;
+use outlierd::model::Model;
 use outlierd::watch::events::{self, Event, Kind};
 use outlierd::watch::service::Notifier;
 use outlierd::watch::{Judge, JudgeError, Judgement, Summary, Watch};
@@ -317,4 +318,135 @@ fn the_daemon_skips_a_still_scene_and_keeps_its_manners() {
     assert_eq!(place.kinds(), [Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop]);
     let nice = std::fs::read_to_string(place.path("hook.nice")).unwrap();
     assert!(nice.lines().all(|line| line.parse::<i32>().unwrap() >= 10), "{nice}");
+}
+
+fn json_lines(output: &Output) -> Vec<serde_json::Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every frame with p < 0.3 is an event: many false alarms, and the object.
+fn with_false_alarms() -> Place {
+    let decision = "[decision]\nthreshold = 0.3\nraise-after = 1\nclear-after = 1\n";
+    let place = Place::new(&world().join("frames"), "", "", decision);
+    place.run();
+    place
+}
+
+#[test]
+fn false_alarms_are_learnt_once_and_the_object_never() {
+    let place = with_false_alarms();
+    let before = std::fs::read(place.path("model.outlierd")).unwrap();
+    let list = json_lines(&place.command(&["learn", "--list", "--json"]));
+    assert!(list.len() > 5 && list.iter().all(|event| event["snapshot_exists"] == true && event["learnt"] == false));
+
+    let learnt = place.command(&["learn", "--since", "1h", "--json"]);
+    assert!(learnt.status.success(), "{}", text(&learnt.stderr));
+    let rows = json_lines(&learnt);
+    let new = rows.len();
+    assert_eq!(new, list.len());
+    let value = |row: &serde_json::Value, name: &str| row[name].as_f64().unwrap();
+    for (row, event) in rows.iter().zip(&list) {
+        assert!(row["taken"] == "learnt" && row["score_of"] == "live", "{row}");
+        for (ours, logged) in [("score", "score"), ("p_before", "p")] {
+            assert!((value(row, ours) - value(event, logged)).abs() < 1e-9, "{row} {event}");
+        }
+        assert!(value(row, "p_after") > value(row, "p_before"), "{row}");
+        assert_eq!(row["outlier"] == false, value(row, "p_after") >= 0.3, "{row}");
+    }
+    assert_eq!(std::fs::read(place.path("model.outlierd.bak")).unwrap(), before);
+    let model = Model::load(&place.path("model.outlierd")).unwrap();
+    assert_eq!(model.records.learnt.len(), new);
+    assert_eq!(model.normal_scores().len(), 200 + new);
+    let shown = json_lines(&outlierd().args(["inspect", "--json"]).arg(place.path("model.outlierd")).output().unwrap());
+    assert_eq!(shown[0]["n_learnt"], new);
+
+    let bytes = std::fs::read(place.path("model.outlierd")).unwrap();
+    let again = place.command(&["learn", "--since", "1h"]);
+    assert!(again.status.success() && text(&again.stdout).contains("the model is as it was"));
+    assert_eq!(std::fs::read(place.path("model.outlierd")).unwrap(), bytes);
+    assert_eq!(std::fs::read(place.path("model.outlierd.bak")).unwrap(), before);
+
+    place.run();
+    assert!(json_lines(&place.command(&["learn", "--last", "--json"]))[0]["score_of"] == "live");
+
+    let object = Place::new(&world().join("frames"), "", "", "");
+    object.run();
+    let refused = object.command(&["learn", "--last"]);
+    assert_eq!(refused.status.code(), Some(65));
+    let said = text(&refused.stdout);
+    assert!(said.contains("far below all") && said.contains("--keep DIR"), "{said}");
+    assert_eq!(std::fs::read(object.path("model.outlierd")).unwrap(), before);
+}
+
+/// A model that was made after the event did not score it.
+#[test]
+fn events_of_another_model_are_scored_by_their_snapshots() {
+    let place = with_false_alarms();
+    let model = Model::load(&place.path("model.outlierd")).unwrap();
+    let later = Model { made_at: model.made_at + 1_000_000, ..model };
+    later.save(&place.path("model.outlierd")).unwrap();
+    let list = json_lines(&place.command(&["learn", "--list", "--json"]));
+    let rows = json_lines(&place.command(&["learn", "--since", "1h", "--json"]));
+    assert_eq!(rows.len(), list.len());
+    for (row, event) in rows.iter().zip(&list) {
+        assert_eq!((&row["id"], &row["score_of"]), (&event["id"], &"snapshot".into()));
+        println!("live {}, snapshot {}", event["score"], row["score"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_learnt_is_refused_with_a_remedy() {
+    let place = with_false_alarms();
+    let said = |arguments: &[&str], code: i32| {
+        let output = place.command(&[&["learn"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    assert!(said(&[], 64).contains("--last"));
+    assert!(said(&["nobody"], 66).contains("no event nobody"));
+    assert!(said(&["--since", "2999-01-01"], 66).contains("no such event"));
+    let last = json_lines(&place.command(&["learn", "--list", "--json"])).pop().unwrap();
+    std::fs::remove_file(last["snapshot"].as_str().unwrap()).unwrap();
+    assert!(said(&["--last", "--keep", "kept"], 66).contains("its snapshot is gone"));
+    assert!(!place.path("model.outlierd.bak").exists());
+}
+
+#[test]
+fn snapshots_are_kept_for_a_fit_that_knows_them() {
+    let place = with_false_alarms();
+    let kept = place.path("kept");
+    let keep = || place.command(&["learn", "--since", "1h", "--keep", kept.to_str().unwrap()]);
+    let first = keep();
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let count = std::fs::read_dir(&kept).unwrap().count();
+    assert!(count > 5 && text(&first.stdout).contains(&format!("{count} of them new")), "{}", text(&first.stdout));
+    assert!(text(&keep().stdout).contains("0 of them new"));
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), count);
+
+    let fit = |more: &str, output: &str| {
+        let mut fit = outlierd();
+        fit.args(["fit", "--threads", "1", "--normal"]).arg(world().join("normal")).arg(more).arg(&kept);
+        let fit = fit.arg("-o").arg(place.path(output)).output().unwrap();
+        assert!(fit.status.success(), "{}", text(&fit.stderr));
+        Model::load(&place.path(output)).unwrap()
+    };
+    assert_eq!(fit("--normal", "more.outlierd").training.n_train as usize, 200 + count);
+
+    // Isotonic calibration keeps normal scores for drift, and learns by a fit alone.
+    let isotonic = fit("--outliers", "model.outlierd");
+    assert_eq!(isotonic.normal_scores().len(), 200);
+    let bytes = std::fs::read(place.path("model.outlierd")).unwrap();
+    assert_eq!(bytes[8..10], [2, 0]);
+    let refused = place.command(&["learn", "--last"]);
+    assert_eq!(refused.status.code(), Some(65));
+    assert!(text(&refused.stderr).contains("--keep DIR"));
+    assert_eq!(std::fs::read(place.path("model.outlierd")).unwrap(), bytes);
+    assert!(!place.run().contains("drift is not watched"));
+
+    // As older versions wrote it.
+    let older = Model { records: Default::default(), ..isotonic };
+    older.save(&place.path("model.outlierd")).unwrap();
+    assert_eq!(std::fs::read(place.path("model.outlierd")).unwrap()[8..10], [1, 0]);
+    let said = place.run();
+    assert!(said.contains("drift is not watched for: the model keeps no scores of normals"), "{said}");
 }

@@ -16,6 +16,7 @@ pub mod detector;
 pub mod file;
 mod file_detector;
 pub mod heat;
+pub mod learn;
 pub mod projection;
 pub mod records;
 
