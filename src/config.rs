@@ -8,6 +8,11 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 use toml::de::{DeTable, DeValue};
 
+pub mod drift;
+mod load;
+
+pub use drift::Drift;
+
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
 
@@ -27,6 +32,7 @@ pub struct Config {
     pub camera: Camera,
     pub model: Model,
     pub decision: Decision,
+    pub drift: Drift,
     pub events: Events,
     /// None: no line is driven.
     pub gpio: Option<Gpio>,
@@ -66,6 +72,12 @@ pub struct Camera {
     /// Folders only: start again after the last picture.
     #[serde(rename = "loop")]
     pub repeat: bool,
+    /// Greatest change of the mean of any of 32 x 32 cells, in levels of 255, from the last judged frame, below which a
+    /// frame is not judged but taken for the same; 0: every frame is judged.
+    pub change_threshold: f64,
+    /// A frame is judged after so long, whatever it looks like.
+    #[serde(deserialize_with = "duration")]
+    pub judge_at_least_every: Duration,
     /// V4L2 controls to pin, by name (`exposure_time_absolute`, `white_balance_automatic`); true is 1.
     #[serde(deserialize_with = "controls")]
     pub controls: BTreeMap<String, i64>,
@@ -82,6 +94,8 @@ impl Default for Camera {
             crop: None,
             lost_after: Duration::from_secs(10),
             repeat: false,
+            change_threshold: 0.0,
+            judge_at_least_every: Duration::from_secs(30),
             controls: BTreeMap::new(),
         }
     }
@@ -138,7 +152,7 @@ pub enum PixelFormat {
     Rgb3,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Model {
     pub path: PathBuf,
@@ -146,6 +160,16 @@ pub struct Model {
     pub backbone: Option<PathBuf>,
     /// 0: all cores.
     pub threads: usize,
+    /// What the process's priority is lowered by, 0 to 19; 0: it stays as it was started.
+    pub nice: i32,
+    /// Share of the time that judging may take: after a frame that took t, the next waits (1 / duty - 1) t or longer.
+    pub duty: f64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model { path: PathBuf::new(), backbone: None, threads: 0, nice: 0, duty: 1.0 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -200,7 +224,7 @@ pub struct Gpio {
     /// How long the line is active in mode `pulse`.
     #[serde(deserialize_with = "duration")]
     pub pulse: Duration,
-    /// A second line that toggles with every judged frame.
+    /// A second line that toggles with every frame, judged or unchanged.
     pub heartbeat: Option<Line>,
 }
 
@@ -311,9 +335,25 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 const SECTIONS: &[(&str, &[&str])] = &[
-    ("camera", &["source", "width", "height", "format", "interval", "crop", "lost-after", "loop", "controls"]),
-    ("model", &["path", "backbone", "threads"]),
+    (
+        "camera",
+        &[
+            "source",
+            "width",
+            "height",
+            "format",
+            "interval",
+            "crop",
+            "lost-after",
+            "loop",
+            "change-threshold",
+            "judge-at-least-every",
+            "controls",
+        ],
+    ),
+    ("model", &["path", "backbone", "threads", "nice", "duty"]),
     ("decision", &["threshold", "raise-after", "clear-after"]),
+    ("drift", &["window", "mean-p"]),
     ("events", &["log", "max-log-size", "snapshots", "keep-snapshots", "hook"]),
     ("gpio", &["chip", "line", "active", "mode", "pulse", "heartbeat"]),
 ];
@@ -382,7 +422,9 @@ impl Config {
             let message = format!("model.threads = {}: at most 1024", self.model.threads);
             return Err(self.error_at("model.threads", message));
         }
+        self.check_load()?;
         self.check_decision()?;
+        self.check_drift()?;
         self.check_events()?;
         self.check_gpio()
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use outlierd::config::drift::Span;
 use outlierd::config::{Active, Config, Error, Line, Mode, PixelFormat, Source};
 
 const EXAMPLE: &str = r#"
@@ -125,10 +126,24 @@ fn wrong_values_name_line_and_remedy() {
         ("[camera]\nsource = \"rtsp://x\"", "o.toml:4: source \"rtsp://x\" is neither"),
         ("[camera]\nformat = \"h264\"", "o.toml:4: unknown variant `h264`, expected one of `auto`"),
         ("[camera]\nloop = true", "o.toml:4: camera.loop is for source = \"folder:...\" only"),
+        ("[camera]\nchange-threshold = -1.0", "o.toml:4: camera.change-threshold = -1: must be 0"),
+        ("[camera]\nchange-threshold = nan", "o.toml:4: camera.change-threshold = NaN: must be 0"),
+        ("[camera]\njudge-at-least-every = \"0s\"", "o.toml:4: camera.judge-at-least-every must be longer than 0"),
+        ("nice = 20", "o.toml:3: model.nice = 20: must be 0"),
+        ("nice = -1", "o.toml:3: model.nice = -1: must be 0"),
+        ("duty = 0.0", "o.toml:3: model.duty = 0: must be 0.01 to 1.0"),
+        ("duty = 1.1", "o.toml:3: model.duty = 1.1: must be 0.01 to 1.0"),
+        ("duty = nan", "o.toml:3: model.duty = NaN: must be 0.01 to 1.0"),
         ("[decision]\nthreshold = 1.5", "o.toml:4: decision.threshold = 1.5: must be 0 to 1"),
         ("[decision]\nthreshold = nan", "o.toml:4: decision.threshold = NaN: must be 0 to 1"),
         ("[decision]\nraise-after = 0", "o.toml:4: decision.raise-after = 0"),
         ("[decision]\nclear-after = 0", "o.toml:4: decision.clear-after = 0"),
+        ("[drift]\nwindow = \"5s\"", "o.toml:4: drift.window is 5s: at least \"10s\" or 60 frames"),
+        ("[drift]\nwindow = 59", "o.toml:4: drift.window is 59 frames: at least"),
+        ("[drift]\nwindow = true", "o.toml:4: a window is a duration"),
+        ("[drift]\nwindow = \"soon\"", "o.toml:4: \"soon\" is not a duration"),
+        ("[drift]\nmean-p = 0.5", "o.toml:4: drift.mean-p = 0.5: must be 0.01 to 0.4"),
+        ("[drift]\nmean-p = nan", "o.toml:4: drift.mean-p = NaN: must be 0.01 to 0.4"),
         ("[events]\nmax-log-size = \"ten\"", "o.toml:4: \"ten\" is not a size"),
         ("[events]\nmax-log-size = \"1 kB\"", "o.toml:4: events.max-log-size is 1000 bytes"),
         ("[events]\nhook = []", "o.toml:4: events.hook is empty"),
@@ -145,6 +160,14 @@ fn wrong_values_name_line_and_remedy() {
         let message = refused(&format!("{model}{text}\n"));
         assert!(message.starts_with(expected), "{text}\n  is     {message}\n  not    {expected}");
     }
+}
+
+#[test]
+fn a_drift_window_is_time_or_frames() {
+    let window = |text: &str| load(&format!("[model]\npath = \"m\"\n[drift]\nwindow = {text}\n")).unwrap().drift.window;
+    assert_eq!(window("\"24h\""), Span::Time(Duration::from_secs(86_400)));
+    assert_eq!(window("20000"), Span::Frames(20_000));
+    assert!(window("0").is_zero() && window("\"0s\"").is_zero());
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn events_are_those_of_a_hand_count() {
     let dir = tempfile::tempdir().unwrap();
     pictures(&dir.path().join("frames"), "...oo..ooooo....o.o.....oo...ooo.");
     let summary = run(config(dir.path(), ""));
-    assert_eq!(summary, Summary { frames: 33, dropped: 0, raised: 2, cleared: 1 });
+    assert_eq!(summary, Summary { frames: 33, skipped: 0, dropped: 0, raised: 2, cleared: 1 });
     let events = log(dir.path());
     assert_eq!(kinds(&events), [Kind::Start, Kind::Raise, Kind::Clear, Kind::Raise, Kind::Stop]);
     let (raise, clear, second, stop) = (&events[1], &events[2], &events[3], &events[4]);
@@ -120,7 +120,7 @@ fn the_config_sets_threshold_and_counts() {
     let dir = tempfile::tempdir().unwrap();
     pictures(&dir.path().join("frames"), ".o.o");
     let more = "[decision]\nraise-after = 1\nclear-after = 1\n";
-    assert_eq!(run(config(dir.path(), more)), Summary { frames: 4, dropped: 0, raised: 2, cleared: 1 });
+    assert_eq!(run(config(dir.path(), more)), Summary { frames: 4, skipped: 0, dropped: 0, raised: 2, cleared: 1 });
     let more = "[decision]\nraise-after = 1\nthreshold = 0.01\n";
     assert_eq!(run(config(dir.path(), more)).raised, 0);
 }
@@ -130,7 +130,7 @@ fn bad_frames_are_error_events_and_do_not_break_a_run() {
     let dir = tempfile::tempdir().unwrap();
     pictures(&dir.path().join("frames"), "xoxogon.");
     let summary = run(config(dir.path(), ""));
-    assert_eq!(summary, Summary { frames: 4, dropped: 4, raised: 1, cleared: 0 });
+    assert_eq!(summary, Summary { frames: 4, skipped: 0, dropped: 4, raised: 1, cleared: 0 });
     let events = log(dir.path());
     use Kind::{Error, Raise, Start, Stop};
     assert_eq!(kinds(&events), [Start, Error, Error, Error, Raise, Error, Stop]);

@@ -10,6 +10,7 @@ use super::demo::scene::Scene;
 use super::{Error, common, exit};
 use crate::camera::pixels::{self, Layout};
 use crate::config::PixelFormat;
+use crate::watch::gate::Thumbnail;
 
 /// Times the stages of a frame's way: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]
@@ -72,6 +73,8 @@ struct Report {
 #[derive(Serialize)]
 struct Stages {
     decode: Times,
+    /// Only with `change-threshold`; not in the frames per second.
+    gate: Times,
     prepare: Times,
     network: Times,
     pool: Times,
@@ -92,6 +95,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let layout = Layout::packed(format, WIDTH, HEIGHT);
     let frame = frame(format)?;
     let mut laps: [Vec<Duration>; 4] = Default::default();
+    let mut gate = Vec::new();
     for warm in (0..args.frames + 3).map(|n| n >= 3) {
         let mut at = Instant::now();
         let mut lap = |times: &mut Vec<Duration>| {
@@ -104,6 +108,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         let picture =
             pixels::to_rgb(&layout, &frame, [0, 0, WIDTH, HEIGHT]).map_err(|e| Error::new(exit::SOFTWARE, e))?;
         lap(&mut laps[0]);
+        std::hint::black_box(Thumbnail::of(&picture));
+        lap(&mut gate);
         let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
         lap(&mut laps[1]);
         let maps = backbone.forward(&prepared).map_err(common::backbone_error)?;
@@ -123,7 +129,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         format: args.format,
         share_outside_network: outside / (outside + network.median),
         backbone_ms: network.clone(),
-        stages_ms: Stages { decode, prepare, network, pool },
+        stages_ms: Stages { decode, gate: times(gate), prepare, network, pool },
         frames_per_second: f64::from(args.frames) / total.as_secs_f64(),
         peak_rss_bytes: peak_rss().unwrap_or(0),
         load_ms: millis(load),
@@ -138,9 +144,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     for line in &r.graph {
         common::print(format!("           {line}"))?;
     }
-    common::print("stage         median       min       p95   (ms; decode is of 1280x720 frames)")?;
+    common::print(
+        "stage         median       min       p95   (ms; decode is of 1280x720 frames, gate with change-threshold only)",
+    )?;
     let s = &r.stages_ms;
-    for (name, t) in [("decode", &s.decode), ("prepare", &s.prepare), ("network", &s.network), ("pool", &s.pool)] {
+    let stages =
+        [("decode", &s.decode), ("gate", &s.gate), ("prepare", &s.prepare), ("network", &s.network), ("pool", &s.pool)];
+    for (name, t) in stages {
         common::print(format!("{name:<10}{:>10.2}{:>10.2}{:>10.2}", t.median, t.min, t.p95))?;
     }
     let share = 100.0 * r.share_outside_network;

@@ -11,6 +11,7 @@ use super::{Error, common, exit};
 use crate::camera;
 use crate::config::{self, Config};
 use crate::model::{Model, hex};
+use crate::watch::drift::Drift;
 use crate::watch::gpio;
 
 /// How long the camera may take for its first picture.
@@ -78,7 +79,12 @@ fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> C
         Ok(model) => {
             let threshold = config.decision.threshold.unwrap_or(model.threshold);
             let path = config.model.path.display();
-            Ok(format!("{path}: {}, {}, threshold {threshold}", model.detector.name(), model.calibration.name()))
+            let (detector, calibration) = (model.detector.name(), model.calibration.name());
+            let drift = match Drift::new(&config.drift, model.normal_scores()) {
+                Ok(_) => String::new(),
+                Err(reason) => format!("; drift is not watched for: {reason}"),
+            };
+            Ok(format!("{path}: {detector}, {calibration}, threshold {threshold}{drift}"))
         }
         Err(crate::model::Error::Read { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
             Err(format!("{} does not exist: make it with `outlierd fit --normal DIR -o {0}`", path.display()))

@@ -110,7 +110,7 @@ fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
     Ok(Config::parse(config, &text).map_err(|e| Error::new(exit::CONFIG, e))?.events.log)
 }
 
-fn parse_since(text: &str) -> Result<SystemTime, String> {
+pub(super) fn parse_since(text: &str) -> Result<SystemTime, String> {
     let whole_day = format!("{text}T00:00:00Z");
     if let Ok(time) = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&whole_day)) {
         return Ok(time);

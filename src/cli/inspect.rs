@@ -41,6 +41,7 @@ struct Report {
     n_train: u32,
     n_calibration: u32,
     n_outliers: u32,
+    n_learnt: usize,
     seed: u64,
     auroc: Option<f64>,
     false_alarm_rate: f64,
@@ -88,6 +89,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         n_train: model.training.n_train,
         n_calibration: model.training.n_calibration,
         n_outliers: model.training.n_outliers,
+        n_learnt: model.records.learnt.len(),
         seed: model.training.seed,
         auroc: model.training.auroc,
         false_alarm_rate: model.training.false_alarm_rate,
@@ -112,6 +114,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     common::print(format!("detector      {} ({})", r.detector, parameters.join(", ")))?;
     common::print(format!("calibration   {}, outlier when p < {}", r.calibration, r.threshold))?;
     common::print(format!("training      {}", model.training.sentence()))?;
+    if r.n_learnt > 0 {
+        common::print(format!("learnt        {} into the calibration", common::count(r.n_learnt, "false alarm")))?;
+    }
     if let Some(auroc) = r.auroc {
         common::print(format!("AUROC         {auroc:.4} on pictures it was not fitted on"))?;
     }

@@ -19,6 +19,7 @@ pub mod fit;
 pub mod grid;
 pub mod import_sklearn;
 pub mod inspect;
+pub mod learn;
 pub mod run;
 pub mod score;
 
@@ -70,6 +71,7 @@ enum Command {
     ImportSklearn(import_sklearn::Args),
     Inspect(inspect::Args),
     Events(events::Args),
+    Learn(learn::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
     #[command(hide = true)]
@@ -142,6 +144,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::ImportSklearn(args) => import_sklearn::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Events(args) => events::run(args),
+        Command::Learn(args) => learn::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut std::io::stdout());

@@ -7,6 +7,7 @@ use super::{Error, common, exit};
 use crate::camera::{self, FrameSource};
 use crate::config::{self, Config};
 use crate::watch::judge::ModelJudge;
+use crate::watch::load::lower_priority;
 use crate::watch::service::{Notifier, signals};
 use crate::watch::{self, Watch};
 
@@ -22,6 +23,12 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let commands = signals().map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signals: {e}")))?;
     let config = load_config(&args.config)?;
+    if let Err(e) = lower_priority(config.model.nice) {
+        log::warn!(
+            "cannot take the priority of model.nice = {}: {e}; Nice= in the unit does it too",
+            config.model.nice
+        );
+    }
     let judge = ModelJudge::open(&config).map_err(common::model_error)?;
     log::info!("watching {} with {}", config.camera.source, config.model.path.display());
     let watch: Watch<'_, ModelJudge, Box<dyn FrameSource>> = Watch {
@@ -33,8 +40,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     };
     let summary = watch.run(&commands, &mut Notifier::from_env()).map_err(watch_error)?;
     log::info!(
-        "{}, {} dropped, {} raised, {} cleared",
+        "{}, {} unchanged, {} dropped, {} raised, {} cleared",
         common::count(summary.frames as usize, "frame"),
+        summary.skipped,
         summary.dropped,
         common::count(summary.raised as usize, "event"),
         summary.cleared

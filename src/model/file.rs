@@ -1,6 +1,7 @@
 //! The model file: magic `OUTLIERD`, format version, postcard body, CRC-32 of all before it.
 //!
-//! The body's structs are frozen per format version: a change of shape is a new version.
+//! The body's structs are frozen per format version: a change of shape is a new version. Version 2 is version 1 with
+//! [`Records`] behind; a model that has none is written as version 1, which older readers know.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file_detector::{self, DetectorV1, FloatsV1};
 use super::projection::{Components, FloatMatrix, QuantizedMatrix};
+use super::records::{Learnt, MAX_NORMAL_SCORES, Records};
 use super::{Calibration, Error, FeatureSource, Model, Training};
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
@@ -17,7 +19,8 @@ use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
 pub const MAGIC: &[u8; 8] = b"OUTLIERD";
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+const WITHOUT_RECORDS: u16 = 1;
 /// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 64 << 20;
 const MAX_FEATURES: usize = 1 << 20;
@@ -56,6 +59,14 @@ struct BodyV1 {
     calibration: CalibrationV1,
     threshold: f64,
     training: TrainingV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BodyV2 {
+    body: BodyV1,
+    normal_scores: Vec<f64>,
+    /// Event and score.
+    learnt: Vec<(String, f64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,11 +136,17 @@ pub fn rounded(model: &Model) -> Result<Model, Error> {
 
 /// The bytes of a model file.
 pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
-    let body = postcard::to_stdvec(&body(model))
-        .map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
+    let (version, body) = if model.records.is_empty() {
+        (WITHOUT_RECORDS, postcard::to_stdvec(&body(model)))
+    } else {
+        let learnt = model.records.learnt.iter().map(|known| (known.event.clone(), known.score)).collect();
+        let normal_scores = model.records.normal_scores.clone();
+        (VERSION, postcard::to_stdvec(&BodyV2 { body: body(model), normal_scores, learnt }))
+    };
+    let body = body.map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
     let mut bytes = Vec::with_capacity(body.len() + 14);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&body);
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
     Ok(bytes)
@@ -143,9 +160,9 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
     let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or("it does not start as a model file does")?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or("it is cut short")?;
     let version = u16::from_le_bytes(*version);
-    if version != VERSION {
+    if !(WITHOUT_RECORDS..=VERSION).contains(&version) {
         return Err(format!(
-            "it has format version {version}, this outlierd reads version {VERSION}: \
+            "it has format version {version}, this outlierd reads versions {WITHOUT_RECORDS} to {VERSION}: \
              use the outlierd that wrote it, or fit again"
         ));
     }
@@ -153,11 +170,25 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
     if crc32fast::hash(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*crc) {
         return Err("its checksum is wrong: it is cut short or damaged; copy it again or fit again".into());
     }
-    let (body, left) = postcard::take_from_bytes::<BodyV1>(body).map_err(|e| format!("its body is damaged: {e}"))?;
+    let taken = if version == WITHOUT_RECORDS {
+        postcard::take_from_bytes::<BodyV1>(body).map(|(body, left)| ((body, Records::default()), left))
+    } else {
+        postcard::take_from_bytes::<BodyV2>(body).map(|(body, left)| (parts(body), left))
+    };
+    let ((body, records), left) = taken.map_err(|e| format!("its body is damaged: {e}"))?;
     if !left.is_empty() {
         return Err(format!("{} bytes follow its body", left.len()));
     }
-    model(body)
+    let scores = &records.normal_scores;
+    check(scores.len() <= MAX_NORMAL_SCORES, "the number of scores of normals")?;
+    check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the scores of normals")?;
+    check(records.learnt.iter().all(|known| known.score.is_finite()), "a learnt score")?;
+    Ok(Model { records, ..model(body)? })
+}
+
+fn parts(body: BodyV2) -> (BodyV1, Records) {
+    let learnt = body.learnt.into_iter().map(|(event, score)| Learnt { event, score }).collect();
+    (body.body, Records { normal_scores: body.normal_scores, learnt })
 }
 
 fn body(model: &Model) -> BodyV1 {
@@ -248,6 +279,7 @@ fn model(body: BodyV1) -> Result<Model, String> {
             auroc: body.training.auroc,
             false_alarm_rate: body.training.false_alarm_rate,
         },
+        records: Records::default(),
     })
 }
 

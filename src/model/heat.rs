@@ -75,16 +75,16 @@ impl Model {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::backbone::Stage;
     use crate::estimators::conformal::Conformal;
     use crate::image::InputRecipe;
     use crate::model::projection::{Components, QuantizedMatrix};
-    use crate::model::{Calibration, Detector, FeatureSource, Training};
+    use crate::model::{Calibration, Detector, FeatureSource, Records, Training};
 
     /// A model of four features that knows one direction.
-    fn model(transform: FeatureTransform) -> Model {
+    pub fn model(transform: FeatureTransform) -> Model {
         Model {
             crate_version: String::new(),
             made_at: 0,
@@ -105,6 +105,7 @@ mod tests {
             calibration: Calibration::Conformal(Conformal { scores: vec![0.0] }),
             threshold: 0.5,
             training: Training::default(),
+            records: Records::default(),
         }
     }
 

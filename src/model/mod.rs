@@ -16,10 +16,13 @@ pub mod detector;
 pub mod file;
 mod file_detector;
 pub mod heat;
+pub mod learn;
 pub mod projection;
+pub mod records;
 
 pub use detector::Detector;
 use projection::Components;
+pub use records::Records;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -163,6 +166,7 @@ pub struct Model {
     /// A picture is an outlier when `p < threshold`.
     pub threshold: f64,
     pub training: Training,
+    pub records: Records,
 }
 
 /// What the model says of one picture.
@@ -221,6 +225,14 @@ impl Model {
     pub fn verdict(&self, score: f64) -> Verdict {
         let p = self.calibration.p(score);
         Verdict { score, p, outlier: p < self.threshold }
+    }
+
+    /// Rising scores of normals that the model was not fitted on, or quantiles of them; empty where it keeps none.
+    pub fn normal_scores(&self) -> &[f64] {
+        match &self.calibration {
+            Calibration::Isotonic(_) => &self.records.normal_scores,
+            Calibration::Conformal(conformal) => &conformal.scores,
+        }
     }
 
     /// Loads the backbone that the model was fitted on: `path` if given, else where it was when fitting.

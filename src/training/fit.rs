@@ -9,7 +9,7 @@ use super::{metrics, pipeline, split};
 use crate::estimators;
 use crate::estimators::conformal::{Blocks, Conformal};
 use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
-use crate::model::{self, Calibration, FeatureSource, Model, Training, Verdict, file};
+use crate::model::{self, Calibration, FeatureSource, Model, Training, Verdict, file, records};
 
 /// Fewer normal pictures than this are refused.
 pub const MIN_PICTURES: usize = 10;
@@ -203,6 +203,9 @@ pub fn calibrate(
         [] => conformal(held_out, n_train, options, warnings)?,
         outliers => (isotonic(held_out, outliers)?, 0.5),
     };
+    if let Calibration::Isotonic(_) = model.calibration {
+        model.records.normal_scores = records::quantiles(held_out);
+    }
     let evaluation = cross_evaluate(&model, held_out, outliers, options)?;
     let alarms = evaluation.confusion.false_outlier as f64 / evaluation.n_inlier.max(1) as f64;
     model.training = Training {

@@ -12,7 +12,7 @@ use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
 use crate::estimators::kernel::Kernel;
 use crate::estimators::one_class_svm::OneClassSvm;
 use crate::model::projection::{Components, FloatMatrix};
-use crate::model::{self, Calibration, Detector, FeatureSource, Model, Training, file};
+use crate::model::{self, Calibration, Detector, FeatureSource, Model, Records, Training, file};
 
 /// The layout of the arrays that this reads.
 pub const VERSION: u32 = 1;
@@ -86,6 +86,7 @@ pub fn model(arrays: &Npz, source: FeatureSource, false_alarms: f64) -> Result<M
             false_alarm_rate: if is_conformal { threshold } else { f64::NAN },
             ..Training::default()
         },
+        records: Records::default(),
     };
     Ok(file::rounded(&model)?)
 }

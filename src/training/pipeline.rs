@@ -15,7 +15,7 @@ use crate::estimators::one_class_svm::OneClassSvm;
 use crate::estimators::pca::{NComponents, Pca};
 use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
 use crate::model::projection::{Components, QuantizedMatrix};
-use crate::model::{Calibration, Detector, FeatureSource, Model, Training, file};
+use crate::model::{Calibration, Detector, FeatureSource, Model, Records, Training, file};
 
 /// Scaler and PCA, and what they make of the pictures they were fitted on.
 #[derive(Debug, Clone)]
@@ -198,6 +198,7 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
         calibration: Calibration::Conformal(Conformal::fit(&[0.0], Blocks::Each)?),
         threshold: 0.5,
         training: Training::default(),
+        records: Records::default(),
     };
     Ok(file::rounded(&model)?)
 }

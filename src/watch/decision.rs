@@ -44,6 +44,11 @@ impl Decision {
         self.raised
     }
 
+    /// The latest verdict is the announced one: no run for or against an event is under way.
+    pub fn is_settled(&self) -> bool {
+        self.run == 0
+    }
+
     /// Outlier frames of the event or of the run that may become one.
     pub fn outliers(&self) -> u64 {
         self.outliers
@@ -113,6 +118,19 @@ mod tests {
             [Change::Suspected, Change::Suspected, Change::Raised { frames: 2 }, Change::Cleared { frames: 4 }]
         );
         assert_eq!(decision.outliers(), 0);
+    }
+
+    #[test]
+    fn frames_are_evidence_while_the_verdict_is_not_the_announced_one() {
+        let mut decision = Decision::new(3, 2);
+        let settled: String = ".oo.ooo.o..o"
+            .chars()
+            .map(|frame| {
+                decision.push(frame == 'o');
+                if decision.is_settled() { 's' } else { '-' }
+            })
+            .collect();
+        assert_eq!(settled, "s--s--s-s-s-");
     }
 
     #[test]

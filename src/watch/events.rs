@@ -28,6 +28,9 @@ pub enum Kind {
     Clear,
     CameraLost,
     CameraFound,
+    /// Normal frames score lower than at calibration.
+    Drift,
+    DriftClear,
     Error,
     Stop,
 }
@@ -41,6 +44,8 @@ impl Kind {
             Kind::Clear => "clear",
             Kind::CameraLost => "camera-lost",
             Kind::CameraFound => "camera-found",
+            Kind::Drift => "drift",
+            Kind::DriftClear => "drift-clear",
             Kind::Error => "error",
             Kind::Stop => "stop",
         }
@@ -53,20 +58,23 @@ pub struct Event {
     #[serde(with = "rfc3339")]
     pub time: SystemTime,
     pub event: Kind,
-    /// The same for a raise and its clear, unique across restarts.
+    /// The same for a raise and its clear, or a drift and its end; unique across restarts.
     #[serde(default)]
     pub id: Option<String>,
+    /// Of the frame; drift, drift-clear: mean over the window.
     #[serde(default)]
     pub p: Option<f64>,
+    /// As p.
     #[serde(default)]
     pub score: Option<f64>,
     #[serde(default)]
     pub threshold: Option<f64>,
-    /// Raise, clear: outlier frames of the event so far. Stop: frames judged in all.
+    /// Raise, clear: outlier frames of the event so far. Drift, drift-clear: frames of the window. Stop: frames judged
+    /// in all.
     #[serde(default)]
     pub frames: Option<u64>,
     /// Raise, clear: since the event's first outlier frame. Camera-lost, camera-found: since the last frame.
-    /// Stop: since the start.
+    /// Drift-clear: since the drift was told. Stop: since the start.
     #[serde(default)]
     pub duration_s: Option<f64>,
     /// The picture that raised the event.
@@ -74,7 +82,7 @@ pub struct Event {
     pub snapshot: Option<PathBuf>,
     #[serde(default)]
     pub model: Option<String>,
-    /// What went wrong, for people; left out where nothing did.
+    /// What went wrong or has changed, for people; left out where nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -178,7 +186,7 @@ impl Log {
         self.lost
     }
 
-    /// Writes an event; a raise and a clear are on the disk when this returns.
+    /// Writes an event; a raise, a clear and a drift are on the disk when this returns.
     ///
     /// # Errors
     /// The line then waits; it is not lost.
@@ -189,7 +197,7 @@ impl Log {
             self.pending.pop_front();
             self.lost += 1;
         }
-        self.pending.push_back((line, matches!(event.event, Kind::Raise | Kind::Clear)));
+        self.pending.push_back((line, matches!(event.event, Kind::Raise | Kind::Clear | Kind::Drift)));
         self.retry()
     }
 
@@ -417,7 +425,9 @@ mod tests {
         raise.message = Some("gone".into());
         assert!(raise.to_json().contains(r#""event":"camera-lost""#));
         assert!(raise.to_json().ends_with(r#""message":"gone"}"#));
-        for kind in [Kind::Start, Kind::Clear, Kind::CameraFound, Kind::Error, Kind::Stop] {
+        for kind in
+            [Kind::Start, Kind::Clear, Kind::CameraFound, Kind::Drift, Kind::DriftClear, Kind::Error, Kind::Stop]
+        {
             assert!(event(kind, 0).to_json().contains(&format!("\"event\":\"{}\"", kind.name())));
         }
     }

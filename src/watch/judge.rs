@@ -53,4 +53,8 @@ impl Judge for ModelJudge {
     fn model_name(&self) -> &str {
         &self.name
     }
+
+    fn normal_scores(&self) -> &[f64] {
+        self.model.normal_scores()
+    }
 }

@@ -11,17 +11,23 @@ use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config};
 
 pub mod decision;
+pub mod drift;
+mod drift_events;
 pub mod events;
 pub mod follow;
+pub mod gate;
 pub mod gpio;
 pub mod hooks;
 pub mod judge;
+pub mod load;
 pub mod outputs;
 pub mod service;
 pub mod snapshots;
 
 use decision::{Change, Decision};
+use drift::Drift;
 use events::{Event, Kind};
+use gate::Gate;
 use gpio::Gpio;
 use outputs::Outputs;
 use service::{Command, Notifier};
@@ -39,6 +45,10 @@ pub trait Judge: Send {
     /// The model's own threshold: a frame is an outlier when `p` is below.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
+    /// Rising scores of normals that calibrated the model, to tell drift by; empty where it keeps none.
+    fn normal_scores(&self) -> &[f64] {
+        &[]
+    }
 }
 
 impl Judge for Box<dyn Judge> {
@@ -52,6 +62,10 @@ impl Judge for Box<dyn Judge> {
 
     fn model_name(&self) -> &str {
         (**self).model_name()
+    }
+
+    fn normal_scores(&self) -> &[f64] {
+        (**self).normal_scores()
     }
 }
 
@@ -83,6 +97,8 @@ pub enum Error {
 pub struct Summary {
     /// Frames judged.
     pub frames: u64,
+    /// Frames not judged because the picture had not changed.
+    pub skipped: u64,
     /// Frames that could not be read or judged.
     pub dropped: u64,
     pub raised: u64,
@@ -123,9 +139,21 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             return Err(e.into());
         }
         let ids = Ids::new();
-        let mut state = State { outputs, gpio, decision, ids, event: None, summary: Summary::default(), last: None };
+        let mut state = State {
+            outputs,
+            gpio,
+            decision,
+            gate: Gate::new(&self.config.camera),
+            drift: None,
+            drift_event: None,
+            ids,
+            event: None,
+            summary: Summary::default(),
+            last: None,
+        };
         let threshold = self.threshold();
         state.outputs.emit(Event { threshold: Some(threshold), ..Event::new(Kind::Start) });
+        state.watch_drift(&self.config.drift, &self.judge);
         notifier.ready();
         let mut tick = Instant::now();
         loop {
@@ -141,11 +169,13 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             }
             match camera.next(&self.config.camera, &mut self.open_camera, &mut state) {
                 Got::Frame(frame) => {
-                    self.take_frame(&mut state, &frame);
-                    tick = next_tick(tick, self.config.camera.interval);
+                    let begun = Instant::now();
+                    self.take_frame(&mut state, &frame, begun);
+                    let rest = load::rest(begun.elapsed(), self.config.model.duty);
+                    tick = next_tick(tick, self.config.camera.interval, rest);
                 }
-                Got::Dropped => tick = next_tick(tick, self.config.camera.interval),
-                Got::Nothing => {}
+                Got::Dropped => tick = next_tick(tick, self.config.camera.interval, Duration::ZERO),
+                Got::Nothing => state.pause_drift(),
                 Got::End => break,
             }
             state.outputs.attend();
@@ -163,7 +193,10 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         self.config.decision.threshold.unwrap_or_else(|| self.judge.threshold())
     }
 
-    fn take_frame(&mut self, state: &mut State, frame: &Frame) {
+    fn take_frame(&mut self, state: &mut State, frame: &Frame, now: Instant) {
+        if let Some(judgement) = state.gate.pass(&frame.picture, state.decision.is_settled(), now) {
+            return state.skip(judgement);
+        }
         let judged = self.judge.judge(&frame.picture).and_then(|judgement| match judgement.p.is_finite() {
             true => Ok(judgement),
             false => Err(JudgeError(format!("p is {}", judgement.p))),
@@ -172,6 +205,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             Ok(judgement) => {
                 let threshold = self.threshold();
                 let outlier = judgement.p < threshold;
+                state.gate.judged(judgement, now);
                 state.push(frame, judgement, threshold, outlier);
                 if let Some(observe) = &mut self.observe {
                     observe(frame, judgement, outlier);
@@ -179,6 +213,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             }
             Err(e) => {
                 state.summary.dropped += 1;
+                state.gate.forget();
                 state.last = state.last.map(|last| Last { judged: false, ..last });
                 state.outputs.error(format!("{}: {e}", frame.source));
             }
@@ -204,17 +239,22 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         if config.camera != self.config.camera {
             camera.close(Instant::now());
         }
+        state.gate = Gate::new(&config.camera);
+        if config.model.nice != self.config.model.nice {
+            log::warn!("model.nice is taken over at the next start: `systemctl restart outlierd`");
+        }
+        state.watch_drift(&config.drift, &judge);
         self.config = config;
         self.judge = judge;
         log::info!("reloaded {}", self.config.path().display());
     }
 }
 
-fn next_tick(tick: Instant, interval: Duration) -> Instant {
-    (tick + interval).max(Instant::now())
+fn next_tick(tick: Instant, interval: Duration, rest: Duration) -> Instant {
+    (tick + interval).max(Instant::now() + rest)
 }
 
-/// The latest judged frame.
+/// The latest frame, judged or taken for the same as the judged one.
 #[derive(Debug, Clone, Copy)]
 struct Last {
     p: f64,
@@ -236,6 +276,10 @@ struct State {
     outputs: Outputs,
     gpio: Option<Gpio>,
     decision: Decision,
+    gate: Gate,
+    /// None: drift is not watched for.
+    drift: Option<Drift>,
+    drift_event: Option<drift_events::Told>,
     ids: Ids,
     event: Option<Standing>,
     summary: Summary,
@@ -261,15 +305,28 @@ impl State {
         }
     }
 
-    fn push(&mut self, frame: &Frame, judgement: Judgement, threshold: f64, outlier: bool) {
+    /// Takes note of a frame that looks like the last judged one. That one's verdict is the announced one, so this one
+    /// changes nothing.
+    fn skip(&mut self, judgement: Judgement) {
+        self.summary.skipped += 1;
         let now = Instant::now();
-        self.summary.frames += 1;
+        self.take_time(judgement, now);
+        self.push_drift(judgement, now);
+    }
+
+    fn take_time(&mut self, judgement: Judgement, now: Instant) {
         let period = self.last.map_or(0.0, |last| {
             let newest = now.duration_since(last.at).as_secs_f64();
             if last.period == 0.0 { newest } else { last.period + (newest - last.period) / RATE_FRAMES }
         });
         self.last = Some(Last { p: judgement.p, at: now, period, judged: true });
         self.drive(Gpio::beat);
+    }
+
+    fn push(&mut self, frame: &Frame, judgement: Judgement, threshold: f64, outlier: bool) {
+        let now = Instant::now();
+        self.summary.frames += 1;
+        self.take_time(judgement, now);
         let event = |kind| Event {
             p: Some(judgement.p),
             score: Some(judgement.score),
@@ -304,6 +361,7 @@ impl State {
             }
             None => {}
         }
+        self.push_drift(judgement, now);
     }
 
     /// Drives the GPIO line, if there is one; a failure is an error event.
@@ -333,15 +391,21 @@ impl State {
     }
 
     fn status<S>(&self, camera: &Link<S>) -> String {
-        let frames = self.summary.frames;
+        let Summary { frames, skipped, .. } = self.summary;
         let mut text = match self.last {
             Some(Last { p, period, .. }) => {
                 let rate = if period > 0.0 { 1.0 / period } else { 0.0 };
                 let verdict = if self.decision.is_raised() { "OUTLIER" } else { "normal" };
-                format!("{verdict}, p {p:.3}, {rate:.1} frames/s, {frames} frames, {} events", self.summary.raised)
+                let unchanged = match skipped {
+                    0 => String::new(),
+                    _ => format!(" judged, {:.0} % unchanged", 100.0 * skipped as f64 / (skipped + frames) as f64),
+                };
+                let events = self.summary.raised;
+                format!("{verdict}, p {p:.3}, {rate:.1} frames/s, {frames} frames{unchanged}, {events} events")
             }
             None => "no frame judged yet".to_owned(),
         };
+        text.push_str(&self.drift_status());
         for trouble in [camera.trouble(), self.outputs.trouble()].into_iter().flatten() {
             text.push_str("; ");
             text.push_str(trouble);

@@ -162,7 +162,7 @@ fn tell(event: &Event) {
     let message = event.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     let level = match event.event {
         Kind::Error => log::Level::Error,
-        Kind::Raise | Kind::CameraLost => log::Level::Warn,
+        Kind::Raise | Kind::CameraLost | Kind::Drift => log::Level::Warn,
         _ => log::Level::Info,
     };
     log::log!(level, "{}{id}{p}{message}", event.event.name());

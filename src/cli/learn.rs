@@ -1,0 +1,364 @@
+//! `learn`: takes events back that were false alarms.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::events::parse_since;
+use super::run::load_config;
+use super::{Error, common, exit};
+use crate::config::{self, Config};
+use crate::model::learn::{self, Lesson, Outcome, Taken};
+use crate::model::records::Learnt;
+use crate::model::{Calibration, Model, file};
+use crate::watch::events::{self, Event, Kind};
+
+/// More than this share of the calibration learnt from false alarms: it is time to fit again.
+const MUCH: f64 = 0.1;
+
+/// Teaches the model that events were false alarms, or collects their snapshots for the next fit.
+///
+/// The score of the frame that raised each event joins the conformal calibration, so that frames like it get a higher
+/// p; the model is replaced in one step, the one before is kept beside it as MODEL.bak. One false alarm changes p by
+/// little: what each event gains, and how many more like it pass the threshold, is told. The threshold is then no
+/// exact false-alarm rate any more, and outliers that look like what was learnt are no longer seen: where many events
+/// are false alarms, --keep their snapshots and fit again.
+///
+/// The score is the one in the event log, of the frame as it came. Where another model wrote that, the snapshot is
+/// scored instead: a JPEG file of what the network saw, at quality 90, whose score is another than the frame's.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  outlierd learn --list
+  outlierd learn 20261123T201500-0123abcd-1 && systemctl reload outlierd
+  outlierd learn --since 2h --keep more/ && outlierd fit --normal normal/ --normal more/ -o door.outlierd")]
+pub struct Args {
+    /// Ids of the events, as `outlierd events` shows them
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// The latest event
+    #[arg(long, conflicts_with_all = ["ids", "since"])]
+    last: bool,
+    /// All events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
+    #[arg(long, value_name = "T", value_parser = parse_since, conflicts_with = "ids")]
+    since: Option<SystemTime>,
+    /// Only list the events, whether their snapshots are there, and what was learnt before
+    #[arg(long, conflicts_with = "keep")]
+    list: bool,
+    /// Only copy the snapshots into a folder, for `fit --normal`
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Config file that names log and model
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A raised event.
+struct Alarm {
+    id: String,
+    raise: Event,
+}
+
+impl Alarm {
+    /// The score in the log, if this model wrote it.
+    fn live(&self, model: &Model) -> Option<f64> {
+        let made = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(model.made_at))?;
+        let (score, p) = (self.raise.score?, self.raise.p?);
+        (self.raise.time >= made && learn::is_of(model, score, p)).then_some(score)
+    }
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let config = load_config(&args.config)?;
+    let alarms = args.select(alarms(&config)?)?;
+    if args.list {
+        list(&args, &config, &alarms)?;
+    } else if let Some(folder) = &args.keep {
+        keep(&args, &alarms, folder)?;
+    } else {
+        return teach(&args, &config, &alarms);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn alarms(config: &Config) -> Result<Vec<Alarm>, Error> {
+    let log = &config.events.log;
+    let events = events::read(log)
+        .map_err(|e| Error::new(exit::NOINPUT, format!("cannot read the event log {}: {e}", log.display())))?;
+    let raises = events.into_iter().filter(|event| event.event == Kind::Raise);
+    Ok(raises.filter_map(|raise| raise.id.clone().map(|id| Alarm { id, raise })).collect())
+}
+
+impl Args {
+    fn select(&self, mut all: Vec<Alarm>) -> Result<Vec<Alarm>, Error> {
+        if let Some(unknown) = self.ids.iter().find(|id| all.iter().all(|alarm| alarm.id != **id)) {
+            let message = format!("no event {unknown} in the log; `outlierd learn --list` shows those there are");
+            return Err(Error::new(exit::NOINPUT, message));
+        }
+        if !self.ids.is_empty() {
+            all.retain(|alarm| self.ids.contains(&alarm.id));
+        } else if let Some(since) = self.since {
+            all.retain(|alarm| alarm.raise.time >= since);
+        } else if self.last {
+            all.drain(..all.len().saturating_sub(1));
+        } else if !self.list {
+            let message = "name the events that were false alarms: ids, --last or --since T; --list shows them";
+            return Err(Error::new(exit::USAGE, message));
+        }
+        if all.is_empty() && !self.list {
+            return Err(Error::new(exit::NOINPUT, "the log has no such event"));
+        }
+        Ok(all)
+    }
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    time: String,
+    p: Option<f64>,
+    score: Option<f64>,
+    snapshot: Option<&'a Path>,
+    snapshot_exists: bool,
+    learnt: bool,
+}
+
+fn list(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
+    let known = match Model::load(&config.model.path) {
+        Ok(model) => model.records.learnt,
+        Err(error) => {
+            log::warn!("{error}: what was learnt before is not known");
+            Vec::new()
+        }
+    };
+    for Alarm { id, raise } in alarms {
+        let snapshot = raise.snapshot.as_deref();
+        let listed = Listed {
+            id,
+            time: events::format_time(raise.time),
+            p: raise.p,
+            score: raise.score,
+            snapshot,
+            snapshot_exists: snapshot.is_some_and(Path::exists),
+            learnt: known.iter().any(|Learnt { event, .. }| event == id),
+        };
+        if args.json {
+            common::print_json(&listed)?;
+            continue;
+        }
+        let p = listed.p.map_or_else(String::new, |p| format!("p={p:.4}"));
+        let shot = match snapshot {
+            Some(path) if listed.snapshot_exists => path.display().to_string(),
+            Some(_) => "snapshot removed".into(),
+            None => "no snapshot".into(),
+        };
+        let learnt = if listed.learnt { "  learnt" } else { "" };
+        common::print(format!("{}  {id:<27}  {p:<8}  {shot}{learnt}", listed.time))?;
+    }
+    Ok(())
+}
+
+/// Those whose snapshot is there. One that was asked for by name must be.
+fn with_snapshots<'a>(args: &Args, alarms: &[&'a Alarm]) -> Result<Vec<(&'a Alarm, &'a Path)>, Error> {
+    let mut found = Vec::with_capacity(alarms.len());
+    for alarm in alarms.iter().copied() {
+        match alarm.raise.snapshot.as_deref().filter(|path| path.exists()) {
+            Some(path) => found.push((alarm, path)),
+            None if args.since.is_some() => log::warn!("{}: its snapshot is gone, it is left out", alarm.id),
+            None => {
+                let message = format!(
+                    "{}: its snapshot is gone; events.keep-snapshots says how many are kept before the oldest go",
+                    alarm.id
+                );
+                return Err(Error::new(exit::NOINPUT, message));
+            }
+        }
+    }
+    match found.is_empty() {
+        true => Err(Error::new(exit::NOINPUT, "none of the events has its snapshot any more")),
+        false => Ok(found),
+    }
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    id: &'a str,
+    path: PathBuf,
+    new: bool,
+}
+
+/// Copies snapshots under the names of their events, as they are; one that is there already is left.
+fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
+    let cannot =
+        |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
+    let found = with_snapshots(args, &alarms.iter().collect::<Vec<_>>())?;
+    std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
+    let mut new = 0;
+    for (alarm, snapshot) in &found {
+        let bytes = std::fs::read(snapshot)
+            .map_err(|e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", snapshot.display())))?;
+        let extension = snapshot.extension().and_then(|extension| extension.to_str()).unwrap_or("jpg");
+        let path = folder.join(format!("learnt-{}.{extension}", alarm.id));
+        let there = match std::fs::read(&path) {
+            Ok(old) => old == bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => false,
+            Err(e) => return Err(cannot(&path, e)),
+        };
+        if !there {
+            file::write_atomically(&path, &bytes).map_err(|e| cannot(&path, e))?;
+            new += 1;
+        }
+        if args.json {
+            common::print_json(&Kept { id: &alarm.id, path, new: !there })?;
+        }
+    }
+    if !args.json {
+        let (all, folder) = (common::count(found.len(), "snapshot"), folder.display());
+        common::print(format!(
+            "{all} in {folder}, {new} of them new; fit again with --normal {folder} beside the rest"
+        ))?;
+    }
+    Ok(())
+}
+
+fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Error> {
+    let path = &config.model.path;
+    let mut model = Model::load(path).map_err(common::model_error)?;
+    if let Calibration::Isotonic(_) = model.calibration {
+        return Err(Error::new(exit::DATAERR, learn::NotConformal));
+    }
+    let (live, others): (Vec<&Alarm>, Vec<&Alarm>) = alarms.iter().partition(|alarm| alarm.live(&model).is_some());
+    let mut scored: Vec<(String, f64)> =
+        live.iter().filter_map(|alarm| Some((alarm.id.clone(), alarm.live(&model)?))).collect();
+    if !others.is_empty() {
+        scored.extend(score_snapshots(config, &model, with_snapshots(args, &others)?)?);
+    }
+    let threshold = config.decision.threshold.unwrap_or(model.threshold);
+    let lesson = learn::learn(&mut model, &scored, threshold).map_err(|e| Error::new(exit::DATAERR, e))?;
+    if lesson.taken() > 0 {
+        replace(&model, path)?;
+    }
+    report(args, &lesson, live.len(), threshold, path)?;
+    let none = lesson.outcomes.iter().all(|outcome| outcome.taken == Taken::TooFar);
+    Ok(if none { ExitCode::from(exit::DATAERR) } else { ExitCode::SUCCESS })
+}
+
+fn score_snapshots(
+    config: &Config,
+    model: &Model,
+    snapshots: Vec<(&Alarm, &Path)>,
+) -> Result<Vec<(String, f64)>, Error> {
+    let backbone =
+        model.load_backbone(config.model.backbone.as_deref(), config.model.threads).map_err(common::model_error)?;
+    let bar = common::progress("snapshots", snapshots.len());
+    let mut scored = Vec::with_capacity(snapshots.len());
+    for (alarm, snapshot) in snapshots {
+        let picture = crate::image::read(snapshot).map_err(|e| Error::new(exit::DATAERR, e))?;
+        let feature = backbone.features(&picture).map_err(common::backbone_error)?;
+        scored.push((alarm.id.clone(), model.raw_score(&feature).map_err(common::model_error)?));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(scored)
+}
+
+/// Writes the model in the place of the one there, which is kept as MODEL.bak. The new one may be read by who could
+/// read the old one.
+fn replace(model: &Model, path: &Path) -> Result<(), Error> {
+    let cannot =
+        |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
+    let old = std::fs::read(path).map_err(|e| cannot(path, e))?;
+    let permissions = std::fs::metadata(path).map_err(|e| cannot(path, e))?.permissions();
+    let bak = backup(path);
+    file::write_atomically(&bak, &old).map_err(|e| cannot(&bak, e))?;
+    model.save(path).map_err(common::model_error)?;
+    std::fs::set_permissions(path, permissions).map_err(|e| cannot(path, e))
+}
+
+fn backup(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".bak");
+    name.into()
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    taken: &'static str,
+    score: f64,
+    /// Of the frame as it came, "live", or of its "snapshot".
+    score_of: &'static str,
+    p_before: f64,
+    p_after: f64,
+    outlier: bool,
+    more_needed: usize,
+}
+
+/// The first `live` outcomes are of frames as they came, the others of snapshots.
+fn report(args: &Args, lesson: &Lesson, live: usize, threshold: f64, path: &Path) -> Result<(), Error> {
+    for (at, outcome) in lesson.outcomes.iter().enumerate() {
+        let is_live = at < live;
+        if args.json {
+            common::print_json(&Row {
+                id: &outcome.event,
+                taken: match outcome.taken {
+                    Taken::Learnt => "learnt",
+                    Taken::Already => "already",
+                    Taken::TooFar => "too-far",
+                },
+                score: outcome.score,
+                score_of: if is_live { "live" } else { "snapshot" },
+                p_before: outcome.p_before,
+                p_after: outcome.p_after,
+                outlier: outcome.more_needed > 0,
+                more_needed: outcome.more_needed,
+            })?;
+        } else {
+            common::print(sentence(outcome, is_live, threshold))?;
+        }
+    }
+    if args.json {
+        return Ok(());
+    }
+    if lesson.outcomes.iter().any(|outcome| outcome.taken == Taken::TooFar) {
+        common::print(
+            "What scores so far below is not taken: all that lies between would pass too. Collect the snapshots with \
+             --keep DIR and fit again with --normal DIR beside the other pictures.",
+        )?;
+    }
+    if lesson.taken() == 0 {
+        return common::print("the model is as it was");
+    }
+    if let (Some(before), Some(after)) = (lesson.cut_before, lesson.cut_after) {
+        common::print(format!(
+            "outliers now score below {after:.2}, before it was {before:.2}: what lies between is no longer seen"
+        ))?;
+    }
+    let Lesson { calibration, learnt, .. } = lesson;
+    if *learnt as f64 > MUCH * *calibration as f64 {
+        common::print(format!(
+            "{learnt} of {calibration} calibration scores are false alarms now: p means little; --keep and fit again"
+        ))?;
+    }
+    common::print(format!("wrote {}, the one before is {}", path.display(), backup(path).display()))?;
+    common::print("the running daemon takes it over with: systemctl reload outlierd")
+}
+
+fn sentence(outcome: &Outcome, is_live: bool, threshold: f64) -> String {
+    let Outcome { event, score, p_before, p_after, more_needed, .. } = outcome;
+    let scored = format!("{event}: score {score:.2}{}", if is_live { "" } else { " of its snapshot" });
+    let verdict = match more_needed {
+        0 => format!("such a frame is no outlier now (threshold {threshold})"),
+        n => format!("still below the threshold {threshold}; {n} more of its kind would do"),
+    };
+    match outcome.taken {
+        Taken::Learnt => format!("{scored}, p {p_before:.4} -> {p_after:.4}: {verdict}"),
+        Taken::Already => format!("{scored}, learnt before, p {p_after:.4}: {verdict}"),
+        Taken::TooFar => format!("{scored}, not learnt: far below all of the calibration"),
+    }
+}

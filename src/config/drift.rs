@@ -1,0 +1,86 @@
+//! The section `[drift]`: whether normal frames still score as they did at calibration.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{Config, Error, parse_duration};
+
+/// In a smaller window a block holds fewer than five frames.
+const MIN_FRAMES: u64 = 60;
+const MIN_TIME: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Drift {
+    /// What the latest normal frames are; see [`crate::watch::drift`] for how long it must be.
+    pub window: Span,
+    /// Mean p in three windows in a row at which drift is announced; 0.5 is expected of frames like those of the
+    /// calibration.
+    pub mean_p: f64,
+}
+
+impl Default for Drift {
+    fn default() -> Self {
+        Drift { window: Span::Time(Duration::from_secs(4 * 3600)), mean_p: 0.2 }
+    }
+}
+
+/// A stretch of the watch: `"4h"` of it, or a number of frames. Zero: drift is not watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    Time(Duration),
+    Frames(u64),
+}
+
+impl Span {
+    pub fn is_zero(self) -> bool {
+        self == Span::Time(Duration::ZERO) || self == Span::Frames(0)
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Span::Time(time) => write!(f, "{}", humantime::format_duration(*time)),
+            Span::Frames(frames) => write!(f, "{frames} frames"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a window is a duration (\"4h\") or a number of frames (20000)")]
+        enum Value {
+            Frames(u64),
+            Time(String),
+        }
+        match Value::deserialize(deserializer)? {
+            Value::Frames(frames) => Ok(Span::Frames(frames)),
+            Value::Time(text) => parse_duration(&text).map(Span::Time).map_err(de::Error::custom),
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn check_drift(&self) -> Result<(), Error> {
+        let drift = &self.drift;
+        let short = match drift.window {
+            Span::Time(time) => time < MIN_TIME,
+            Span::Frames(frames) => frames < MIN_FRAMES,
+        };
+        if short && !drift.window.is_zero() {
+            let message = format!(
+                "drift.window is {}: at least \"10s\" or {MIN_FRAMES} frames; \"0s\" takes drift off the watch",
+                drift.window
+            );
+            return Err(self.error_at("drift.window", message));
+        }
+        if !(0.01..=0.4).contains(&drift.mean_p) {
+            let message = format!("drift.mean-p = {}: must be 0.01 to 0.4; 0.5 is no drift", drift.mean_p);
+            return Err(self.error_at("drift.mean-p", message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! Takes false alarms back: their scores join the conformal calibration, so that frames like them get a higher p.
+//!
+//! With `n` calibration scores of which `b` are at most the frame's, p is `(1 + b) / (n + 1)`; `k` more scores, `j` of
+//! them at most the frame's, make it `(1 + b + j) / (n + 1 + k)`. One false alarm lifts frames like it by little more
+//! than `1 / (n + 1)`: how many it takes to pass the threshold is told by [`Outcome::more_needed`].
+//!
+//! What that does to the rates: the scores that are added were chosen because they are low, so the calibration is no
+//! random sample of normals any more, and its threshold no promise. The score that p is cut at moves down. Frames like
+//! those of the calibration raise fewer false alarms than before, never more as long as the scores added lie below the
+//! cut; frames of the new kind raise fewer too, how many is not known from so few; and outliers that score between
+//! the new cut and the old are no longer seen. Where normal frames of the new kind are as frequent as their share in
+//! the calibration, the threshold is the false-alarm rate again.
+//!
+//! A score far below all of the calibration ([`far`]) is not taken: it would open all that lies between to outliers.
+//! Such a picture belongs into the next fit.
+
+use super::records::Learnt;
+use super::{Calibration, Model};
+use crate::estimators::conformal::Conformal;
+
+/// Less than p's steps of `1 / (n + 1)`, more than the rounding of a log.
+const SAME_P: f64 = 1e-9;
+
+/// The calibration cannot take single scores.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "the model has isotonic calibration, which is fitted with labelled outliers and takes no single pictures: collect \
+     the snapshots with --keep DIR and fit again with --normal DIR beside the other pictures"
+)]
+pub struct NotConformal;
+
+/// What became of a false alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Learnt,
+    /// It was learnt before.
+    Already,
+    /// It scores too far below the calibration: see [`far`].
+    TooFar,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub event: String,
+    pub score: f64,
+    pub taken: Taken,
+    /// Of its score, by the calibration as it was and as it is now.
+    pub p_before: f64,
+    pub p_after: f64,
+    /// More false alarms of this score that it takes until such a frame is no outlier; 0: it is none now.
+    pub more_needed: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lesson {
+    pub outcomes: Vec<Outcome>,
+    /// Scores below are outliers: before and after. None: no score is.
+    pub cut_before: Option<f64>,
+    pub cut_after: Option<f64>,
+    /// Scores in the calibration, and how many of them were learnt, now.
+    pub calibration: usize,
+    pub learnt: usize,
+}
+
+impl Lesson {
+    pub fn taken(&self) -> usize {
+        self.outcomes.iter().filter(|outcome| outcome.taken == Taken::Learnt).count()
+    }
+}
+
+/// Adds the scores of false alarms, by event id, to the model's calibration; a frame is an outlier when
+/// `p < threshold`. An event that was learnt before is not added again.
+///
+/// # Errors
+/// [`NotConformal`]; the model is then as it was.
+pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) -> Result<Lesson, NotConformal> {
+    let Calibration::Conformal(conformal) = &mut model.calibration else { return Err(NotConformal) };
+    let learnt = &mut model.records.learnt;
+    let before = conformal.clone();
+    let limit = far(&original(&before.scores, learnt));
+    let mut taken = Vec::with_capacity(false_alarms.len());
+    for (event, score) in false_alarms {
+        taken.push(match score {
+            _ if learnt.iter().any(|known| known.event == *event) => Taken::Already,
+            score if *score < limit => Taken::TooFar,
+            score => {
+                let at = conformal.scores.partition_point(|known| known < score);
+                conformal.scores.insert(at, *score);
+                learnt.push(Learnt { event: event.clone(), score: *score });
+                Taken::Learnt
+            }
+        });
+    }
+    let outcome = |((event, score), taken): (&(String, f64), Taken)| Outcome {
+        event: event.clone(),
+        score: *score,
+        taken,
+        p_before: before.p_value(*score),
+        p_after: conformal.p_value(*score),
+        more_needed: more_needed(conformal, *score, threshold),
+    };
+    Ok(Lesson {
+        outcomes: false_alarms.iter().zip(taken).map(outcome).collect(),
+        cut_before: before.threshold(threshold),
+        cut_after: conformal.threshold(threshold),
+        calibration: conformal.scores.len(),
+        learnt: learnt.len(),
+    })
+}
+
+/// Whether an event of this score and p came from this model: its calibration, as it was or with any number of what was
+/// learnt since, gives that p.
+pub fn is_of(model: &Model, score: f64, p: f64) -> bool {
+    let Calibration::Conformal(conformal) = &model.calibration else { return false };
+    let learnt = &model.records.learnt;
+    let mut known = Conformal { scores: original(&conformal.scores, learnt) };
+    let mut later = learnt.iter().map(|known| known.score);
+    loop {
+        if (known.p_value(score) - p).abs() < SAME_P {
+            return true;
+        }
+        let Some(next) = later.next() else { return false };
+        let at = known.scores.partition_point(|s| *s < next);
+        known.scores.insert(at, next);
+    }
+}
+
+/// The score below which a false alarm is not taken: as far below the lowest of the calibration's own scores as that
+/// is below their median.
+pub fn far(scores: &[f64]) -> f64 {
+    match (scores.first(), scores.get(scores.len() / 2)) {
+        (Some(lowest), Some(median)) => 2.0 * lowest - median,
+        _ => f64::NEG_INFINITY,
+    }
+}
+
+/// The scores without those that were learnt.
+fn original(scores: &[f64], learnt: &[Learnt]) -> Vec<f64> {
+    let mut scores = scores.to_vec();
+    for known in learnt {
+        if let Ok(at) = scores.binary_search_by(|score| score.total_cmp(&known.score)) {
+            scores.remove(at);
+        }
+    }
+    scores
+}
+
+/// The smallest `m` with `(1 + b + m) / (n + 1 + m) >= threshold`.
+fn more_needed(conformal: &Conformal, score: f64, threshold: f64) -> usize {
+    let n = conformal.scores.len();
+    let b = conformal.scores.partition_point(|known| *known <= score);
+    let passes = |m: usize| (1 + b + m) as f64 / (n + 1 + m) as f64 >= threshold;
+    let exact = (threshold * (n + 1) as f64 - (1 + b) as f64) / (1.0 - threshold);
+    let mut m = exact.max(0.0).ceil().min(1e9) as usize;
+    while m > 0 && passes(m - 1) {
+        m -= 1;
+    }
+    if passes(m) { m } else { m + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimators::conformal::Blocks;
+    use crate::estimators::feature_transform::FeatureTransform;
+    use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+    use crate::model::heat;
+
+    fn model(scores: &[f64]) -> Model {
+        let calibration = Calibration::Conformal(Conformal::fit(scores, Blocks::Each).unwrap());
+        Model { calibration, ..heat::tests::model(FeatureTransform::Identity) }
+    }
+
+    fn alarm(name: &str, score: f64) -> (String, f64) {
+        (name.into(), score)
+    }
+
+    /// 499 scores from 2 to 500: p < 0.01 means that fewer than 4 of them are at most the score.
+    fn five_hundred() -> Model {
+        model(&(2..=500).map(f64::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn as_many_as_it_says_are_needed() {
+        let first = learn(&mut five_hundred(), &[alarm("a", 1.5)], 0.01).unwrap();
+        let outcome = &first.outcomes[0];
+        assert_eq!((outcome.p_before, outcome.p_after), (1.0 / 500.0, 2.0 / 501.0));
+        let needed = outcome.more_needed;
+        assert!(needed > 0);
+        for more in 0..=needed + 1 {
+            let alarms: Vec<_> = (0..=more).map(|n| alarm(&n.to_string(), 1.5)).collect();
+            let lesson = learn(&mut five_hundred(), &alarms, 0.01).unwrap();
+            assert_eq!(lesson.outcomes[0].p_after >= 0.01, more >= needed, "{more} more");
+            assert_eq!(lesson.outcomes[0].more_needed, needed.saturating_sub(more), "{more} more");
+        }
+    }
+
+    #[test]
+    fn the_cut_goes_down_and_known_frames_are_not_called_outliers_more_often() {
+        let mut model = five_hundred();
+        let known: Vec<f64> = (1..=1000).map(|n| f64::from(n) / 2.0).collect();
+        let before: Vec<f64> = known.iter().map(|score| model.calibration.p(*score)).collect();
+        let alarms: Vec<_> = (0..6).map(|n| alarm(&n.to_string(), -20.0 + f64::from(n))).collect();
+        let lesson = learn(&mut model, &alarms, 0.01).unwrap();
+        assert!(lesson.cut_after.unwrap() < lesson.cut_before.unwrap(), "{lesson:?}");
+        assert_eq!((lesson.calibration, lesson.learnt, lesson.taken()), (505, 6, 6));
+        for (score, before) in known.iter().zip(before) {
+            assert!(model.calibration.p(*score) >= before, "{score}");
+        }
+        let Calibration::Conformal(conformal) = &model.calibration else { panic!() };
+        assert!(conformal.scores.is_sorted());
+    }
+
+    #[test]
+    fn an_event_is_learnt_once_and_far_ones_never() {
+        let mut model = five_hundred();
+        let far_below = far(&(2..=500).map(f64::from).collect::<Vec<_>>()) - 1.0;
+        let alarms = [alarm("a", 1.0), alarm("a", 1.0), alarm("b", far_below)];
+        let taken = |lesson: &Lesson| lesson.outcomes.iter().map(|outcome| outcome.taken).collect::<Vec<_>>();
+        let first = learn(&mut model, &alarms, 0.01).unwrap();
+        assert_eq!(taken(&first), [Taken::Learnt, Taken::Already, Taken::TooFar]);
+        let once = model.clone();
+        assert_eq!(taken(&learn(&mut model, &alarms, 0.01).unwrap()), [Taken::Already, Taken::Already, Taken::TooFar]);
+        assert_eq!(model, once);
+        // What was learnt does not make what is farther acceptable.
+        let step = alarm("c", far_below + 2.0);
+        assert_eq!(taken(&learn(&mut model, &[step], 0.01).unwrap()), [Taken::Learnt]);
+        assert_eq!(taken(&learn(&mut model, &[alarm("d", far_below)], 0.01).unwrap()), [Taken::TooFar]);
+    }
+
+    #[test]
+    fn a_model_knows_its_own_events() {
+        let mut model = five_hundred();
+        let before = model.calibration.p(40.5);
+        learn(&mut model, &[alarm("a", 1.0), alarm("b", 1.5)], 0.01).unwrap();
+        let after = model.calibration.p(40.5);
+        assert!(before != after && is_of(&model, 40.5, before) && is_of(&model, 40.5, after));
+        assert!(!is_of(&model, 40.5, 0.5 * (before + after)) && !is_of(&model, 300.0, before));
+    }
+
+    #[test]
+    fn isotonic_takes_none() {
+        let mut model = five_hundred();
+        let isotonic =
+            IsotonicRegression { x_thresholds: vec![0.0], y_thresholds: vec![0.5], out_of_bounds: OutOfBounds::Clip };
+        model.calibration = Calibration::Isotonic(isotonic);
+        let before = model.clone();
+        assert_eq!(learn(&mut model, &[alarm("a", 1.0)], 0.5), Err(NotConformal));
+        assert_eq!(model, before);
+    }
+}
