@@ -22,7 +22,7 @@ pub struct Network {
     pub plan: Arc<TypedSimplePlan>,
     /// Height, width and channels of each output.
     pub outputs: Vec<[usize; 3]>,
-    pub report: Vec<String>,
+    pub fusion: Fusion,
 }
 
 /// What the model is made from.
@@ -110,10 +110,10 @@ impl<'a> Builder<'a> {
             outputs.push([h, w, c]);
             outlets.push(outlet);
         }
-        let report = report(self.plan, self.request.format);
+        let fusion = Fusion::of(self.plan, self.request.format);
         let mut target = std::mem::take(&mut self.target);
         let plan = target.select_output_outlets(&outlets).and_then(|()| TypedSimplePlan::new(target));
-        Ok(Network { plan: plan.map_err(|e| self.tract(e))?, outputs, report })
+        Ok(Network { plan: plan.map_err(|e| self.tract(e))?, outputs, fusion })
     }
 
     fn dims(&self, outlet: OutletId) -> Result<[usize; 4], Error> {
@@ -386,31 +386,67 @@ impl Weight {
     }
 }
 
-/// Which part is fused and which part runs as tract runs it.
-fn report(plan: &Plan, format: Format) -> Vec<String> {
-    let count = |is: fn(&Step) -> bool| plan.steps.iter().filter(|s| is(s)).count();
-    let convs = count(|s| matches!(s, Step::Conv(_)));
-    let sums = count(|s| matches!(s, Step::Conv(c) if c.sum.is_some()));
-    let pools = count(|s| matches!(s, Step::MaxPool { .. }));
-    let mut lines = vec![format!("format: {}", format.name())];
-    if convs + pools > 0 {
-        lines.push(format!("fused int8: {convs} convolutions ({sums} with their residual sum), {pools} max pools"));
-    }
-    let mut ops: Vec<(&str, usize)> = Vec::new();
-    for step in &plan.steps {
-        let Step::Island(nodes) = step else { continue };
-        for node in nodes {
-            match ops.iter_mut().find(|(op, _)| *op == node.op) {
-                Some((_, n)) => *n += 1,
-                None => ops.push((&node.op, 1)),
+/// Which part of a network is fused into int8 operators and which part runs as tract runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fusion {
+    /// float, QDQ or QOperator.
+    pub format: &'static str,
+    /// Fused convolutions; of these with their residual sum.
+    pub convolutions: usize,
+    pub sums: usize,
+    pub max_pools: usize,
+    /// Operators that tract runs, in float, with their number.
+    pub in_float: Vec<(String, usize)>,
+    /// Float maps that are rounded for the int8 operators: transitions out of what tract runs.
+    pub roundings: usize,
+}
+
+impl Fusion {
+    fn of(plan: &Plan, format: Format) -> Fusion {
+        let count = |is: fn(&Step) -> bool| plan.steps.iter().filter(|s| is(s)).count();
+        let mut in_float: Vec<(String, usize)> = Vec::new();
+        for step in &plan.steps {
+            let Step::Island(nodes) = step else { continue };
+            for node in nodes {
+                match in_float.iter_mut().find(|(op, _)| *op == node.op) {
+                    Some((_, n)) => *n += 1,
+                    None => in_float.push((node.op.clone(), 1)),
+                }
             }
         }
+        Fusion {
+            format: format.name(),
+            convolutions: count(|s| matches!(s, Step::Conv(_))),
+            sums: count(|s| matches!(s, Step::Conv(c) if c.sum.is_some())),
+            max_pools: count(|s| matches!(s, Step::MaxPool { .. })),
+            in_float,
+            roundings: count(|s| matches!(s, Step::Quantize { .. })),
+        }
     }
-    if ops.is_empty() {
-        lines.push("as tract runs it: nothing".into());
-    } else {
-        let list: Vec<String> = ops.iter().map(|(op, n)| format!("{n} {op}")).collect();
-        lines.push(format!("as tract runs it, in float: {}", list.join(", ")));
+
+    /// Whether everything from the picture to the tap runs in fused int8 operators.
+    pub fn is_whole(&self) -> bool {
+        self.convolutions > 0 && self.in_float.is_empty() && self.roundings == 0
     }
-    lines
+
+    /// Lines for people.
+    pub fn describe(&self) -> Vec<String> {
+        let Fusion { format, convolutions, sums, max_pools, in_float, roundings } = self;
+        let mut lines = vec![format!("format: {format}")];
+        if convolutions + max_pools > 0 {
+            lines.push(format!(
+                "fused int8: {convolutions} convolutions ({sums} with their residual sum), {max_pools} max pools"
+            ));
+        }
+        if in_float.is_empty() {
+            lines.push("as tract runs it: nothing".into());
+        } else {
+            let list: Vec<String> = in_float.iter().map(|(op, n)| format!("{n} {op}")).collect();
+            lines.push(format!("as tract runs it, in float: {}", list.join(", ")));
+        }
+        if *roundings > 0 {
+            lines.push(format!("rounded from float to int8: {roundings} maps"));
+        }
+        lines
+    }
 }

@@ -35,7 +35,7 @@ impl Format {
 
 /// Rewrites the graph:
 /// - `Identity` and `Dropout` disappear, as does the `Transpose` behind an NHWC input;
-/// - `QLinearConv`, `QLinearAdd` and `QLinearGlobalAveragePool` become dequantize, float operator, quantize;
+/// - `QLinearConv`, `QLinearAdd` and `QLinear(Global)AveragePool` become dequantize, float operator, quantize;
 /// - a `MaxPool` on quantized values moves between a dequantize and a quantize.
 ///
 /// Operators with other vendor names stay as they are.
@@ -128,6 +128,12 @@ impl Lowering {
         } else if microsoft && node.op == "QLinearGlobalAveragePool" && node.int("channels_last").unwrap_or(0) == 0 {
             let x = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
             self.nodes.push(Node::new("GlobalAveragePool", &[&x], &[&real]));
+            self.quantize(&real, &arg(3), &arg(4), &output);
+        } else if microsoft && node.op == "QLinearAveragePool" && node.int("channels_last").unwrap_or(0) == 0 {
+            let x = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
+            let mut pool = op(&[&x], "AveragePool");
+            pool.attrs.retain(|(name, _)| name != "channels_last");
+            self.nodes.push(pool);
             self.quantize(&real, &arg(3), &arg(4), &output);
         } else if node.is("MaxPool")
             && let Some([scale, zero]) = self.quantized.get(&arg(0)).cloned()

@@ -12,6 +12,7 @@ use tract_onnx::prelude::{IntoTValue, Tensor, TractError, tvec};
 
 use crate::image::{ChannelOrder, InputRecipe, Resize};
 
+mod fold;
 mod graph;
 mod island;
 pub mod kernels;
@@ -24,6 +25,7 @@ pub mod untrained;
 mod wire;
 pub mod writer;
 
+pub use graph::Fusion;
 pub use wire::Source;
 
 /// The largest side of a network's input.
@@ -259,10 +261,12 @@ impl Backbone {
         if options.sha256.is_some_and(|wanted| wanted != sha256) {
             return Err(Error::OtherFile { path: path.into(), sha256 });
         }
-        let model = onnx::Model::parse(path, source)?;
+        let mut model = onnx::Model::parse(path, source)?;
         let format = lower::Format::of(&model.graph);
-        let mut model = model;
-        let graph = lower::lower(std::mem::take(&mut model.graph));
+        let mut graph = std::mem::take(&mut model.graph);
+        fold::pads(&model, &mut graph)?;
+        let mut graph = lower::lower(graph);
+        fold::roundings(&model, &mut graph)?;
         let (input, mut recipe) = picture_input(&model, &graph, options)?;
         if let Some(resize) = options.resize {
             recipe = recipe.with_resize(resize);
@@ -374,7 +378,12 @@ impl Backbone {
 
     /// Lines for people: the file's format, which part is fused, which part runs as tract runs it.
     pub fn describe(&self) -> Vec<String> {
-        self.network.report.clone()
+        self.network.fusion.describe()
+    }
+
+    /// Which part is fused into int8 operators.
+    pub fn fusion(&self) -> &Fusion {
+        &self.network.fusion
     }
 
     fn name(&self) -> &Path {

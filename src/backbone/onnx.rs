@@ -15,6 +15,10 @@ const MAX_NAME: u64 = 4096;
 const MAX_RANK: usize = 8;
 const MAX_CHUNKS: usize = 65_536;
 
+/// Operators that make a map of a map: each has an input and an output.
+const MAP_OPERATORS: [&str; 8] =
+    ["QuantizeLinear", "DequantizeLinear", "Conv", "Relu", "Clip", "Add", "MaxPool", "Pad"];
+
 /// The element types of `TensorProto` that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DType {
@@ -348,6 +352,9 @@ impl Parser {
         for node in nodes {
             if let Some(input) = node.inputs.iter().find(|i| !i.is_empty() && !known.contains(*i)) {
                 return wrong(format!("{} uses {input:?} before anything makes it", node.label()));
+            }
+            if MAP_OPERATORS.iter().any(|op| node.is(op)) && (node.input(0).is_none() || node.outputs.is_empty()) {
+                return wrong(format!("{} has no input or no output", node.label()));
             }
             for output in node.outputs.iter().filter(|o| !o.is_empty()) {
                 if !known.insert(output.clone()) {
