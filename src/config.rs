@@ -10,8 +10,10 @@ use toml::de::{DeTable, DeValue};
 
 pub mod drift;
 mod load;
+mod mqtt;
 
 pub use drift::Drift;
+pub use mqtt::Mqtt;
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
@@ -36,6 +38,8 @@ pub struct Config {
     pub events: Events,
     /// None: no line is driven.
     pub gpio: Option<Gpio>,
+    /// None: no broker is told.
+    pub mqtt: Option<Mqtt>,
     #[serde(skip)]
     origin: Origin,
 }
@@ -198,8 +202,15 @@ pub struct Events {
     pub max_log_size: u64,
     pub snapshots: PathBuf,
     pub keep_snapshots: usize,
+    /// Bytes of all snapshots together.
+    #[serde(deserialize_with = "size")]
+    pub max_snapshot_bytes: u64,
+    /// Draw where the outlier is, beside each snapshot.
+    pub heat_map: bool,
     /// argv of a program that is run at every event; None: no program.
     pub hook: Option<Vec<String>>,
+    /// A file with figures for Prometheus; None: no file.
+    pub metrics: Option<PathBuf>,
 }
 
 impl Default for Events {
@@ -209,7 +220,10 @@ impl Default for Events {
             max_log_size: 10_000_000,
             snapshots: "/var/lib/outlierd/snapshots".into(),
             keep_snapshots: 500,
+            max_snapshot_bytes: 200_000_000,
+            heat_map: true,
             hook: None,
+            metrics: None,
         }
     }
 }
@@ -354,8 +368,12 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("model", &["path", "backbone", "threads", "nice", "duty"]),
     ("decision", &["threshold", "raise-after", "clear-after"]),
     ("drift", &["window", "mean-p"]),
-    ("events", &["log", "max-log-size", "snapshots", "keep-snapshots", "hook"]),
+    (
+        "events",
+        &["log", "max-log-size", "snapshots", "keep-snapshots", "max-snapshot-bytes", "heat-map", "hook", "metrics"],
+    ),
     ("gpio", &["chip", "line", "active", "mode", "pulse", "heartbeat"]),
+    ("mqtt", mqtt::KEYS),
 ];
 
 impl Config {
@@ -426,7 +444,8 @@ impl Config {
         self.check_decision()?;
         self.check_drift()?;
         self.check_events()?;
-        self.check_gpio()
+        self.check_gpio()?;
+        mqtt::check(self)
     }
 
     /// Tries the section `[camera]` alone.
@@ -498,11 +517,19 @@ impl Config {
             let message = "events.keep-snapshots = 0: at least 1, the frame that raised the event";
             return Err(self.error_at("events.keep-snapshots", message));
         }
+        if events.max_snapshot_bytes < 100_000 {
+            let message = format!("events.max-snapshot-bytes is {}: at least \"100 kB\"", events.max_snapshot_bytes);
+            return Err(self.error_at("events.max-snapshot-bytes", message));
+        }
         if let Some(hook) = &events.hook
             && hook.first().is_none_or(|program| program.is_empty())
         {
             let message = "events.hook is empty: write [\"/path/to/program\", \"argument\"] or take it out";
             return Err(self.error_at("events.hook", message));
+        }
+        if events.metrics.as_ref().is_some_and(|path| path.file_name().is_none()) {
+            let message = "events.metrics names no file: write it as \"/run/outlierd/metrics.prom\"";
+            return Err(self.error_at("events.metrics", message));
         }
         Ok(())
     }

@@ -209,6 +209,21 @@ pub fn crop(picture: &RgbImage, [x, y, width, height]: [u32; 4]) -> Result<RgbIm
     Ok(::image::imageops::crop_imm(picture, x, y, width, height).to_image())
 }
 
+/// The part of a picture of `width` x `height` pixels that the recipe's geometry shows to the network: left, top,
+/// width, height in pixels of the picture.
+pub fn seen(width: u32, height: u32, recipe: &InputRecipe) -> [f64; 4] {
+    let (w, h) = (f64::from(width), f64::from(height));
+    match recipe.geometry {
+        Geometry::Stretch => [0.0, 0.0, w, h],
+        Geometry::Crop { short_side } => {
+            let scale = w.min(h) / f64::from(short_side);
+            let (cw, ch) = (f64::from(recipe.width) * scale, f64::from(recipe.height) * scale);
+            let (cw, ch) = (cw.min(w), ch.min(h));
+            [(w - cw) / 2.0, (h - ch) / 2.0, cw, ch]
+        }
+    }
+}
+
 /// Resizes and crops a picture to the recipe's size: RGB, u8, NHWC. Bilinear with the support widened when
 /// shrinking, as Pillow does it, in Pillow's order: each pass rounds, and the other order moves a feature vector by
 /// 1e-4 in cosine.
@@ -218,15 +233,7 @@ pub fn prepare(picture: &RgbImage, recipe: &InputRecipe) -> Result<RgbImage, Err
         return Err(Error::Resize { width, height, reason: "it has no pixels".into() });
     }
     let (w, h) = (f64::from(width), f64::from(height));
-    let [left, top, part_w, part_h] = match recipe.geometry {
-        Geometry::Stretch => [0.0, 0.0, w, h],
-        Geometry::Crop { short_side } => {
-            let scale = w.min(h) / f64::from(short_side);
-            let (cw, ch) = (f64::from(recipe.width) * scale, f64::from(recipe.height) * scale);
-            let (cw, ch) = (cw.min(w), ch.min(h));
-            [(w - cw) / 2.0, (h - ch) / 2.0, cw, ch]
-        }
-    };
+    let [left, top, part_w, part_h] = seen(width, height, recipe);
     if (width, height) == (recipe.width, recipe.height) && recipe.geometry == Geometry::Stretch {
         return Ok(picture.clone());
     }

@@ -1,146 +1,14 @@
 //! The daemon as a process: signals, systemd's notifications, reload, a kill at any time, and the commands
 //! around it.
 
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
+mod common;
+
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::daemon::{PATIENCE, Place, outlierd, text, world};
 use outlierd::watch::events::{self, Event, Kind};
-use rustix::process::{Pid, Signal, kill_process};
-
-const PATIENCE: Duration = Duration::from_secs(120);
-
-fn outlierd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_outlierd"));
-    command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
-    command
-}
-
-/// A scene, a model of it and frames with an object, made once by `demo`.
-fn world() -> &'static Path {
-    static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = WORLD.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let made = outlierd().args(["demo", "--dir"]).arg(dir.path()).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        dir
-    });
-    dir.path()
-}
-
-/// A folder of its own with a config that watches the world's frames.
-struct Place {
-    dir: tempfile::TempDir,
-}
-
-impl Place {
-    fn new(camera: &str, more: &str) -> Self {
-        let place = Place { dir: tempfile::tempdir().unwrap() };
-        place.configure(camera, more);
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn configure(&self, camera: &str, more: &str) {
-        let text = format!(
-            "[camera]\nsource = \"folder:{0}/frames\"\n{camera}\n[model]\npath = \"{0}/model.outlierd\"\nthreads = 1\n\
-             [events]\nlog = \"{1}/events.jsonl\"\nsnapshots = \"{1}/snapshots\"\n{more}",
-            world().display(),
-            self.dir.path().display()
-        );
-        std::fs::write(self.path("o.toml"), text).unwrap();
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        outlierd().args(arguments).arg("--config").arg(self.path("o.toml")).output().unwrap()
-    }
-
-    fn spawn(&self) -> Daemon {
-        let err = std::fs::File::create(self.path("stderr")).unwrap();
-        let notices = listen(&self.path("notify"));
-        let mut command = outlierd();
-        command.args(["run", "--config"]).arg(self.path("o.toml")).env("NOTIFY_SOCKET", self.path("notify"));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().unwrap();
-        Daemon { child, notices, log: self.path("events.jsonl") }
-    }
-
-    fn kinds(&self) -> Vec<Kind> {
-        kinds(&self.path("events.jsonl"))
-    }
-}
-
-fn kinds(log: &Path) -> Vec<Kind> {
-    events::read(log).unwrap().iter().map(|event| event.event).collect()
-}
-
-/// Reads the service manager's socket as systemd does, all the time.
-fn listen(path: &Path) -> Receiver<String> {
-    let socket = UnixDatagram::bind(path).unwrap();
-    let (sender, notices) = channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(len) = socket.recv(&mut buffer) {
-            if sender.send(text(&buffer[..len])).is_err() {
-                return;
-            }
-        }
-    });
-    notices
-}
-
-struct Daemon {
-    child: Child,
-    notices: Receiver<String>,
-    log: PathBuf,
-}
-
-impl Daemon {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Takes notifications until one holds `text`.
-    fn notified(&self, text: &str) {
-        let mut before = String::new();
-        loop {
-            match self.notices.recv_timeout(PATIENCE) {
-                Ok(notice) if notice.contains(text) => return,
-                Ok(notice) => before.push_str(&notice),
-                Err(e) => panic!("no {text} but {before}: {e}"),
-            }
-        }
-    }
-
-    fn wait_for(&self, what: &str, found: impl Fn(&[Event]) -> bool) {
-        let started = Instant::now();
-        while !events::read(&self.log).is_ok_and(|events| found(&events)) {
-            assert!(started.elapsed() < PATIENCE, "no {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn stop(mut self, signal: Signal) -> i32 {
-        self.signal(signal);
-        self.child.wait().unwrap().code().expect("ended by a signal")
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use rustix::process::Signal;
 
 #[test]
 fn the_object_is_raised_and_cleared_and_the_log_shows_it() {
@@ -152,12 +20,26 @@ fn the_object_is_raised_and_cleared_and_the_log_shows_it() {
     let lines: Vec<String> = text(&shown.stdout).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[1].contains("  raise ") && lines[1].contains(".jpg") && lines[1].contains("3 frames"), "{lines:?}");
-    let json = place.run(&["events", "--json", "--raise", "--since", "1h"]);
-    let json: Vec<Event> = text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(json, events::read(&place.path("events.jsonl")).unwrap()[1..3]);
-    assert_eq!(json[0].id, json[1].id);
-    let none = place.run(&["events", "--since", "2999-01-01"]);
-    assert!(none.status.success() && none.stdout.is_empty());
+    let log = events::read(&place.path("events.jsonl")).unwrap();
+    assert_eq!(log[1].id, log[2].id);
+    let filtered = |filters: &[&str]| -> Vec<Event> {
+        let shown = place.run(&[&["events", "--json"], filters].concat());
+        assert!(shown.status.success(), "{filters:?}: {}", text(&shown.stderr));
+        text(&shown.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert_eq!(filtered(&["--raise", "--since", "1h"]), log[1..2]);
+    assert_eq!(filtered(&["--kind", "raise,clear"]), log[1..3]);
+    assert_eq!(filtered(&["--kind", "start", "--kind", "stop"]), [log[0].clone(), log[3].clone()]);
+    assert_eq!(filtered(&["--last", "2"]), log[2..]);
+    assert_eq!(filtered(&["--last", "1", "--kind", "raise,clear"]), log[2..3]);
+    assert_eq!(filtered(&["--last", "100"]), log);
+    assert_eq!(filtered(&["--until", &events::format_time(log[2].time)]), log[..2]);
+    assert_eq!(filtered(&["--until", "1h"]), []);
+    assert_eq!(filtered(&["--since", "2999-01-01"]), []);
+    let unknown = place.run(&["events", "--kind", "rise"]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(text(&unknown.stderr).contains("\"rise\" is no kind of event: start, raise, clear"));
+    assert_eq!(place.run(&["events", "--until", "1h", "--follow"]).status.code(), Some(64));
 }
 
 #[test]
@@ -303,6 +185,68 @@ fn events_are_followed_through_rotation() {
     follower.wait().unwrap();
     assert!(place.path("events.jsonl.1").exists());
     assert_eq!(followed(), log());
+}
+
+/// `events --follow` as a process; its lines are counted.
+struct Follower {
+    child: std::process::Child,
+    out: std::path::PathBuf,
+}
+
+impl Follower {
+    fn start(place: &Place, filters: &[&str]) -> Self {
+        let out = place.path("followed");
+        let mut command = outlierd();
+        command.args(["events", "--follow", "--json", "--log"]).arg(place.path("events.jsonl")).args(filters);
+        Follower { child: command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap(), out }
+    }
+
+    fn frames(&self) -> Vec<u64> {
+        let text = std::fs::read_to_string(&self.out).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str::<Event>(line).unwrap().frames).collect()
+    }
+
+    fn sees(&self, frames: impl IntoIterator<Item = u64>) {
+        let expected: Vec<u64> = frames.into_iter().collect();
+        let started = Instant::now();
+        while self.frames() != expected {
+            assert!(started.elapsed() < PATIENCE, "{:?} instead of {expected:?}", self.frames());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_log_that_is_renamed_deleted_or_cut_is_followed() {
+    let place = Place::new("", "");
+    let path = place.path("events.jsonl");
+    let mut log = events::Log::open(&path, 1 << 20).unwrap();
+    let mut write = |kind, frames| log.append(&Event { frames: Some(frames), ..Event::new(kind) }).unwrap();
+    (1..=5).for_each(|frames| write(Kind::Raise, frames));
+    let follower = Follower::start(&place, &["--raise", "--last", "2"]);
+    follower.sees([4, 5]);
+    std::fs::rename(&path, place.path("events.jsonl.1")).unwrap();
+    write(Kind::Clear, 60);
+    write(Kind::Raise, 6);
+    follower.sees(4..=6);
+    std::fs::remove_file(&path).unwrap();
+    write(Kind::Raise, 7);
+    follower.sees(4..=7);
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    // Until the cut is seen a new line could hide it.
+    std::thread::sleep(Duration::from_millis(600));
+    write(Kind::Raise, 8);
+    follower.sees(4..=8);
+    std::fs::rename(&path, place.path("gone")).unwrap();
+    write(Kind::Raise, 9);
+    follower.sees(4..=9);
 }
 
 #[test]

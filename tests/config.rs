@@ -149,6 +149,9 @@ fn wrong_values_name_line_and_remedy() {
         ("[events]\nhook = []", "o.toml:4: events.hook is empty"),
         ("[events]\nhook = \"a\"", "o.toml:4: invalid type: string \"a\", expected a sequence"),
         ("[events]\nkeep-snapshots = 0", "o.toml:4: events.keep-snapshots = 0"),
+        ("[events]\nmax-snapshot-bytes = \"1 kB\"", "o.toml:4: events.max-snapshot-bytes is 1000"),
+        ("[events]\nheat-map = \"yes\"", "o.toml:4: invalid type: string \"yes\", expected a boolean"),
+        ("[events]\nmetrics = \"/run/..\"", "o.toml:4: events.metrics names no file"),
         ("[gpio]\nmode = \"blink\"", "o.toml:4: unknown variant `blink`, expected `hold` or `pulse`"),
         ("[gpio]\nactive = \"on\"", "o.toml:4: unknown variant `on`"),
         ("[gpio]\nline = true", "o.toml:4: a line is a number (17) or a name"),
@@ -168,6 +171,38 @@ fn a_drift_window_is_time_or_frames() {
     assert_eq!(window("\"24h\""), Span::Time(Duration::from_secs(86_400)));
     assert_eq!(window("20000"), Span::Frames(20_000));
     assert!(window("0").is_zero() && window("\"0s\"").is_zero());
+}
+
+#[test]
+fn mqtt_is_refused_by_a_build_without_it() {
+    let text = "[model]\npath = \"m\"\n[mqtt]\nhost = \"broker\"\n";
+    if cfg!(feature = "mqtt") {
+        let mqtt = load(text).unwrap().mqtt.unwrap();
+        assert_eq!((mqtt.host.as_str(), mqtt.port, mqtt.discovery_prefix.as_str()), ("broker", 1883, "homeassistant"));
+        assert_eq!(mqtt.base(), format!("outlierd/{}", mqtt.node()));
+        for (line, expected) in [
+            ("host = \"mqtts://broker\"", "o.toml:4: mqtt.host = \"mqtts://broker\": the name or address alone"),
+            ("port = 0", "o.toml:3: mqtt.host and mqtt.port must name a broker"),
+            ("password-file = \"p\"", "o.toml:4: mqtt.password-file needs mqtt.username"),
+            ("base-topic = \"a/#\"", "o.toml:4: mqtt.base-topic = \"a/#\""),
+            ("discovery-prefix = \"/x\"", "o.toml:4: mqtt.discovery-prefix = \"/x\""),
+            ("node-id = \"the door\"", "o.toml:4: mqtt.node-id"),
+            ("interval = \"0s\"", "o.toml:4: mqtt.interval"),
+            (
+                "pasword-file = \"p\"",
+                "o.toml:4: unknown key \"pasword-file\" in [mqtt]: did you mean \"password-file\"?",
+            ),
+        ] {
+            let message = refused(&format!("[model]\npath = \"m\"\n[mqtt]\n{line}\n"));
+            assert!(message.starts_with(expected), "{message}");
+        }
+    } else {
+        let message = refused(text);
+        assert!(
+            message.starts_with("o.toml:3: [mqtt]: this outlierd was built without MQTT; build it with"),
+            "{message}"
+        );
+    }
 }
 
 #[test]
@@ -203,7 +238,15 @@ fn the_packaged_file_is_read_and_shows_the_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && is_key(line)).unwrap_or(line))
         .collect();
-    let all = load(&uncommented.join("\n")).unwrap();
+    let all = uncommented.join("\n");
+    let all = match cfg!(feature = "mqtt") {
+        true => load(&all).unwrap(),
+        false => {
+            assert!(refused(&all).contains("built without MQTT"));
+            load(all.split("[mqtt]").next().unwrap()).unwrap()
+        }
+    };
+    assert_eq!(all.mqtt.is_some(), cfg!(feature = "mqtt"));
     assert!(all.gpio.is_some() && all.events.hook.is_some() && all.camera.crop.is_some());
     assert_eq!((all.camera.controls.len(), all.decision.threshold), (4, Some(0.5)));
 }

@@ -224,6 +224,19 @@ fn a_hanging_hook_does_not_hold_up_the_watch() {
     assert!(events.iter().any(|event| event.message.as_ref().is_some_and(|m| m.contains("killed"))));
 }
 
+#[test]
+fn a_full_queue_of_hooks_is_an_error_event_and_nothing_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), &"o.".repeat(50));
+    let more = "hook = [\"/bin/sh\", \"-c\", \"sleep 600\"]\n[decision]\nraise-after = 1\nclear-after = 1\n";
+    assert_eq!(run(config(dir.path(), more)).raised, 50);
+    let events = log(dir.path());
+    let full = |event: &&Event| event.message.as_ref().is_some_and(|m| m.contains("64 events wait already"));
+    assert!(events.iter().any(|event| full(&event)), "{:?}", kinds(&events));
+    let raised = events.iter().filter(|event| event.event == Kind::Raise).count();
+    assert_eq!(raised, 50);
+}
+
 /// A camera that does as a script says: a frame, a stall, or gone.
 struct Scripted {
     script: std::vec::IntoIter<char>,

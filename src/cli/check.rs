@@ -69,6 +69,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             if let Some(hook) = &config.events.hook {
                 tell("hook", check_hook(hook))?;
             }
+            if let Some(path) = &config.events.metrics {
+                tell("metrics", check_metrics(path))?;
+            }
+            #[cfg(feature = "mqtt")]
+            if let Some(mqtt) = &config.mqtt {
+                tell("mqtt", crate::watch::mqtt::try_connect(mqtt))?;
+            }
         }
     }
     Ok(if failed { ExitCode::from(exit::CONFIG) } else { ExitCode::SUCCESS })
@@ -150,6 +157,18 @@ fn check_folder(folder: &Path) -> Checked {
         Ok(_) if there == absolute => Ok(folder.display().to_string()),
         Ok(_) => Ok(format!("{} will be made", folder.display())),
         Err(e) => Err(format!("cannot write into {}: {e}; {}", there.display(), remedy(&e))),
+    }
+}
+
+/// The daemon makes no folder for it: `/run/outlierd` is there while systemd runs the service.
+fn check_metrics(path: &Path) -> Checked {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return check_folder(folder).map(|_| path.display().to_string());
+    }
+    match folder == Path::new("/run/outlierd") {
+        true => Ok(format!("{}: systemd makes the folder when the service starts", path.display())),
+        false => Err(format!("{} does not exist: make it, or name a file in /run/outlierd", folder.display())),
     }
 }
 

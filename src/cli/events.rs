@@ -13,14 +13,26 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Prints the local event log, oldest first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: outlierd events --since 2h --follow")]
+#[command(
+    after_help = "Examples: outlierd events --since 2h --follow\n          outlierd events --raise --last 10 --json\n\
+                  \x20         outlierd events --kind camera-lost,camera-found --since 7d --until 1d"
+)]
 pub struct Args {
     /// Only events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
-    #[arg(long, value_name = "T", value_parser = parse_since)]
+    #[arg(long, value_name = "T", value_parser = parse_time)]
     since: Option<SystemTime>,
-    /// Only raised and cleared outliers
-    #[arg(long)]
+    /// Only events before a time, or longer ago than a duration
+    #[arg(long, value_name = "T", value_parser = parse_time, conflicts_with = "follow")]
+    until: Option<SystemTime>,
+    /// Only events of these kinds: start, raise, clear, camera-lost, camera-found, error, stop
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    kind: Vec<Kind>,
+    /// Only raised outliers: --kind raise
+    #[arg(long, conflicts_with = "kind")]
     raise: bool,
+    /// Only the last N that the other options let through; with --follow, of those already there
+    #[arg(long, value_name = "N")]
+    last: Option<usize>,
     /// Wait for new events, through rotation of the log
     #[arg(short, long)]
     follow: bool,
@@ -49,27 +61,29 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         Error::new(exit::NOINPUT, format!("cannot read the event log {}: {e}{hint}", path.display()))
     };
     if !args.follow {
-        args.print(&events::read(&path).map_err(cannot)?)?;
+        args.print(&events::read(&path).map_err(cannot)?, args.last)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut follow = Follow::new(&path);
-    let current = follow.poll().map_err(cannot)?;
-    args.print(&events::read_rotated(&path).map_err(cannot)?)?;
-    args.print(&current)?;
+    args.print(&follow.poll().map_err(cannot)?, args.last)?;
     loop {
         std::thread::sleep(POLL);
-        args.print(&follow.poll().map_err(cannot)?)?;
+        args.print(&follow.poll().map_err(cannot)?, None)?;
     }
 }
 
 impl Args {
     fn wants(&self, event: &Event) -> bool {
-        let recent = self.since.is_none_or(|since| event.time >= since);
-        recent && (!self.raise || matches!(event.event, Kind::Raise | Kind::Clear))
+        self.since.is_none_or(|since| event.time >= since)
+            && self.until.is_none_or(|until| event.time < until)
+            && (!self.raise || event.event == Kind::Raise)
+            && (self.kind.is_empty() || self.kind.contains(&event.event))
     }
 
-    fn print(&self, events: &[Event]) -> Result<(), Error> {
-        for event in events.iter().filter(|event| self.wants(event)) {
+    fn print(&self, events: &[Event], last: Option<usize>) -> Result<(), Error> {
+        let wanted: Vec<&Event> = events.iter().filter(|event| self.wants(event)).collect();
+        let skipped = last.map_or(0, |last| wanted.len().saturating_sub(last));
+        for event in &wanted[skipped..] {
             if self.json { common::print(event.to_json())? } else { common::print(line(event))? }
         }
         Ok(())
@@ -110,7 +124,7 @@ fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
     Ok(Config::parse(config, &text).map_err(|e| Error::new(exit::CONFIG, e))?.events.log)
 }
 
-pub(super) fn parse_since(text: &str) -> Result<SystemTime, String> {
+pub(super) fn parse_time(text: &str) -> Result<SystemTime, String> {
     let whole_day = format!("{text}T00:00:00Z");
     if let Ok(time) = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&whole_day)) {
         return Ok(time);
@@ -126,11 +140,11 @@ mod tests {
 
     #[test]
     fn since_takes_times_and_durations() {
-        let day = parse_since("2026-11-23").unwrap();
-        assert_eq!(parse_since("2026-11-23T00:00:00Z").unwrap(), day);
-        assert_eq!(parse_since("2026-11-23 00:00:00").unwrap(), day);
-        assert!(parse_since("2h").unwrap() < SystemTime::now());
-        assert!(parse_since("yesterday").is_err() && parse_since("").is_err());
+        let day = parse_time("2026-11-23").unwrap();
+        assert_eq!(parse_time("2026-11-23T00:00:00Z").unwrap(), day);
+        assert_eq!(parse_time("2026-11-23 00:00:00").unwrap(), day);
+        assert!(parse_time("2h").unwrap() < SystemTime::now());
+        assert!(parse_time("yesterday").is_err() && parse_time("").is_err());
     }
 
     #[test]

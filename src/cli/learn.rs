@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::events::parse_since;
+use super::events::parse_time;
 use super::run::load_config;
 use super::{Error, common, exit};
 use crate::config::{self, Config};
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["ids", "since"])]
     last: bool,
     /// All events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
-    #[arg(long, value_name = "T", value_parser = parse_since, conflicts_with = "ids")]
+    #[arg(long, value_name = "T", value_parser = parse_time, conflicts_with = "ids")]
     since: Option<SystemTime>,
     /// Only list the events, whether their snapshots are there, and what was learnt before
     #[arg(long, conflicts_with = "keep")]

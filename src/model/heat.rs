@@ -27,6 +27,18 @@ impl Heat {
 impl Model {
     /// The residual's shares over the grid of the finest stage of the tap; None where pooling has lost the place.
     pub fn heat(&self, maps: &[FeatureMap], feature: &[f32]) -> Result<Option<Heat>, Error> {
+        self.heat_against(maps, feature, None)
+    }
+
+    /// [`Model::heat`], less the pattern that the maps of a `normal` picture of the same view have along the same
+    /// direction: before a camera that stands still, what always looks odd is not hot. The pattern is taken as far as
+    /// the two regress on each other, so a picture of another view does no harm.
+    pub fn heat_against(
+        &self,
+        maps: &[FeatureMap],
+        feature: &[f32],
+        normal: Option<&[FeatureMap]>,
+    ) -> Result<Option<Heat>, Error> {
         if self.source.pooling != Pooling::Avg {
             return Ok(None);
         }
@@ -42,6 +54,22 @@ impl Model {
         let (weights, centres) = self.linear(feature, &direction);
         let Some(finest) = maps.iter().max_by_key(|map| map.height * map.width) else { return Ok(None) };
         let (height, width) = (finest.height, finest.width);
+        let mut cells = self.shares(maps, (height, width), &weights, &centres)?;
+        if let Some(normal) = normal {
+            let pattern = self.shares(normal, (height, width), &weights, &centres)?;
+            subtract_pattern(&mut cells, &pattern);
+        }
+        Ok(Some(Heat { height, width, cells }))
+    }
+
+    /// `sum of w (x - c)` of every cell, coarser maps spread over the cells of the finest.
+    fn shares(
+        &self,
+        maps: &[FeatureMap],
+        (height, width): (usize, usize),
+        weights: &[f32],
+        centres: &[f32],
+    ) -> Result<Vec<f32>, Error> {
         let mut cells = vec![0.0_f32; height * width];
         let mut first = 0;
         for map in maps {
@@ -58,7 +86,7 @@ impl Model {
             }
             first = span.end;
         }
-        Ok(Some(Heat { height, width, cells }))
+        Ok(cells)
     }
 
     /// Weights `w` and centres `c` with `<direction, z> = sum of w (x - c)`, exact at `feature`.
@@ -71,6 +99,21 @@ impl Model {
             }
         };
         direction.iter().zip(feature).zip(&self.mean).zip(&self.scale).map(each).unzip()
+    }
+}
+
+/// Takes the pattern away from the cells as far as it explains them, by least squares; their mean stays.
+fn subtract_pattern(cells: &mut [f32], pattern: &[f32]) {
+    let n = cells.len().max(1) as f32;
+    let (mean, pattern_mean) = (cells.iter().sum::<f32>() / n, pattern.iter().sum::<f32>() / n);
+    let (mut covariance, mut variance) = (0.0_f32, 0.0_f32);
+    for (cell, value) in cells.iter().zip(pattern) {
+        covariance += (cell - mean) * (value - pattern_mean);
+        variance += (value - pattern_mean).powi(2);
+    }
+    let slope = if variance > 0.0 { (covariance / variance).clamp(0.0, 1.0) } else { 0.0 };
+    for (cell, value) in cells.iter_mut().zip(pattern) {
+        *cell -= slope * (value - pattern_mean);
     }
 }
 
@@ -122,6 +165,22 @@ pub(super) mod tests {
             let mean = f64::from(heat.cells.iter().sum::<f32>()) / 4.0;
             assert!((mean - norm).abs() < 1e-3 * norm, "{transform}: {mean} {norm}");
         }
+    }
+
+    #[test]
+    fn a_pattern_that_is_always_there_is_taken_away_and_no_other() {
+        let pattern = [5.0, -5.0, 3.0, -3.0, 1.0, -1.0];
+        let mut cells: Vec<f32> = pattern.iter().map(|value| value + 2.0).collect();
+        cells[3] += 4.0;
+        let mean = cells.iter().sum::<f32>() / 6.0;
+        subtract_pattern(&mut cells, &pattern);
+        let hottest = (0..6).max_by(|a, b| cells[*a].total_cmp(&cells[*b])).unwrap();
+        assert_eq!(hottest, 3, "{cells:?}");
+        assert!((cells.iter().sum::<f32>() / 6.0 - mean).abs() < 1e-5);
+        let opposite: Vec<f32> = cells.iter().map(|value| -value).collect();
+        let before = cells.clone();
+        subtract_pattern(&mut cells, &opposite);
+        assert_eq!(cells, before);
     }
 
     #[test]

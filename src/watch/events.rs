@@ -36,6 +36,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 9] = [
+        Kind::Start,
+        Kind::Raise,
+        Kind::Clear,
+        Kind::CameraLost,
+        Kind::CameraFound,
+        Kind::Drift,
+        Kind::DriftClear,
+        Kind::Error,
+        Kind::Stop,
+    ];
+
     /// The name in the log and in `OUTLIERD_EVENT`.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,6 +61,17 @@ impl Kind {
             Kind::Error => "error",
             Kind::Stop => "stop",
         }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            format!("{name:?} is no kind of event: {} are", known.join(", "))
+        })
     }
 }
 
@@ -80,6 +103,9 @@ pub struct Event {
     /// The picture that raised the event.
     #[serde(default)]
     pub snapshot: Option<PathBuf>,
+    /// The same picture with a map of where it departs from what the model knows.
+    #[serde(default)]
+    pub heat: Option<PathBuf>,
     #[serde(default)]
     pub model: Option<String>,
     /// What went wrong or has changed, for people; left out where nothing did.
@@ -100,6 +126,7 @@ impl Event {
             frames: None,
             duration_s: None,
             snapshot: None,
+            heat: None,
             model: None,
             message: None,
         }
@@ -297,7 +324,8 @@ impl Open {
     }
 }
 
-fn rotated(path: &Path, number: u32) -> PathBuf {
+/// The name of a rotated log; number 0 is the log itself.
+pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
         return path.to_owned();
     }
@@ -316,13 +344,6 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// The events of a log and its rotated predecessors, oldest first; other lines are skipped.
 pub fn read(path: &Path) -> io::Result<Vec<Event>> {
-    let mut events = read_rotated(path)?;
-    Reader::new(File::open(path)?).read_new(true, &mut events)?;
-    Ok(events)
-}
-
-/// The events of the rotated logs alone.
-pub fn read_rotated(path: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     for number in (1..=ROTATED).rev() {
         match File::open(rotated(path, number)) {
@@ -331,6 +352,7 @@ pub fn read_rotated(path: &Path) -> io::Result<Vec<Event>> {
             Err(e) => return Err(e),
         }
     }
+    Reader::new(File::open(path)?).read_new(true, &mut events)?;
     Ok(events)
 }
 
@@ -361,6 +383,10 @@ impl Reader {
     /// The file that is read.
     pub fn file(&self) -> &File {
         self.input.get_ref()
+    }
+
+    pub fn into_file(self) -> File {
+        self.input.into_inner()
     }
 
     /// Pushes the events that came since the last call. A last line without its end is kept for the next call,
@@ -417,7 +443,7 @@ mod tests {
         raise.snapshot = Some("/s/i.jpg".into());
         let expected = concat!(
             r#"{"time":"2025-11-24T16:00:00.123Z","event":"raise","id":"i","p":0.25,"score":null,"#,
-            r#""threshold":null,"frames":3,"duration_s":null,"snapshot":"/s/i.jpg","model":null}"#
+            r#""threshold":null,"frames":3,"duration_s":null,"snapshot":"/s/i.jpg","heat":null,"model":null}"#
         );
         assert_eq!(raise.to_json(), expected);
         assert_eq!(serde_json::from_str::<Event>(expected).unwrap(), raise);
@@ -425,9 +451,7 @@ mod tests {
         raise.message = Some("gone".into());
         assert!(raise.to_json().contains(r#""event":"camera-lost""#));
         assert!(raise.to_json().ends_with(r#""message":"gone"}"#));
-        for kind in
-            [Kind::Start, Kind::Clear, Kind::CameraFound, Kind::Drift, Kind::DriftClear, Kind::Error, Kind::Stop]
-        {
+        for kind in Kind::ALL {
             assert!(event(kind, 0).to_json().contains(&format!("\"event\":\"{}\"", kind.name())));
         }
     }

@@ -1,15 +1,18 @@
 //! The hook: a program run at every event, the event's JSON on its stdin. A thread of its own runs one at a
-//! time from a bounded queue, so that a hook that hangs or floods never holds up the watch.
+//! time from a bounded queue, so that a hook that hangs or floods never holds up the watch. What it leaves running is
+//! killed when it ends; `setsid` gets a process out of that.
 
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Read, Write, pipe};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::events::{Event, Kind};
 
@@ -17,6 +20,12 @@ use super::events::{Event, Kind};
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// Events that wait for the hook; more are refused.
 pub const QUEUE: usize = 64;
+/// Bytes of a run's output that go to the daemon's own log; the rest is thrown away.
+pub const MAX_OUTPUT: usize = 4096;
+/// Characters of a failed run's last line that its error event quotes.
+const MAX_LINE: usize = 200;
+/// Reads of a pipe between two looks at the clock.
+const DRAIN: usize = 64;
 const POLL: Duration = Duration::from_millis(10);
 
 /// The hook could not take an event.
@@ -126,50 +135,73 @@ impl Worker {
 
     fn one(&self, job: &Job) -> Result<(), String> {
         let (name, arguments) = job.argv.split_first().ok_or("it has no program")?;
+        let mut output = Output::default();
+        let ended = self.attend(name, arguments, job, &mut output);
+        output.log(name);
+        match ended? {
+            status if status.success() => Ok(()),
+            status => Err(format!("ended with {status}{}", output.last_line())),
+        }
+    }
+
+    /// Runs the program, feeds it and waits for it. No pipe blocks: a hook need not read its stdin, and a child that
+    /// it leaves behind may hold its output open. All of the process group is killed before its leader is reaped, so
+    /// that the group's number cannot be another's.
+    fn attend(&self, name: &str, arguments: &[String], job: &Job, output: &mut Output) -> Result<ExitStatus, String> {
+        let (mut reader, writer) = pipe().map_err(|e| format!("cannot be run: {e}"))?;
+        let other = writer.try_clone().map_err(|e| format!("cannot be run: {e}"))?;
         let mut child = Command::new(name)
             .args(arguments)
             .env("OUTLIERD_EVENT", job.kind.name())
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(writer)
+            .stderr(other)
             .process_group(0)
             .spawn()
-            .map_err(|e| format!("cannot be run: {e}"))?;
-        let input = child.stdin.take();
-        let answer = self.attend(&mut child, input, job.json.as_bytes());
-        if answer.is_err() {
-            kill(&mut child);
+            .map_err(|e| format!("cannot be run: {e}{}", remedy(&e)))?;
+        let mut input = child.stdin.take();
+        let ended = self.wait(&child, &mut input, job.json.as_bytes(), &mut reader, output);
+        let group = Pid::from_child(&child);
+        if let Err(e) = kill_process_group(group, Signal::KILL) {
+            log::warn!("cannot kill the hook's process group {group:?}: {e}");
         }
-        match answer? {
-            status if status.success() => Ok(()),
-            status => Err(format!("ended with {status}")),
-        }
+        let status = child.wait().map_err(|e| format!("cannot be waited for: {e}"))?;
+        output.drain(&mut reader);
+        ended.map(|()| status)
     }
 
-    /// Feeds the child and waits for it. The pipe does not block: a hook need not read its stdin.
-    fn attend(
+    /// Until the child has ended, but is not reaped.
+    fn wait(
         &self,
-        child: &mut Child,
-        mut input: Option<ChildStdin>,
+        child: &Child,
+        input: &mut Option<ChildStdin>,
         json: &[u8],
-    ) -> Result<std::process::ExitStatus, String> {
-        if let Some(pipe) = &input {
-            rustix::fs::fcntl_setfl(pipe, rustix::fs::OFlags::NONBLOCK).map_err(|e| format!("its stdin: {e}"))?;
+        reader: &mut PipeReader,
+        output: &mut Output,
+    ) -> Result<(), String> {
+        set_nonblocking(&*reader)?;
+        if let Some(pipe) = input {
+            set_nonblocking(&*pipe)?;
         }
         let started = Instant::now();
         let mut rest = json;
         loop {
-            if let Some(pipe) = &mut input {
+            if let Some(pipe) = input {
                 match pipe.write(rest) {
                     Ok(written) => rest = &rest[written..],
                     Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                     Err(_) => rest = &[],
                 }
                 if rest.is_empty() {
-                    input = None;
+                    *input = None;
                 }
             }
-            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
-                return Ok(status);
+            output.drain(reader);
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match waitid(WaitId::Pid(Pid::from_child(child)), options) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(e) => return Err(format!("cannot be waited for: {e}")),
             }
             if started.elapsed() >= self.limit {
                 return Err(format!("killed after {:?}", self.limit));
@@ -182,13 +214,65 @@ impl Worker {
     }
 }
 
-fn kill(child: &mut Child) {
-    let group = Pid::from_child(child);
-    if let Err(e) = kill_process_group(group, Signal::KILL) {
-        log::warn!("cannot kill the hook's process group {group:?}: {e}");
+fn set_nonblocking(pipe: impl AsFd) -> Result<(), String> {
+    rustix::fs::fcntl_setfl(pipe, rustix::fs::OFlags::NONBLOCK).map_err(|e| format!("its pipe: {e}"))
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match (error.kind(), error.raw_os_error().map(Errno::from_raw_os_error)) {
+        (io::ErrorKind::NotFound, _) => ": is its path right, and that of the interpreter in its first line?",
+        (io::ErrorKind::PermissionDenied, _) => ": chmod +x it, and let outlierd's user reach it",
+        (_, Some(Errno::NOEXEC)) => ": its first line must name the interpreter, such as #!/bin/sh",
+        _ => "",
     }
-    if let Err(e) = child.kill().and_then(|()| child.wait()) {
-        log::warn!("cannot end the hook: {e}");
+}
+
+/// What a hook writes to stdout and stderr: the beginning is kept, the rest is counted.
+#[derive(Debug, Default)]
+struct Output {
+    kept: Vec<u8>,
+    more: u64,
+}
+
+impl Output {
+    /// Takes what is there, at most so much at once that a flood does not hold up the limit.
+    fn drain(&mut self, pipe: &mut PipeReader) {
+        let mut buffer = [0; 4096];
+        for _ in 0..DRAIN {
+            match pipe.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) => {
+                    let taken = read.min(MAX_OUTPUT - self.kept.len());
+                    self.kept.extend_from_slice(&buffer[..taken]);
+                    self.more += (read - taken) as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Without control characters: a hook must not write lines of its own into the journal.
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.kept);
+        let clean = |line: &str| line.trim_end().replace(char::is_control, "\u{fffd}");
+        text.lines().map(clean).filter(|line| !line.is_empty()).collect()
+    }
+
+    fn log(&self, program: &str) {
+        for line in self.lines() {
+            log::info!("hook {program}: {line}");
+        }
+        if self.more > 0 {
+            log::info!("hook {program}: {} more bytes of output are not shown", self.more);
+        }
+    }
+
+    /// `: the last line`, cut short; nothing where nothing was written.
+    fn last_line(&self) -> String {
+        let line = self.lines().pop().unwrap_or_default();
+        let short: String = line.chars().take(MAX_LINE).collect();
+        if short.is_empty() { short } else { format!(": {short}") }
     }
 }
 
@@ -201,6 +285,18 @@ mod tests {
     }
 
     const PATIENT: Duration = Duration::from_secs(60);
+
+    /// Of the process whose number is in a file.
+    fn wait_for_death(pid: &std::path::Path) {
+        let child = std::fs::read_to_string(pid).unwrap();
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        let dead = |stat: &str| stat.is_empty() || stat.contains(") Z");
+        let started = Instant::now();
+        while !dead(&stat()) {
+            assert!(started.elapsed() < PATIENT, "the hook's child lives: {}", stat());
+            std::thread::sleep(POLL);
+        }
+    }
 
     #[test]
     fn a_hook_gets_json_and_kind() {
@@ -236,14 +332,58 @@ mod tests {
         let mut hooks = Hooks::start(shell(&script), Duration::from_millis(300)).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
         assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 300ms"]);
-        let child = std::fs::read_to_string(pid).unwrap();
-        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        let dead = |stat: &str| stat.is_empty() || stat.contains(") Z");
-        let started = Instant::now();
-        while !dead(&stat()) {
-            assert!(started.elapsed() < PATIENT, "the hook's child lives: {}", stat());
-            std::thread::sleep(POLL);
+        wait_for_death(&pid);
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_told_with_its_remedy() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hook");
+        for (text, mode, expected) in [
+            ("#!/bin/sh\n", 0o644, "Permission denied (os error 13): chmod +x it"),
+            ("#!/nonexistent/sh\n", 0o755, "No such file or directory (os error 2): is its path right"),
+            ("", 0o755, "Exec format error (os error 8): its first line must name the interpreter"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut hooks = Hooks::start(Some(vec![path.display().to_string()]), LIMIT).unwrap();
+            hooks.send(&Event::new(Kind::Raise)).unwrap();
+            let failures = hooks.finish(PATIENT);
+            assert!(failures.len() == 1 && failures[0].contains(expected), "{failures:?}");
         }
+    }
+
+    #[test]
+    fn a_crash_is_told_with_the_last_line() {
+        let mut hooks = Hooks::start(shell("echo out; printf 'no\\033route\\n' >&2; kill -SEGV $$"), LIMIT).unwrap();
+        hooks.send(&Event::new(Kind::Raise)).unwrap();
+        let failures = hooks.finish(PATIENT);
+        assert!(failures[0].contains("ended with signal: 11 (SIGSEGV)"), "{failures:?}");
+        assert!(failures[0].ends_with(": no\u{fffd}route"), "{failures:?}");
+    }
+
+    #[test]
+    fn a_flood_of_output_is_read_and_thrown_away() {
+        let script = "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end >&2; exit 1";
+        let mut hooks = Hooks::start(shell(script), PATIENT).unwrap();
+        hooks.send(&Event::new(Kind::Raise)).unwrap();
+        let failures = hooks.finish(PATIENT);
+        assert!(failures[0].contains("ended with exit status: 1: xxxx") && failures[0].len() < 400, "{failures:?}");
+        let mut hooks = Hooks::start(shell("yes"), Duration::from_millis(200)).unwrap();
+        hooks.send(&Event::new(Kind::Raise)).unwrap();
+        assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 200ms"]);
+    }
+
+    #[test]
+    fn a_child_left_behind_holds_nothing_up_and_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}", pid.display());
+        let mut hooks = Hooks::start(shell(&script), PATIENT).unwrap();
+        hooks.send(&Event::new(Kind::Raise)).unwrap();
+        assert!(hooks.finish(PATIENT).is_empty());
+        wait_for_death(&pid);
     }
 
     #[test]

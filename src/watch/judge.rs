@@ -4,9 +4,11 @@ use std::path::Path;
 
 use ::image::RgbImage;
 
+use super::overlay::HeatMap;
 use super::{Judge, JudgeError, Judgement};
-use crate::backbone::Backbone;
+use crate::backbone::{self, Backbone};
 use crate::config::Config;
+use crate::image;
 use crate::model::{self, Model};
 
 /// Backbone, model, and the name that events give the model.
@@ -14,6 +16,8 @@ pub struct ModelJudge {
     model: Model,
     backbone: Backbone,
     name: String,
+    /// The network's input of the latest inlier: what the heat map compares with.
+    normal: Option<RgbImage>,
 }
 
 impl ModelJudge {
@@ -27,7 +31,7 @@ impl ModelJudge {
     /// Takes what is loaded already; `path` is where the model lies.
     pub fn new(model: Model, backbone: Backbone, path: &Path) -> Self {
         let name = path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy()).into_owned();
-        ModelJudge { model, backbone, name }
+        ModelJudge { model, backbone, name, normal: None }
     }
 
     pub fn backbone(&self) -> &Backbone {
@@ -41,9 +45,25 @@ impl ModelJudge {
 
 impl Judge for ModelJudge {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
-        let feature = self.backbone.features(picture).map_err(|e| JudgeError(e.to_string()))?;
+        let failed = |e: backbone::Error| JudgeError(e.to_string());
+        let prepared = self.backbone.prepare(picture).map_err(failed)?;
+        let feature = self.backbone.pool(&self.backbone.forward(&prepared).map_err(failed)?);
         let verdict = self.model.score(&feature).map_err(|e| JudgeError(e.to_string()))?;
+        if !verdict.outlier {
+            self.normal = Some(prepared);
+        }
         Ok(Judgement { score: verdict.score, p: verdict.p })
+    }
+
+    fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
+        let failed = |e: backbone::Error| JudgeError(e.to_string());
+        let maps = self.backbone.forward(&self.backbone.prepare(picture).map_err(failed)?).map_err(failed)?;
+        let normal = self.normal.as_ref().map(|normal| self.backbone.forward(normal)).transpose().map_err(failed)?;
+        let feature = self.backbone.pool(&maps);
+        let heat = self.model.heat_against(&maps, &feature, normal.as_deref());
+        let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
+        let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
+        Ok(heat.and_then(|heat| HeatMap::new(heat, seen)))
     }
 
     fn threshold(&self) -> f64 {

@@ -20,8 +20,13 @@ pub mod gpio;
 pub mod hooks;
 pub mod judge;
 pub mod load;
+pub mod metrics;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 pub mod outputs;
+pub mod overlay;
 pub mod service;
+pub mod sinks;
 pub mod snapshots;
 
 use decision::{Change, Decision};
@@ -30,7 +35,9 @@ use events::{Event, Kind};
 use gate::Gate;
 use gpio::Gpio;
 use outputs::Outputs;
+use overlay::HeatMap;
 use service::{Command, Notifier};
+use snapshots::Saved;
 
 /// How long the loop waits for a camera before it looks for signals again.
 const SLICE: Duration = Duration::from_millis(200);
@@ -42,6 +49,10 @@ const RATE_FRAMES: f64 = 20.0;
 /// Judges pictures: a backbone and a model, or a test's stand-in.
 pub trait Judge: Send {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError>;
+    /// Where the picture departs from what is known; None where the judge cannot say. May cost more than to judge.
+    fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
+        Ok(None)
+    }
     /// The model's own threshold: a frame is an outlier when `p` is below.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
@@ -54,6 +65,10 @@ pub trait Judge: Send {
 impl Judge for Box<dyn Judge> {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
         (**self).judge(picture)
+    }
+
+    fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
+        (**self).heat(picture)
     }
 
     fn threshold(&self) -> f64 {
@@ -130,7 +145,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
     pub fn run(mut self, commands: &Receiver<Command>, notifier: &mut Notifier) -> Result<Summary, Error> {
         let started = Instant::now();
         let gpio = self.config.gpio.as_ref().map(Gpio::open).transpose()?;
-        let outputs = Outputs::new(&self.config.events, self.judge.model_name()).map_err(Error::Thread)?;
+        let outputs = Outputs::new(&self.config, self.judge.model_name()).map_err(Error::Thread)?;
         let decision = Decision::new(self.config.decision.raise_after, self.config.decision.clear_after);
         let mut camera = Link::new(started);
         if let Err(e) = camera.open(&self.config.camera, &mut self.open_camera, started)
@@ -152,6 +167,8 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             last: None,
         };
         let threshold = self.threshold();
+        state.outputs.metrics.threshold = threshold;
+        state.outputs.metrics.camera_up = camera.is_up();
         state.outputs.emit(Event { threshold: Some(threshold), ..Event::new(Kind::Start) });
         state.watch_drift(&self.config.drift, &self.judge);
         notifier.ready();
@@ -178,6 +195,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
                 Got::Nothing => state.pause_drift(),
                 Got::End => break,
             }
+            state.outputs.metrics.camera_up = camera.is_up();
             state.outputs.attend();
             if state.last.is_some_and(|last| last.judged) || camera.is_failing() {
                 notifier.alive();
@@ -197,22 +215,25 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         if let Some(judgement) = state.gate.pass(&frame.picture, state.decision.is_settled(), now) {
             return state.skip(judgement);
         }
+        let begun = Instant::now();
         let judged = self.judge.judge(&frame.picture).and_then(|judgement| match judgement.p.is_finite() {
             true => Ok(judgement),
             false => Err(JudgeError(format!("p is {}", judgement.p))),
         });
         match judged {
             Ok(judgement) => {
+                state.outputs.metrics.judged(judgement.p, begun.elapsed());
                 let threshold = self.threshold();
                 let outlier = judgement.p < threshold;
                 state.gate.judged(judgement, now);
-                state.push(frame, judgement, threshold, outlier);
+                let heat = self.config.events.heat_map.then_some(&mut self.judge as &mut dyn Judge);
+                state.push(frame, judgement, threshold, outlier, heat);
                 if let Some(observe) = &mut self.observe {
                     observe(frame, judgement, outlier);
                 }
             }
             Err(e) => {
-                state.summary.dropped += 1;
+                state.drop_frame();
                 state.gate.forget();
                 state.last = state.last.map(|last| Last { judged: false, ..last });
                 state.outputs.error(format!("{}: {e}", frame.source));
@@ -229,7 +250,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         if let Err(reason) = state.reload_gpio(&self.config, &config) {
             return state.outputs.error(kept(reason));
         }
-        if let Err(reason) = state.outputs.reconfigure(&config.events, judge.model_name()) {
+        if let Err(reason) = state.outputs.reconfigure(&config, judge.model_name()) {
             if let Err(e) = state.reload_gpio(&config, &self.config) {
                 log::error!("{e}");
             }
@@ -246,6 +267,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         state.watch_drift(&config.drift, &judge);
         self.config = config;
         self.judge = judge;
+        state.outputs.metrics.threshold = self.threshold();
         log::info!("reloaded {}", self.config.path().display());
     }
 }
@@ -269,7 +291,7 @@ struct Last {
 struct Standing {
     since: Instant,
     id: Option<String>,
-    snapshot: Option<std::path::PathBuf>,
+    saved: Option<Saved>,
 }
 
 struct State {
@@ -291,9 +313,13 @@ impl State {
     fn wait(&mut self, commands: &Receiver<Command>, until: Instant, notifier: &mut Notifier) -> Option<Command> {
         loop {
             self.drive(Gpio::attend);
+            self.outputs.attend();
             let mut left = until.saturating_duration_since(Instant::now()).min(notifier.alive_interval());
             if let Some(due) = self.gpio.as_ref().and_then(Gpio::due) {
                 left = left.min(due.saturating_duration_since(Instant::now()));
+            }
+            if let Some(due_in) = self.outputs.metrics_due_in() {
+                left = left.min(due_in);
             }
             match commands.recv_timeout(left) {
                 Ok(command) => return Some(command),
@@ -309,9 +335,15 @@ impl State {
     /// changes nothing.
     fn skip(&mut self, judgement: Judgement) {
         self.summary.skipped += 1;
+        self.outputs.metrics.skipped += 1;
         let now = Instant::now();
         self.take_time(judgement, now);
         self.push_drift(judgement, now);
+    }
+
+    fn drop_frame(&mut self) {
+        self.summary.dropped += 1;
+        self.outputs.metrics.dropped += 1;
     }
 
     fn take_time(&mut self, judgement: Judgement, now: Instant) {
@@ -323,7 +355,15 @@ impl State {
         self.drive(Gpio::beat);
     }
 
-    fn push(&mut self, frame: &Frame, judgement: Judgement, threshold: f64, outlier: bool) {
+    /// `heat` draws the heat map of a raise; None: there is none.
+    fn push(
+        &mut self,
+        frame: &Frame,
+        judgement: Judgement,
+        threshold: f64,
+        outlier: bool,
+        heat: Option<&mut dyn Judge>,
+    ) {
         let now = Instant::now();
         self.summary.frames += 1;
         self.take_time(judgement, now);
@@ -333,35 +373,45 @@ impl State {
             threshold: Some(threshold),
             ..Event::new(kind)
         };
-        match self.decision.push(outlier) {
-            Some(Change::Suspected) => self.event = Some(Standing { since: now, id: None, snapshot: None }),
+        let change = self.decision.push(outlier);
+        self.outputs.metrics.outlier = self.decision.is_raised();
+        match change {
+            Some(Change::Suspected) => self.event = Some(Standing { since: now, id: None, saved: None }),
             Some(Change::Raised { frames }) => {
                 self.drive(|gpio| gpio.show(true));
                 self.summary.raised += 1;
                 let since = self.event.take().map_or(now, |event| event.since);
                 let id = self.ids.next(SystemTime::now());
-                let snapshot = self.outputs.snapshot(&id, &frame.picture);
-                self.event = Some(Standing { since, id: Some(id.clone()), snapshot: snapshot.clone() });
+                let heat = heat.and_then(|judge| self.heat(judge, &frame.picture));
+                let saved = self.outputs.snapshot(&id, &frame.picture, heat.as_ref());
+                self.event = Some(Standing { since, id: Some(id.clone()), saved: saved.clone() });
                 let duration_s = Some(seconds(now.duration_since(since)));
-                self.outputs.emit(Event {
-                    id: Some(id),
-                    frames: Some(frames),
-                    duration_s,
-                    snapshot,
-                    ..event(Kind::Raise)
-                });
+                let raise = Event { id: Some(id), frames: Some(frames), duration_s, ..event(Kind::Raise) };
+                self.outputs.emit(with_pictures(raise, saved));
             }
             Some(Change::Cleared { frames }) => {
                 self.drive(|gpio| gpio.show(false));
                 self.summary.cleared += 1;
-                let (id, since, snapshot) =
-                    self.event.take().map_or((None, now, None), |event| (event.id, event.since, event.snapshot));
+                let (id, since, saved) =
+                    self.event.take().map_or((None, now, None), |event| (event.id, event.since, event.saved));
                 let duration_s = Some(seconds(now.duration_since(since)));
-                self.outputs.emit(Event { id, frames: Some(frames), duration_s, snapshot, ..event(Kind::Clear) });
+                let clear = Event { id, frames: Some(frames), duration_s, ..event(Kind::Clear) };
+                self.outputs.emit(with_pictures(clear, saved));
             }
             None => {}
         }
         self.push_drift(judgement, now);
+    }
+
+    /// The picture with its heat map; a failure is an error event.
+    fn heat(&mut self, judge: &mut dyn Judge, picture: &RgbImage) -> Option<RgbImage> {
+        match judge.heat(picture) {
+            Ok(map) => map.map(|map| map.draw(picture)),
+            Err(e) => {
+                self.outputs.error(format!("no heat map: {e}"));
+                None
+            }
+        }
     }
 
     /// Drives the GPIO line, if there is one; a failure is an error event.
@@ -419,11 +469,17 @@ impl State {
         {
             self.outputs.error(e.to_string());
         }
-        let (id, snapshot) = self.event.take().map_or((None, None), |event| (event.id, event.snapshot));
+        let (id, saved) = self.event.take().map_or((None, None), |event| (event.id, event.saved));
         let (frames, duration_s) = (Some(self.summary.frames), Some(seconds(started.elapsed())));
-        self.outputs.emit(Event { id, snapshot, frames, duration_s, ..Event::new(Kind::Stop) });
+        self.outputs.metrics.camera_up = false;
+        self.outputs.emit(with_pictures(Event { id, frames, duration_s, ..Event::new(Kind::Stop) }, saved));
         self.outputs.finish();
     }
+}
+
+fn with_pictures(event: Event, saved: Option<Saved>) -> Event {
+    let (snapshot, heat) = saved.map_or((None, None), |saved| (Some(saved.snapshot), saved.heat));
+    Event { snapshot, heat, ..event }
 }
 
 fn seconds(duration: Duration) -> f64 {
@@ -466,6 +522,11 @@ impl<S> Link<S> {
 
     fn is_failing(&self) -> bool {
         self.failing_since.is_some()
+    }
+
+    /// A source is open and has not failed since its last frame.
+    fn is_up(&self) -> bool {
+        self.source.is_some() && !self.is_failing()
     }
 
     fn trouble(&self) -> Option<&str> {
@@ -535,7 +596,7 @@ impl<S: FrameSource> Link<S> {
             }
             Ok(None) => Got::End,
             Err(e @ camera::Error::Dropped { .. }) => {
-                state.summary.dropped += 1;
+                state.drop_frame();
                 state.outputs.error(e.to_string());
                 Got::Dropped
             }

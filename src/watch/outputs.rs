@@ -1,14 +1,16 @@
-//! Where events go: log, snapshot, hook. None of them can stop the watch; what fails is told once, until it
+//! Where events go: log, snapshot, hook, a broker; and figures, to a file. None of them can stop the watch; what fails is told once, until it
 //! works again.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::image::RgbImage;
 
 use super::events::{Event, Kind, Log};
 use super::hooks::{self, Hooks};
-use super::snapshots::Snapshots;
-use crate::config;
+use super::metrics::{Metrics, MetricsFile};
+use super::sinks::{self, Sink};
+use super::snapshots::{Saved, Snapshots};
+use crate::config::{self, Config};
 
 /// Error events at once, before they are thinned out.
 const BURST: u32 = 10;
@@ -17,28 +19,48 @@ const ERROR_EVERY: Duration = Duration::from_secs(60);
 /// How long hooks may go on when the daemon stops.
 const HOOK_GRACE: Duration = Duration::from_secs(2);
 
+/// How long events for a broker may go on when the daemon stops.
+const SINK_GRACE: Duration = Duration::from_secs(2);
+/// The same for what a reload takes away.
+const RELOAD_GRACE: Duration = Duration::from_millis(500);
+
 /// Log, snapshots and hook as one.
 #[derive(Debug)]
 pub struct Outputs {
+    pub metrics: Metrics,
+    metrics_file: Option<MetricsFile>,
     log: Log,
     log_failure: Option<String>,
     snapshots: Snapshots,
     hooks: Hooks,
+    sinks: Vec<Box<dyn Sink>>,
+    /// What the sinks were opened with.
+    mqtt: Option<config::Mqtt>,
     model: String,
     throttle: Throttle,
 }
 
 impl Outputs {
     /// Opens the log; one that cannot be opened is tried again with every event.
-    pub fn new(config: &config::Events, model: &str) -> std::io::Result<Self> {
-        let hooks = Hooks::start(config.hook.clone(), hooks::LIMIT)?;
-        let (log, failure) = match Log::open(&config.log, config.max_log_size) {
+    pub fn new(config: &Config, model: &str) -> std::io::Result<Self> {
+        let events = &config.events;
+        let hooks = Hooks::start(events.hook.clone(), hooks::LIMIT)?;
+        let (log, failure) = match Log::open(&events.log, events.max_log_size) {
             Ok(log) => (log, None),
-            Err(e) => (Log::closed(&config.log, config.max_log_size), Some(e)),
+            Err(e) => (Log::closed(&events.log, events.max_log_size), Some(e)),
         };
-        let snapshots = Snapshots::new(&config.snapshots, config.keep_snapshots);
-        let throttle = Throttle::new(Instant::now());
-        let mut outputs = Outputs { log, log_failure: None, snapshots, hooks, model: model.to_owned(), throttle };
+        let mut outputs = Outputs {
+            metrics: Metrics::new(SystemTime::now()),
+            metrics_file: events.metrics.as_deref().map(MetricsFile::new),
+            log,
+            log_failure: None,
+            snapshots: Snapshots::new(&events.snapshots, events.keep_snapshots, events.max_snapshot_bytes),
+            hooks,
+            sinks: sinks::open(config)?,
+            mqtt: config.mqtt.clone(),
+            model: model.to_owned(),
+            throttle: Throttle::new(Instant::now()),
+        };
         if let Some(e) = failure {
             outputs.note_log(Err(e));
         }
@@ -46,25 +68,45 @@ impl Outputs {
     }
 
     /// Takes over another config and model. Nothing changes if the new log cannot be opened.
-    pub fn reconfigure(&mut self, config: &config::Events, model: &str) -> Result<(), String> {
-        if config.log != self.log.path() {
-            let log = Log::open(&config.log, config.max_log_size)
-                .map_err(|e| format!("cannot open the event log {}: {e}", config.log.display()))?;
+    pub fn reconfigure(&mut self, config: &Config, model: &str) -> Result<(), String> {
+        let events = &config.events;
+        let log = match events.log == self.log.path() {
+            true => None,
+            false => Some(
+                Log::open(&events.log, events.max_log_size)
+                    .map_err(|e| format!("cannot open the event log {}: {e}", events.log.display()))?,
+            ),
+        };
+        if config.mqtt != self.mqtt {
+            let sinks = sinks::open(config).map_err(|e| format!("cannot start a thread: {e}"))?;
+            self.finish_sinks(RELOAD_GRACE);
+            self.sinks = sinks;
+            self.mqtt = config.mqtt.clone();
+        }
+        if let Some(log) = log {
             self.flush();
             self.log = log;
             self.log_failure = None;
         }
-        self.log.set_max_size(config.max_log_size);
-        self.snapshots = Snapshots::new(&config.snapshots, config.keep_snapshots);
-        self.hooks.set_argv(config.hook.clone());
+        self.log.set_max_size(events.max_log_size);
+        self.snapshots.reconfigure(&events.snapshots, events.keep_snapshots, events.max_snapshot_bytes);
+        self.hooks.set_argv(events.hook.clone());
+        if events.metrics.as_deref() != self.metrics_file.as_ref().map(MetricsFile::path) {
+            self.metrics_file = events.metrics.as_deref().map(MetricsFile::new);
+        }
         self.model = model.to_owned();
         Ok(())
     }
 
-    /// Writes the snapshot of an event; a failure is an error event and no path.
-    pub fn snapshot(&mut self, id: &str, picture: &RgbImage) -> Option<std::path::PathBuf> {
-        match self.snapshots.save(id, picture) {
-            Ok(path) => Some(path),
+    /// Writes the pictures of an event; a failure is an error event and no path.
+    pub fn snapshot(&mut self, id: &str, picture: &RgbImage, heat: Option<&RgbImage>) -> Option<Saved> {
+        match self.snapshots.save(id, picture, heat) {
+            Ok(saved) => {
+                if let Err(e) = self.snapshots.settle(id) {
+                    self.error(format!("cannot link the newest snapshot or remove old ones: {e}"));
+                }
+                Some(saved)
+            }
             Err(e) => {
                 self.error(format!("cannot write the snapshot of {id}: {e}"));
                 None
@@ -75,11 +117,19 @@ impl Outputs {
     /// Sends an event to the log and the hook.
     pub fn emit(&mut self, mut event: Event) {
         event.model.get_or_insert_with(|| self.model.clone());
-        tell(&event);
-        let written = self.log.append(&event);
-        self.note_log(written);
+        match event.event {
+            Kind::Raise => self.snapshots.set_standing(event.id.as_deref()),
+            Kind::Clear => self.snapshots.set_standing(None),
+            _ => {}
+        }
+        self.record(&event);
+        for failure in
+            self.sinks.iter_mut().filter_map(|sink| sink.event(&event, &self.metrics).err()).collect::<Vec<_>>()
+        {
+            self.log_only(failure);
+        }
         if let Err(e) = self.hooks.send(&event) {
-            self.log_only(e.to_string());
+            self.hook_failed(e.to_string());
         }
     }
 
@@ -92,12 +142,36 @@ impl Outputs {
         }
     }
 
-    /// To be called between frames: collects the hook's failures, tries what could not be written.
+    /// To be called between frames, and while one is waited for: collects failures of hook and sinks, tries what could
+    /// not be written, writes figures.
     pub fn attend(&mut self) {
         for failure in self.hooks.failures() {
-            self.log_only(failure);
+            self.hook_failed(failure);
         }
+        let failures: Vec<String> = self.sinks.iter_mut().flat_map(|sink| sink.attend(&self.metrics)).collect();
+        failures.into_iter().for_each(|failure| self.error(failure));
         self.flush();
+        self.write_metrics();
+    }
+
+    /// How long until the metrics file may be written again; None: there is no file.
+    pub fn metrics_due_in(&self) -> Option<Duration> {
+        self.metrics_file.as_ref().map(|file| file.due_in(Instant::now()))
+    }
+
+    /// Writes the metrics file when it is due.
+    fn write_metrics(&mut self) {
+        if self.metrics_due_in().is_some_and(|left| left.is_zero()) {
+            self.replace_metrics();
+        }
+    }
+
+    fn replace_metrics(&mut self) {
+        let Some(file) = &mut self.metrics_file else { return };
+        if let Err(e) = file.write(&self.metrics, Instant::now()) {
+            let message = format!("cannot write the metrics file {}: {e}", file.path().display());
+            self.error(message);
+        }
     }
 
     /// What stands in the way of events, for the status line.
@@ -108,11 +182,21 @@ impl Outputs {
     /// Lets hooks end, then writes what is left.
     pub fn finish(&mut self) {
         for failure in self.hooks.finish(HOOK_GRACE) {
-            self.log_only(failure);
+            self.hook_failed(failure);
         }
+        self.finish_sinks(SINK_GRACE);
+        self.replace_metrics();
         self.flush();
         if self.log.pending() > 0 {
             log::error!("{} events could not be written to {}", self.log.pending(), self.log.path().display());
+        }
+    }
+
+    fn finish_sinks(&mut self, grace: Duration) {
+        for mut sink in std::mem::take(&mut self.sinks) {
+            for failure in sink.finish(grace) {
+                self.log_only(failure);
+            }
         }
     }
 
@@ -123,16 +207,26 @@ impl Outputs {
         }
     }
 
-    /// An error of the hook itself is not given to the hook.
+    fn hook_failed(&mut self, message: String) {
+        self.metrics.hook_failures += 1;
+        self.log_only(message);
+    }
+
+    /// An error of the hook itself is not given to the hook, nor to a sink.
     fn log_only(&mut self, message: String) {
         if let Some(before) = self.throttle.pass(Instant::now()) {
             let more = if before > 0 { format!(" (and {before} errors before, not written)") } else { String::new() };
             let mut event = error_event(message + &more);
             event.model = Some(self.model.clone());
-            tell(&event);
-            let written = self.log.append(&event);
-            self.note_log(written);
+            self.record(&event);
         }
+    }
+
+    fn record(&mut self, event: &Event) {
+        tell(event);
+        self.metrics.event(event.event);
+        let written = self.log.append(event);
+        self.note_log(written);
     }
 
     fn note_log(&mut self, written: std::io::Result<()>) {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
+pub mod daemon;
+
 /// The folder with real weights and pictures (`OUTLIERD_SHARED`, else `../shared`); None, and a line that names
 /// the test, where it is absent.
 pub fn shared(test: &str) -> Option<PathBuf> {

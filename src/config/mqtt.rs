@@ -1,0 +1,120 @@
+//! The section `[mqtt]`. It is read by every build; one without the feature `mqtt` refuses it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Config, Error, duration};
+
+/// The keys of the section.
+pub const KEYS: &[&str] =
+    &["host", "port", "username", "password-file", "base-topic", "discovery-prefix", "node-id", "interval", "snapshot"];
+
+/// A broker that is told of events and state. Plain TCP: TLS is not offered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Mqtt {
+    pub host: String,
+    pub port: u16,
+    pub username: Option<String>,
+    /// Its first line is the password; read at every connection.
+    pub password_file: Option<PathBuf>,
+    /// None: `outlierd/NODE`.
+    pub base_topic: Option<String>,
+    /// Where Home Assistant looks for discovery messages; empty: none are sent.
+    pub discovery_prefix: String,
+    /// None: the host's name.
+    pub node_id: Option<String>,
+    /// How often p and the count of frames are sent at most; raise and clear are sent at once.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// Send the picture of every raise.
+    pub snapshot: bool,
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Mqtt {
+            host: "localhost".into(),
+            port: 1883,
+            username: None,
+            password_file: None,
+            base_topic: None,
+            discovery_prefix: "homeassistant".into(),
+            node_id: None,
+            interval: Duration::from_secs(10),
+            snapshot: false,
+        }
+    }
+}
+
+impl Mqtt {
+    /// The node's name in topics and client id: letters, digits, `-` and `_`.
+    pub fn node(&self) -> String {
+        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = self.node_id.clone().unwrap_or_else(host_name);
+        let name: String = name.trim().chars().map(|c| if is_node_char(c) { c } else { '-' }).collect();
+        if name.is_empty() { "outlierd".into() } else { name }
+    }
+
+    pub fn base(&self) -> String {
+        self.base_topic.clone().unwrap_or_else(|| format!("outlierd/{}", self.node()))
+    }
+}
+
+fn is_node_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+/// Whether messages may be published to it: no wildcards, no empty levels.
+fn is_topic(topic: &str) -> bool {
+    topic.len() <= 1000
+        && topic.split('/').all(|level| !level.is_empty() && !level.contains(['+', '#']))
+        && !topic.contains(char::is_control)
+        && !topic.starts_with('$')
+}
+
+/// Tries the section for sense.
+pub fn check(config: &Config) -> Result<(), Error> {
+    let Some(mqtt) = &config.mqtt else { return Ok(()) };
+    let fail = |key: &str, message: String| Err(config.error_at(key, message));
+    if !cfg!(feature = "mqtt") {
+        let message = "[mqtt]: this outlierd was built without MQTT; build it with `cargo build --release --features \
+                       mqtt`, or take the section out";
+        return fail("mqtt", message.into());
+    }
+    if mqtt.host.contains("://") {
+        let message =
+            format!("mqtt.host = {:?}: the name or address alone, without a scheme; TLS is not offered", mqtt.host);
+        return fail("mqtt.host", message);
+    }
+    if mqtt.host.trim().is_empty() || mqtt.port == 0 {
+        return fail(
+            "mqtt.host",
+            "mqtt.host and mqtt.port must name a broker, such as \"192.168.1.2\" and 1883".into(),
+        );
+    }
+    if mqtt.password_file.is_some() && mqtt.username.is_none() {
+        return fail("mqtt.password-file", "mqtt.password-file needs mqtt.username".into());
+    }
+    if mqtt.username.as_ref().is_some_and(|name| name.len() > 1000) {
+        return fail("mqtt.username", "mqtt.username is longer than 1000 bytes".into());
+    }
+    if !is_topic(&mqtt.base()) {
+        let message =
+            format!("mqtt.base-topic = {:?}: no wildcards, no empty levels, such as \"home/door\"", mqtt.base());
+        return fail("mqtt.base-topic", message);
+    }
+    if !mqtt.discovery_prefix.is_empty() && !is_topic(&mqtt.discovery_prefix) {
+        let message = format!("mqtt.discovery-prefix = {:?}: no wildcards, no empty levels", mqtt.discovery_prefix);
+        return fail("mqtt.discovery-prefix", message);
+    }
+    if mqtt.node_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 100 || !id.chars().all(is_node_char)) {
+        return fail("mqtt.node-id", "mqtt.node-id: at most 100 letters, digits, - and _".into());
+    }
+    if mqtt.interval.is_zero() {
+        return fail("mqtt.interval", "mqtt.interval must be longer than 0, such as \"10s\"".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! Figures of the running daemon, and the text file that a Prometheus node exporter reads them from
+//! (`--collector.textfile.directory`). There is no HTTP server.
+//!
+//! Format: Prometheus' text exposition format 0.0.4. Units are seconds, bytes, degrees Celsius.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::events::Kind;
+
+/// The file is written this often at most.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// Upper bounds of the latency's buckets, in seconds.
+const BUCKETS: [f64; 13] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0];
+const THERMAL: &str = "/sys/class/thermal";
+
+/// What is counted and measured. A new figure is a field here and a line in [`Metrics::render`].
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Frames judged.
+    pub frames: u64,
+    /// Frames that could not be read or judged.
+    pub dropped: u64,
+    /// Frames that looked like the last judged one.
+    pub skipped: u64,
+    /// Hook runs that failed, and events that the hook was not given.
+    pub hook_failures: u64,
+    /// Of the latest judged frame; None before the first.
+    pub p: Option<f64>,
+    /// An event stands.
+    pub outlier: bool,
+    pub threshold: f64,
+    pub camera_up: bool,
+    events: [u64; Kind::ALL.len()],
+    frame_seconds: Histogram,
+    started: SystemTime,
+}
+
+impl Metrics {
+    pub fn new(started: SystemTime) -> Self {
+        Metrics {
+            frames: 0,
+            dropped: 0,
+            skipped: 0,
+            hook_failures: 0,
+            p: None,
+            outlier: false,
+            threshold: f64::NAN,
+            camera_up: false,
+            events: [0; Kind::ALL.len()],
+            frame_seconds: Histogram::default(),
+            started,
+        }
+    }
+
+    /// Counts an event of the log.
+    pub fn event(&mut self, kind: Kind) {
+        if let Some(at) = Kind::ALL.iter().position(|known| *known == kind) {
+            self.events[at] += 1;
+        }
+    }
+
+    /// Counts a judged frame and how long the judge took.
+    pub fn judged(&mut self, p: f64, took: Duration) {
+        self.frames += 1;
+        self.p = Some(p);
+        self.frame_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The whole file.
+    pub fn render(&self) -> String {
+        let mut text = Text::default();
+        text.counter("outlierd_frames_total", "Frames judged.", self.frames);
+        text.counter("outlierd_frames_dropped_total", "Frames that could not be read or judged.", self.dropped);
+        let help = "Frames that looked like the last judged one and were not judged again.";
+        text.counter("outlierd_frames_skipped_total", help, self.skipped);
+        text.family("outlierd_events_total", "counter", "Events by kind.");
+        for (kind, count) in Kind::ALL.iter().zip(self.events) {
+            text.sample("outlierd_events_total", &[("event", kind.name())], count as f64);
+        }
+        let help = "Hook runs that failed, and events that the hook was not given.";
+        text.counter("outlierd_hook_failures_total", help, self.hook_failures);
+        text.gauge("outlierd_p", "p of the latest judged frame; an outlier has p < threshold.", self.p);
+        text.gauge("outlierd_outlier", "1 while an event stands.", Some(f64::from(u8::from(self.outlier))));
+        text.gauge("outlierd_threshold", "The threshold that p is compared with.", Some(self.threshold));
+        let help = "1 while the camera gives frames.";
+        text.gauge("outlierd_camera_up", help, Some(f64::from(u8::from(self.camera_up))));
+        text.histogram("outlierd_frame_seconds", "Time to judge a frame.", &self.frame_seconds);
+        text.temperatures(Path::new(THERMAL));
+        text.gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes());
+        text.gauge("process_open_fds", "Open file descriptors.", open_fds());
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        text.gauge("outlierd_start_time_seconds", "When the daemon started, since 1970.", Some(started));
+        text.family("outlierd_build_info", "gauge", "Always 1; the labels say what runs.");
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("arch", std::env::consts::ARCH)];
+        text.sample("outlierd_build_info", &labels, 1.0);
+        text.0
+    }
+}
+
+/// Counts of values at most a bucket's bound, their sum, and their number.
+#[derive(Debug, Clone, Default)]
+pub struct Histogram {
+    counts: [u64; BUCKETS.len()],
+    sum: f64,
+    count: u64,
+}
+
+impl Histogram {
+    fn observe(&mut self, value: f64) {
+        if let Some(at) = BUCKETS.iter().position(|bound| value <= *bound) {
+            self.counts[at] += 1;
+        }
+        self.sum += value;
+        self.count += 1;
+    }
+}
+
+/// The exposition format under construction.
+#[derive(Debug, Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.0.push_str(name);
+        for (at, (label, value)) in labels.iter().enumerate() {
+            let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+            let _ = write!(self.0, "{}{label}=\"{escaped}\"", if at == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {}", if labels.is_empty() { "" } else { "}" }, number(value));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value as f64);
+    }
+
+    /// A gauge without a value is left out.
+    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) {
+        if let Some(value) = value {
+            self.family(name, "gauge", help);
+            self.sample(name, &[], value);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        let mut below = 0;
+        for (bound, count) in BUCKETS.iter().zip(histogram.counts) {
+            below += count;
+            self.sample(&bucket, &[("le", &number(*bound))], below as f64);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], histogram.count as f64);
+        self.sample(&format!("{name}_sum"), &[], histogram.sum);
+        self.sample(&format!("{name}_count"), &[], histogram.count as f64);
+    }
+
+    /// What the board's sensors say, if it has any.
+    fn temperatures(&mut self, folder: &Path) {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
+            let (Some(zone), Some(millidegrees)) = (entry.file_name().to_str().map(str::to_owned), read("temp")) else {
+                continue;
+            };
+            if let Ok(millidegrees) = millidegrees.trim().parse::<f64>() {
+                let kind = read("type").unwrap_or_default().trim().to_owned();
+                found.push((zone, kind, millidegrees / 1000.0));
+            }
+        }
+        if found.is_empty() {
+            return;
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        self.family("outlierd_temperature_celsius", "gauge", "The board's temperature sensors.");
+        for (zone, kind, celsius) in &found {
+            self.sample("outlierd_temperature_celsius", &[("zone", zone), ("type", kind)], *celsius);
+        }
+    }
+}
+
+fn number(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".into(),
+        f64::NEG_INFINITY => "-Inf".into(),
+        value => value.to_string(),
+    }
+}
+
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(kib.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0)
+}
+
+/// Less the one that the count itself opens.
+fn open_fds() -> Option<f64> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+}
+
+/// The file, replaced whole.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    tried: Option<Instant>,
+    failed: bool,
+}
+
+impl MetricsFile {
+    pub fn new(path: &Path) -> Self {
+        MetricsFile { path: path.to_owned(), tried: None, failed: false }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long until the file may be written again.
+    pub fn due_in(&self, now: Instant) -> Duration {
+        self.tried.map_or(Duration::ZERO, |at| EVERY.saturating_sub(now.duration_since(at)))
+    }
+
+    /// Replaces the file.
+    ///
+    /// # Errors
+    /// Only the first time that it fails, until it has worked again.
+    pub fn write(&mut self, metrics: &Metrics, now: Instant) -> io::Result<()> {
+        self.tried = Some(now);
+        let written = replace(&self.path, metrics.render().as_bytes());
+        let told = std::mem::replace(&mut self.failed, written.is_err());
+        match written {
+            Err(_) if told => Ok(()),
+            Ok(()) if told => {
+                log::info!("the metrics file {} can be written again", self.path.display());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Not synced: after a power cut figures of the second before are worth nothing, and a sync each second would wear
+/// out a memory card. The mode is set because an exporter is another user, whatever the umask.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    let mut partial = std::ffi::OsString::from(".");
+    partial.push(name);
+    partial.push(".part");
+    let partial = path.with_file_name(partial);
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        // The first error is the one that matters.
+        let _ = std::fs::remove_file(&partial);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative_and_bounds_inclusive() {
+        let mut metrics = Metrics::new(SystemTime::UNIX_EPOCH);
+        for millis in [10, 11, 60, 400, 60_000] {
+            metrics.judged(0.5, Duration::from_millis(millis));
+        }
+        let text = metrics.render();
+        for line in [
+            "outlierd_frame_seconds_bucket{le=\"0.01\"} 1\n",
+            "outlierd_frame_seconds_bucket{le=\"0.025\"} 2\n",
+            "outlierd_frame_seconds_bucket{le=\"0.3\"} 3\n",
+            "outlierd_frame_seconds_bucket{le=\"5\"} 4\n",
+            "outlierd_frame_seconds_bucket{le=\"+Inf\"} 5\n",
+            "outlierd_frame_seconds_count 5\n",
+            "outlierd_frames_total 5\n",
+            "outlierd_p 0.5\n",
+            "outlierd_start_time_seconds 0\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped_and_missing_values_left_out() {
+        let mut text = Text::default();
+        text.sample("a", &[("b", "x\\y\"z\nw")], f64::INFINITY);
+        assert_eq!(text.0, "a{b=\"x\\\\y\\\"z\\nw\"} +Inf\n");
+        assert!(!Metrics::new(SystemTime::now()).render().contains("outlierd_p "));
+    }
+
+    #[test]
+    fn sensors_that_cannot_be_read_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        for (zone, temp) in [("thermal_zone1", "61234\n"), ("thermal_zone0", "-500\n"), ("cooling_device0", "")] {
+            std::fs::create_dir(dir.path().join(zone)).unwrap();
+            std::fs::write(dir.path().join(zone).join("type"), "cpu\n").unwrap();
+            std::fs::write(dir.path().join(zone).join("temp"), temp).unwrap();
+        }
+        let mut text = Text::default();
+        text.temperatures(dir.path());
+        let samples: Vec<&str> = text.0.lines().skip(2).collect();
+        assert_eq!(
+            samples,
+            [
+                "outlierd_temperature_celsius{zone=\"thermal_zone0\",type=\"cpu\"} -0.5",
+                "outlierd_temperature_celsius{zone=\"thermal_zone1\",type=\"cpu\"} 61.234"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_told_once_until_it_works_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = MetricsFile::new(&dir.path().join("sub/m.prom"));
+        let metrics = Metrics::new(SystemTime::now());
+        let now = Instant::now();
+        assert!(file.write(&metrics, now).is_err());
+        assert!(file.write(&metrics, now).is_ok());
+        assert_eq!(file.due_in(now), EVERY);
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        assert!(file.write(&metrics, now).is_ok());
+        assert_eq!(std::fs::read_dir(dir.path().join("sub")).unwrap().count(), 1);
+        std::fs::remove_dir_all(dir.path().join("sub")).unwrap();
+        assert!(file.write(&metrics, now).is_err());
+    }
+}

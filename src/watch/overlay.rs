@@ -1,0 +1,161 @@
+//! A heat map for people: the picture in grey, tinted where it departs from what the model knows, with a frame around
+//! the hottest cell. What the network did not see is darkened.
+
+use ::image::{Rgb, RgbImage};
+
+use crate::model::heat::Heat;
+
+/// Opacity of the tint at the hottest place.
+const OPACITY: f32 = 0.7;
+/// What is left of the picture's own colour under the tint, so that a red object does not look hot.
+const COLOUR: f32 = 0.25;
+/// What is left of the light where the network did not look.
+const UNSEEN: f32 = 0.4;
+/// From the faintest to the hottest.
+const RAMP: [[f32; 3]; 3] = [[255.0, 235.0, 60.0], [255.0, 130.0, 0.0], [225.0, 0.0, 20.0]];
+
+/// A heat and where in the picture it lies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeatMap {
+    heat: Heat,
+    /// Left, top, width, height in pixels of the picture.
+    seen: [f64; 4],
+    hottest: (usize, usize),
+}
+
+impl HeatMap {
+    /// None where nothing is hot: the model has no residual to share out.
+    pub fn new(heat: Heat, seen: [f64; 4]) -> Option<Self> {
+        let (row, column, share) = heat.hottest()?;
+        (share > 0.0).then_some(HeatMap { heat, seen, hottest: (row, column) })
+    }
+
+    /// The hottest cell: left, top, width, height in pixels of the picture.
+    pub fn hottest(&self) -> [f64; 4] {
+        let [left, top, width, height] = self.seen;
+        let (row, column) = self.hottest;
+        let (width, height) = (width / self.heat.width as f64, height / self.heat.height as f64);
+        [left + column as f64 * width, top + row as f64 * height, width, height]
+    }
+
+    /// Draws the map over a picture of the size that it was made for.
+    pub fn draw(&self, picture: &RgbImage) -> RgbImage {
+        let levels = levels(&self.heat);
+        let [left, top, width, height] = self.seen;
+        let mut drawn = picture.clone();
+        for (x, y, pixel) in drawn.enumerate_pixels_mut() {
+            let (u, v) = ((f64::from(x) + 0.5 - left) / width, (f64::from(y) + 0.5 - top) / height);
+            let [r, g, b] = pixel.0.map(f32::from);
+            let grey = 0.299 * r + 0.587 * g + 0.114 * b;
+            let seen = (0.0..1.0).contains(&u) && (0.0..1.0).contains(&v);
+            let level = if seen { self.level(&levels, u, v) } else { 0.0 };
+            let (tint, opacity, light) = (ramp(level), OPACITY * level, if seen { 1.0 } else { UNSEEN });
+            pixel.0 = std::array::from_fn(|c| {
+                let ground = (grey + COLOUR * ([r, g, b][c] - grey)) * light;
+                (ground + opacity * (tint[c] - ground)).round() as u8
+            });
+        }
+        self.outline(&mut drawn);
+        drawn
+    }
+
+    /// Between the centres of the cells, linearly; `u` and `v` are shares of width and height.
+    fn level(&self, levels: &[f32], u: f64, v: f64) -> f32 {
+        let (columns, rows) = (self.heat.width, self.heat.height);
+        let at = |share: f64, cells: usize| {
+            let centre = (share * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
+            let low = centre as usize;
+            (low, (low + 1).min(cells - 1), (centre - low as f64) as f32)
+        };
+        let ((x0, x1, x), (y0, y1, y)) = (at(u, columns), at(v, rows));
+        let row = |y: usize| levels[y * columns + x0] * (1.0 - x) + levels[y * columns + x1] * x;
+        row(y0) * (1.0 - y) + row(y1) * y
+    }
+
+    /// White with a black edge: it shows on any ground.
+    fn outline(&self, drawn: &mut RgbImage) {
+        let line = f64::from(drawn.width().min(drawn.height()) / 200 + 1);
+        let [left, top, width, height] = self.hottest();
+        let (right, bottom) = (left + width, top + height);
+        let first = |edge: f64| (edge - 2.0 * line).max(0.0) as u32;
+        let last = |edge: f64, side: u32| ((edge + 2.0 * line).ceil() as u32).min(side);
+        for y in first(top)..last(bottom, drawn.height()) {
+            for x in first(left)..last(right, drawn.width()) {
+                let (px, py) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
+                let outside = (left - px).max(px - right).max(top - py).max(py - bottom);
+                if outside.abs() <= line {
+                    let white = outside.abs() <= line / 2.0;
+                    drawn.put_pixel(x, y, if white { Rgb([255; 3]) } else { Rgb([0; 3]) });
+                }
+            }
+        }
+    }
+}
+
+/// Shares as levels from 0 (the median and below) to 1 (the hottest), bent so that the faint stays faint.
+fn levels(heat: &Heat) -> Vec<f32> {
+    let mut sorted = heat.cells.clone();
+    sorted.sort_by(f32::total_cmp);
+    let (floor, top) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+    let range = (top - floor).max(f32::MIN_POSITIVE);
+    heat.cells.iter().map(|share| ((share - floor) / range).clamp(0.0, 1.0).powf(1.5)).collect()
+}
+
+fn ramp(level: f32) -> [f32; 3] {
+    let at = level.clamp(0.0, 1.0) * (RAMP.len() - 1) as f32;
+    let low = (at as usize).min(RAMP.len() - 2);
+    std::array::from_fn(|c| RAMP[low][c] + (at - low as f32) * (RAMP[low + 1][c] - RAMP[low][c]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(seen: [f64; 4]) -> HeatMap {
+        let mut cells = vec![1.0; 16];
+        cells[6] = 9.0;
+        HeatMap::new(Heat { height: 4, width: 4, cells }, seen).unwrap()
+    }
+
+    fn is_red(pixel: &Rgb<u8>) -> bool {
+        let [r, g, b] = pixel.0.map(i32::from);
+        r > g + 60 && r > b + 60
+    }
+
+    #[test]
+    fn the_tint_lies_where_the_network_looked() {
+        let picture = RgbImage::from_pixel(400, 200, Rgb([100, 100, 100]));
+        let map = map([100.0, 0.0, 200.0, 200.0]);
+        assert_eq!(map.hottest(), [200.0, 50.0, 50.0, 50.0]);
+        let drawn = map.draw(&picture);
+        assert!(is_red(drawn.get_pixel(225, 75)));
+        assert_eq!(drawn.get_pixel(150, 150), &Rgb([100; 3]));
+        assert_eq!(drawn.get_pixel(50, 75), &Rgb([40; 3]));
+        for (x, y) in [(200, 75), (250, 75), (225, 50), (225, 100)] {
+            assert_eq!(drawn.get_pixel(x, y), &Rgb([255; 3]), "{x} {y}");
+        }
+        for (x, y) in [(198, 75), (251, 75)] {
+            assert_eq!(drawn.get_pixel(x, y), &Rgb([0; 3]), "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn any_size_is_drawn() {
+        for (width, height) in [(1, 1), (3, 2), (2, 700), (1280, 720)] {
+            let picture = RgbImage::from_pixel(width, height, Rgb([255, 0, 0]));
+            let map = map([0.0, 0.0, f64::from(width), f64::from(height)]);
+            assert_eq!(map.draw(&picture).dimensions(), (width, height));
+        }
+        let one = HeatMap::new(Heat { height: 1, width: 1, cells: vec![2.0] }, [0.0, 0.0, 8.0, 8.0]).unwrap();
+        one.draw(&RgbImage::new(8, 8));
+    }
+
+    #[test]
+    fn nothing_hot_is_no_map() {
+        for share in [0.0, -1.0, f32::NAN] {
+            let heat = Heat { height: 2, width: 2, cells: vec![share; 4] };
+            assert_eq!(HeatMap::new(heat, [0.0, 0.0, 8.0, 8.0]), None);
+        }
+        assert_eq!(HeatMap::new(Heat { height: 0, width: 0, cells: Vec::new() }, [0.0, 0.0, 8.0, 8.0]), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! The daemon as a process, on a drawn scene that `demo` made.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use outlierd::watch::events::{self, Event, Kind};
+use rustix::process::{Pid, Signal, kill_process};
+
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn outlierd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outlierd"));
+    command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
+    command
+}
+
+/// A scene, a model of it and frames with an object, made once by `demo`.
+pub fn world() -> &'static Path {
+    static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = WORLD.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let made = outlierd().args(["demo", "--dir"]).arg(dir.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        dir
+    });
+    dir.path()
+}
+
+/// A folder of its own with a config that watches the world's frames.
+pub struct Place {
+    pub dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new(camera: &str, more: &str) -> Self {
+        let place = Place { dir: tempfile::tempdir().unwrap() };
+        place.configure(camera, more);
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn configure(&self, camera: &str, more: &str) {
+        let text = format!(
+            "[camera]\nsource = \"folder:{0}/frames\"\n{camera}\n[model]\npath = \"{0}/model.outlierd\"\nthreads = 1\n\
+             [events]\nlog = \"{1}/events.jsonl\"\nsnapshots = \"{1}/snapshots\"\n{more}",
+            world().display(),
+            self.dir.path().display()
+        );
+        std::fs::write(self.path("o.toml"), text).unwrap();
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        outlierd().args(arguments).arg("--config").arg(self.path("o.toml")).output().unwrap()
+    }
+
+    pub fn spawn(&self) -> Daemon {
+        let err = std::fs::File::create(self.path("stderr")).unwrap();
+        let notices = listen(&self.path("notify"));
+        let mut command = outlierd();
+        command.args(["run", "--config"]).arg(self.path("o.toml")).env("NOTIFY_SOCKET", self.path("notify"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().unwrap();
+        Daemon { child, notices, log: self.path("events.jsonl") }
+    }
+
+    pub fn kinds(&self) -> Vec<Kind> {
+        kinds(&self.path("events.jsonl"))
+    }
+}
+
+pub fn kinds(log: &Path) -> Vec<Kind> {
+    events::read(log).unwrap().iter().map(|event| event.event).collect()
+}
+
+/// Reads the service manager's socket as systemd does, all the time.
+fn listen(path: &Path) -> Receiver<String> {
+    let socket = UnixDatagram::bind(path).unwrap();
+    let (sender, notices) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(len) = socket.recv(&mut buffer) {
+            if sender.send(text(&buffer[..len])).is_err() {
+                return;
+            }
+        }
+    });
+    notices
+}
+
+pub struct Daemon {
+    pub child: Child,
+    notices: Receiver<String>,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Takes notifications until one holds `text`.
+    pub fn notified(&self, text: &str) {
+        let mut before = String::new();
+        loop {
+            match self.notices.recv_timeout(PATIENCE) {
+                Ok(notice) if notice.contains(text) => return,
+                Ok(notice) => before.push_str(&notice),
+                Err(e) => panic!("no {text} but {before}: {e}"),
+            }
+        }
+    }
+
+    pub fn wait_for(&self, what: &str, found: impl Fn(&[Event]) -> bool) {
+        let started = Instant::now();
+        while !events::read(&self.log).is_ok_and(|events| found(&events)) {
+            assert!(started.elapsed() < PATIENCE, "no {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn stop(mut self, signal: Signal) -> i32 {
+        self.signal(signal);
+        self.child.wait().unwrap().code().expect("ended by a signal")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
