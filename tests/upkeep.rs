@@ -269,11 +269,11 @@ impl Place {
 /// A lamp that loses a third of its light, and one that keeps it.
 #[test]
 fn a_lamp_that_dims_slowly_is_drift_before_it_is_a_lasting_outlier() {
-    const FRAMES: usize = 720;
+    const FRAMES: usize = 1400;
     let frames = tempfile::tempdir().unwrap();
     let (steady, dimming) = (frames.path().join("steady"), frames.path().join("dimming"));
     let mut scene = later_scene();
-    for (folder, loss, count) in [(&steady, 0.0, FRAMES / 2), (&dimming, 0.35, FRAMES)] {
+    for (folder, loss, count) in [(&steady, 0.0, 600), (&dimming, 0.35, FRAMES)] {
         std::fs::create_dir(folder).unwrap();
         for at in 0..count {
             let light = 1.0 - loss * at as f32 / FRAMES as f32;

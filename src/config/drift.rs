@@ -22,11 +22,11 @@ pub struct Drift {
 
 impl Default for Drift {
     fn default() -> Self {
-        Drift { window: Span::Time(Duration::from_secs(4 * 3600)), mean_p: 0.2 }
+        Drift { window: Span::Time(Duration::from_secs(5 * 3600)), mean_p: 0.3 }
     }
 }
 
-/// A stretch of the watch: `"4h"` of it, or a number of frames. Zero: drift is not watched for.
+/// A stretch of the watch: `"5h"` of it, or a number of frames. Zero: drift is not watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
     Time(Duration),
@@ -51,7 +51,7 @@ impl std::fmt::Display for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a window is a duration (\"4h\") or a number of frames (20000)")]
+        #[serde(untagged, expecting = "a window is a duration (\"5h\") or a number of frames (20000)")]
         enum Value {
             Frames(u64),
             Time(String),

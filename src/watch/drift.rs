@@ -20,7 +20,7 @@
 //! How long a window must be: a scene can have states that last (night, a shift, an empty belt). A state that takes
 //! the share q of a cycle and is the oddest of all that calibration has seen has a mean rank of q/2, so one that can
 //! pass for drift takes less than twice the limit of the cycle. [`WINDOWS`] windows that are together longer than
-//! that cannot lie inside of it: 10 hours for a limit of 0.2 and a cycle of a day. States that calibration has *not*
+//! that cannot lie inside of it: 15 hours for a limit of 0.3 and a cycle of a day. States that calibration has *not*
 //! seen are drift.
 //!
 //! Time is taken from the monotonic clock and runs only while normal frames are judged: through an event, a lost

