@@ -60,10 +60,10 @@ pub struct BackboneArgs {
     /// Input recipe of the network: caffe or torch [default: the file's own mark, else torch]
     #[arg(long, value_name = "RECIPE")]
     pub input: Option<String>,
-    /// Geometry instead of the recipe's own: stretch or crop
+    /// Geometry instead of the recipe's own (the embedded one's: stretch): stretch or crop
     #[arg(long, value_name = "HOW")]
     pub resize: Option<Resize>,
-    /// Residual stage(s) whose output is the feature: layer1..layer4, joined by + [default: the file's last]
+    /// Residual stage(s) whose output is the feature: layer1..layer4, joined by + [default: the file's last; layer3+layer4 of the embedded one]
     #[arg(long, value_name = "T")]
     pub tap: Option<Tap>,
     /// avg, max or none

@@ -117,8 +117,8 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
         .map_err(super::fit::fit_error)?;
     let path = dir.join("model.outlierd");
     fitted.model.save(&path).map_err(common::model_error)?;
-    common::print("backbone a ResNet-50 of quarter width with seeded, untrained weights: enough for this scene,")?;
-    common::print("         not for yours; name a trained one with --backbone")?;
+    common::print("backbone the embedded one, a small ResNet-50 trained on pictures made by formulas;")?;
+    common::print("         an ImageNet one (models/fetch.sh) with --backbone sees more")?;
     let detector = fitted.model.detector.name();
     common::print(format!("fit      {detector}, {}: {}", fitted.model.training.sentence(), path.display()))?;
     Ok(ModelJudge::new(fitted.model, backbone, &path))
