@@ -34,6 +34,7 @@ mkdir -p "$doc"
 install -m 644 README.md "$doc/"
 install -m 644 cross/README.md "$doc/boards.md"
 install -m 644 systemd/outlierd.toml "$doc/outlierd.toml.example"
+install -m 644 systemd/outlierd.service.d/mqtt.conf.example "$doc/"
 {
     printf 'outlierd is licensed under the MIT licence or the Apache licence 2.0, at your choice.\n\n'
     cat LICENSE-MIT

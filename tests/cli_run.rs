@@ -250,6 +250,22 @@ fn a_log_that_is_renamed_deleted_or_cut_is_followed() {
 }
 
 #[test]
+fn a_hook_that_floods_and_leaves_a_child_behind_is_bounded() {
+    let place = Place::new("", "");
+    let script = "echo \"saw $OUTLIERD_EVENT\"; yes | head -c 100000; sleep 1000 &";
+    place.configure("interval = \"1ms\"", &format!("hook = [\"/bin/sh\", \"-c\", {script:?}]\n"));
+    let run = place.run(&["run"]);
+    assert!(run.status.success());
+    let shown = text(&run.stderr);
+    // The last may have been killed: they have two seconds once the daemon stops.
+    for kind in ["start", "raise"] {
+        assert!(shown.contains(&format!("hook /bin/sh: saw {kind}\n")), "{shown}");
+    }
+    assert!(shown.matches("hook /bin/sh: more output is not shown").count() >= 2, "{shown}");
+    assert!(shown.len() < 10_000, "{} bytes", shown.len());
+}
+
+#[test]
 fn pictures_are_snapped_and_collected() {
     let place = Place::new("crop = [0, 0, 32, 16]\ninterval = \"1ms\"", "");
     let picture = place.path("p.png");

@@ -22,8 +22,10 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 pub const QUEUE: usize = 64;
 /// Bytes of a run's output that go to the daemon's own log; the rest is thrown away.
 pub const MAX_OUTPUT: usize = 4096;
+/// And so many lines of them.
+pub const MAX_LINES: usize = 40;
 /// Characters of a failed run's last line that its error event quotes.
-const MAX_LINE: usize = 200;
+const MAX_QUOTE: usize = 200;
 /// Reads of a pipe between two looks at the clock.
 const DRAIN: usize = 64;
 const POLL: Duration = Duration::from_millis(10);
@@ -260,18 +262,19 @@ impl Output {
     }
 
     fn log(&self, program: &str) {
-        for line in self.lines() {
+        let lines = self.lines();
+        for line in lines.iter().take(MAX_LINES) {
             log::info!("hook {program}: {line}");
         }
-        if self.more > 0 {
-            log::info!("hook {program}: {} more bytes of output are not shown", self.more);
+        if lines.len() > MAX_LINES || self.more > 0 {
+            log::info!("hook {program}: more output is not shown");
         }
     }
 
     /// `: the last line`, cut short; nothing where nothing was written.
     fn last_line(&self) -> String {
         let line = self.lines().pop().unwrap_or_default();
-        let short: String = line.chars().take(MAX_LINE).collect();
+        let short: String = line.chars().take(MAX_QUOTE).collect();
         if short.is_empty() { short } else { format!(": {short}") }
     }
 }

@@ -20,7 +20,7 @@ const ERROR_EVERY: Duration = Duration::from_secs(60);
 const HOOK_GRACE: Duration = Duration::from_secs(2);
 
 /// How long events for a broker may go on when the daemon stops.
-const SINK_GRACE: Duration = Duration::from_secs(2);
+const SINK_GRACE: Duration = Duration::from_secs(3);
 /// The same for what a reload takes away.
 const RELOAD_GRACE: Duration = Duration::from_millis(500);
 
@@ -78,9 +78,10 @@ impl Outputs {
             ),
         };
         if config.mqtt != self.mqtt {
-            let sinks = sinks::open(config).map_err(|e| format!("cannot start a thread: {e}"))?;
+            // The old ones end first: a broker that saw both would tell of the old one's death last.
             self.finish_sinks(RELOAD_GRACE);
-            self.sinks = sinks;
+            self.mqtt = None;
+            self.sinks = sinks::open(config).map_err(|e| format!("cannot start a thread: {e}"))?;
             self.mqtt = config.mqtt.clone();
         }
         if let Some(log) = log {

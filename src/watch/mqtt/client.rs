@@ -1,0 +1,471 @@
+//! A connection that is kept up: a thread sends what is queued with QoS 1 and holds each message until the broker has
+//! acknowledged it. A lost connection is opened again with back-off, and what was not acknowledged is sent again, so
+//! that a message arrives at least once.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+use super::packet::{self, Connect, DISCONNECT, PINGREQ, Packet};
+
+/// Messages that wait for the broker; more are refused.
+pub const QUEUE: usize = 1000;
+/// Messages that are sent before the first of them is acknowledged.
+const WINDOW: usize = 16;
+const KEEP_ALIVE: u16 = 30;
+/// The broker has so long for a connection, and for an answer.
+const ANSWER: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Whom to connect to, and as whom.
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub host: String,
+    pub port: u16,
+    pub client_id: String,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    /// Topic and payload that the broker publishes when the client is gone without a farewell.
+    pub will: (String, String),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot connect: {0}; is the broker up, and may this host reach it?")]
+    Connect(io::Error),
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error("cannot read mqtt.password-file {}: {source}", path.display())]
+    Password { path: PathBuf, source: io::Error },
+    #[error("it refuses the user name or password (CONNACK {0}): see mqtt.username and mqtt.password-file")]
+    Credentials(u8),
+    #[error("it refuses the connection (CONNACK {0}): {1}")]
+    Refused(u8, &'static str),
+    #[error("no answer within {ANSWER:?}")]
+    Silent,
+    #[error(transparent)]
+    Unexpected(#[from] packet::Unexpected),
+}
+
+/// More messages wait than are kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{QUEUE} messages wait already for MQTT broker {0}, this event is not given to it")]
+pub struct Full(String);
+
+#[derive(Debug, Clone)]
+struct Message {
+    topic: String,
+    payload: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Each is sent once it can be, in order.
+    events: VecDeque<Message>,
+    /// The latest of each topic, retained by the broker; sent when it has changed, and at every connection.
+    latest: Vec<(Message, bool)>,
+    stop_by: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: OwnedFd,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Every change of the queue is whole before anything can panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // Fails only when so many wakes are pending already that one more changes nothing.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// The queue to the thread that keeps the connection.
+#[derive(Debug)]
+pub struct Client {
+    name: String,
+    shared: Arc<Shared>,
+    failures: Receiver<String>,
+    ended: Receiver<()>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Client {
+    /// Starts the thread; it connects as soon as it can.
+    pub fn start(account: Account) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { queue: Mutex::default(), wake });
+        let name = format!("{}:{}", account.host, account.port);
+        let (report, failures) = channel();
+        let (end, ended) = channel();
+        let worker = Worker { account, name: name.clone(), shared: shared.clone(), report, told: None };
+        let worker = std::thread::Builder::new().name("mqtt".into()).spawn(move || {
+            worker.run();
+            // Nobody listens any more when the daemon has not waited.
+            let _ = end.send(());
+        })?;
+        Ok(Client { name, shared, failures, ended, worker: Some(worker) })
+    }
+
+    /// Queues a message that must arrive.
+    pub fn send(&self, topic: String, payload: Vec<u8>) -> Result<(), Full> {
+        let mut queue = self.shared.queue();
+        if queue.events.len() >= QUEUE {
+            return Err(Full(self.name.clone()));
+        }
+        queue.events.push_back(Message { topic, payload });
+        drop(queue);
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Sets what the broker keeps for a topic; of several that wait the last is sent.
+    pub fn retain(&self, topic: &str, payload: Vec<u8>) {
+        let mut queue = self.shared.queue();
+        match queue.latest.iter_mut().find(|(message, _)| message.topic == topic) {
+            Some((message, unsent)) => (message.payload, *unsent) = (payload, true),
+            None => queue.latest.push((Message { topic: topic.to_owned(), payload }, true)),
+        }
+        drop(queue);
+        self.shared.wake();
+    }
+
+    /// What went wrong since the last call.
+    pub fn failures(&self) -> Vec<String> {
+        self.failures.try_iter().collect()
+    }
+
+    /// Sends what waits for at most `grace` and says farewell. A thread that is still looking for its broker then is
+    /// left behind.
+    pub fn finish(&mut self, grace: Duration) -> Vec<String> {
+        self.shared.queue().stop_by = Some(Instant::now() + grace);
+        self.shared.wake();
+        if let Some(worker) = self.worker.take() {
+            match self.ended.recv_timeout(grace + Duration::from_millis(500)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                    if worker.join().is_err() {
+                        log::error!("the MQTT thread panicked");
+                    }
+                }
+            }
+        }
+        let mut failures = self.failures();
+        let left = self.shared.queue().events.len();
+        if left > 0 {
+            failures.push(format!("MQTT broker {}: {left} events were not delivered", self.name));
+        }
+        failures
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.worker.is_some() {
+            self.finish(Duration::ZERO);
+        }
+    }
+}
+
+/// Connects once and says farewell.
+///
+/// # Errors
+/// What stands in the way of a connection.
+pub fn try_connect(account: &Account) -> Result<(), Error> {
+    let mut stream = open(account)?;
+    greet(&mut stream, account)?;
+    Ok(stream.write_all(&DISCONNECT)?)
+}
+
+fn open(account: &Account) -> Result<TcpStream, Error> {
+    let mut last = io::Error::other("the name has no address");
+    for address in (account.host.as_str(), account.port).to_socket_addrs().map_err(Error::Connect)? {
+        match TcpStream::connect_timeout(&address, ANSWER) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(Error::Connect(last))
+}
+
+/// CONNECT and its answer.
+fn greet(stream: &mut TcpStream, account: &Account) -> Result<(), Error> {
+    let password = match &account.password_file {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|source| Error::Password { path: path.clone(), source })?;
+            Some(text.lines().next().unwrap_or_default().to_owned())
+        }
+        None => None,
+    };
+    let connect = Connect {
+        client_id: &account.client_id,
+        keep_alive: KEEP_ALIVE,
+        will: (&account.will.0, account.will.1.as_bytes()),
+        username: account.username.as_deref(),
+        password: password.as_ref().map(|password| password.as_bytes()),
+    };
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    stream.write_all(&connect.encode())?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Silent,
+        _ => Error::Broken(e),
+    })?;
+    match packet::parse(&answer)? {
+        Some((Packet::ConnAck(0), _)) => Ok(()),
+        Some((Packet::ConnAck(code @ (4 | 5)), _)) => Err(Error::Credentials(code)),
+        Some((Packet::ConnAck(1), _)) => Err(Error::Refused(1, "it does not speak MQTT 3.1.1")),
+        Some((Packet::ConnAck(2), _)) => Err(Error::Refused(2, "it does not take mqtt.node-id in a client id")),
+        Some((Packet::ConnAck(code), _)) => Err(Error::Refused(code, "it is not available")),
+        _ => Err(packet::Unexpected(answer[0]).into()),
+    }
+}
+
+struct Worker {
+    account: Account,
+    name: String,
+    shared: Arc<Shared>,
+    report: Sender<String>,
+    /// What was told last and still holds.
+    told: Option<String>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let failure =
+                match open(&self.account).and_then(|mut stream| greet(&mut stream, &self.account).map(|()| stream)) {
+                    Ok(stream) => {
+                        retry = FIRST_RETRY;
+                        self.told = None;
+                        log::info!("connected to MQTT broker {}", self.name);
+                        match Session::new(stream, &self.shared).and_then(Session::run) {
+                            Ok(()) => return,
+                            Err(e) => e,
+                        }
+                    }
+                    Err(e) => e,
+                };
+            self.tell(&failure);
+            if !self.pause(retry) {
+                return;
+            }
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Each reason once, until a connection has stood in between.
+    fn tell(&mut self, failure: &Error) {
+        let message = format!("MQTT broker {}: {failure}", self.name);
+        if self.told.as_ref() != Some(&message) {
+            // Nobody listens any more when the daemon has not waited.
+            let _ = self.report.send(message.clone());
+        }
+        self.told = Some(message);
+    }
+
+    /// False: the daemon stops.
+    fn pause(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            if self.shared.queue().stop_by.is_some() {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            wait(&mut [PollFd::new(&self.shared.wake, PollFlags::IN)], left);
+            drain(&self.shared.wake);
+        }
+    }
+}
+
+/// Waits until one is ready, or for a time; what is ready stands in the entries.
+fn wait(fds: &mut [PollFd<'_>], time: Duration) {
+    let timeout = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+    match poll(fds, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(e) => {
+            log::error!("cannot wait for the MQTT broker: {e}");
+            std::thread::sleep(FIRST_RETRY);
+        }
+    }
+}
+
+fn drain(wake: &OwnedFd) {
+    // WouldBlock: nothing was there.
+    let _ = rustix::io::read(wake, &mut [0_u8; 8]);
+}
+
+/// A message that was sent and not acknowledged.
+struct Sent {
+    id: u16,
+    at: Instant,
+    /// None: one of the latest of its topic, which the next connection sends again anyway.
+    event: Option<Message>,
+}
+
+/// One connection, from CONNACK to its end.
+struct Session<'a> {
+    stream: TcpStream,
+    shared: &'a Shared,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    sent: VecDeque<Sent>,
+    last_id: u16,
+    last_sent: Instant,
+    ping: Option<Instant>,
+}
+
+impl<'a> Session<'a> {
+    fn new(stream: TcpStream, shared: &'a Shared) -> Result<Self, Error> {
+        stream.set_nonblocking(true)?;
+        shared.queue().latest.iter_mut().for_each(|(_, unsent)| *unsent = true);
+        Ok(Session {
+            stream,
+            shared,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            sent: VecDeque::new(),
+            last_id: 0,
+            last_sent: Instant::now(),
+            ping: None,
+        })
+    }
+
+    /// Until the daemon stops, or the connection does: then what was not acknowledged goes back into the queue.
+    fn run(mut self) -> Result<(), Error> {
+        let ended = self.serve();
+        let mut queue = self.shared.queue();
+        for message in self.sent.drain(..).rev().filter_map(|sent| sent.event) {
+            queue.events.push_front(message);
+        }
+        ended
+    }
+
+    fn serve(&mut self) -> Result<(), Error> {
+        loop {
+            let stop_by = self.fill();
+            self.flush()?;
+            let now = Instant::now();
+            if let Some(by) = stop_by
+                && (now >= by || (self.sent.is_empty() && self.outgoing.is_empty()))
+            {
+                self.outgoing.extend(DISCONNECT);
+                self.flush()?;
+                return Ok(());
+            }
+            let left = self.keep_alive(now, stop_by)?;
+            let mut flags = PollFlags::IN;
+            flags.set(PollFlags::OUT, !self.outgoing.is_empty());
+            wait(&mut [PollFd::new(&self.stream, flags), PollFd::new(&self.shared.wake, PollFlags::IN)], left);
+            drain(&self.shared.wake);
+            self.receive()?;
+        }
+    }
+
+    /// Puts what waits into the stream's buffer, as far as the window goes.
+    fn fill(&mut self) -> Option<Instant> {
+        let mut queue = self.shared.queue();
+        while self.sent.len() < WINDOW {
+            let latest = queue.latest.iter_mut().find(|(_, unsent)| *unsent);
+            let (message, retain) = match latest {
+                Some((message, unsent)) => {
+                    *unsent = false;
+                    (message.clone(), true)
+                }
+                None => match queue.events.pop_front() {
+                    Some(message) => (message, false),
+                    None => break,
+                },
+            };
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            let packet = packet::publish(self.last_id, &message.topic, &message.payload, retain);
+            self.outgoing.extend(packet);
+            let event = (!retain).then_some(message);
+            self.sent.push_back(Sent { id: self.last_id, at: Instant::now(), event });
+        }
+        queue.stop_by
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        while !self.outgoing.is_empty() {
+            match self.stream.write(&self.outgoing) {
+                Ok(0) => return Err(Error::Broken(io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    self.outgoing.drain(..written);
+                    self.last_sent = Instant::now();
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Pings a broker that has heard nothing for long; gives how long nothing is due.
+    fn keep_alive(&mut self, now: Instant, stop_by: Option<Instant>) -> Result<Duration, Error> {
+        let every = Duration::from_secs(u64::from(KEEP_ALIVE)) / 2;
+        if self.ping.is_none() && self.outgoing.is_empty() && now.duration_since(self.last_sent) >= every {
+            self.outgoing.extend(PINGREQ);
+            self.ping = Some(now);
+            self.flush()?;
+        }
+        let asked = self.ping.into_iter().chain(self.sent.front().map(|sent| sent.at)).min();
+        // While bytes of a large message still go out the broker owes no answer.
+        let silent_at = asked.map(|at| at.max(self.last_sent) + ANSWER);
+        if silent_at.is_some_and(|at| now >= at) {
+            return Err(Error::Silent);
+        }
+        let quiet = self.ping.is_none() && self.outgoing.is_empty();
+        let next_ping = if quiet { self.last_sent + every } else { now + every };
+        let due = silent_at.into_iter().chain(stop_by).fold(next_ping, Instant::min);
+        Ok(due.saturating_duration_since(now).max(Duration::from_millis(1)))
+    }
+
+    fn receive(&mut self) -> Result<(), Error> {
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => self.incoming.extend(&buffer[..read]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+            while let Some((packet, len)) = packet::parse(&self.incoming)? {
+                self.incoming.drain(..len);
+                match packet {
+                    Packet::PubAck(id) => self.sent.retain(|sent| sent.id != id),
+                    Packet::PingResp => self.ping = None,
+                    Packet::ConnAck(_) => return Err(packet::Unexpected(0x20).into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}

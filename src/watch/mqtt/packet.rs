@@ -1,0 +1,150 @@
+//! The packets of MQTT 3.1.1 that a publisher needs (OASIS standard of 2014-10-29, chapters 2 and 3).
+
+/// What a broker answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packet {
+    /// The return code; 0 is accepted.
+    ConnAck(u8),
+    PubAck(u16),
+    PingResp,
+}
+
+/// The broker does not speak MQTT 3.1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it does not speak MQTT 3.1.1 (packet {0:#04x})")]
+pub struct Unexpected(pub u8);
+
+/// What a session begins with.
+#[derive(Debug, Clone)]
+pub struct Connect<'a> {
+    pub client_id: &'a str,
+    /// Seconds after which the broker gives a silent client up (one and a half times as many).
+    pub keep_alive: u16,
+    /// Topic and payload that the broker publishes, retained, when the client is gone without a farewell.
+    pub will: (&'a str, &'a [u8]),
+    pub username: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
+}
+
+pub const PINGREQ: [u8; 2] = [0xc0, 0];
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+impl Connect<'_> {
+    /// A clean session: what is not acknowledged is kept by us.
+    pub fn encode(&self) -> Vec<u8> {
+        const CLEAN: u8 = 0x02;
+        const WILL_RETAINED_QOS1: u8 = 0x04 | 0x08 | 0x20;
+        let mut flags = CLEAN | WILL_RETAINED_QOS1;
+        let mut payload = Vec::new();
+        put(&mut payload, self.client_id.as_bytes());
+        put(&mut payload, self.will.0.as_bytes());
+        put(&mut payload, self.will.1);
+        if let Some(username) = self.username {
+            flags |= 0x80;
+            put(&mut payload, username.as_bytes());
+        }
+        if let Some(password) = self.password {
+            flags |= 0x40;
+            put(&mut payload, password);
+        }
+        let mut body = Vec::new();
+        put(&mut body, b"MQTT");
+        body.extend([4, flags]);
+        body.extend(self.keep_alive.to_be_bytes());
+        body.extend(payload);
+        packet(0x10, &body)
+    }
+}
+
+/// A message with QoS 1.
+pub fn publish(id: u16, topic: &str, payload: &[u8], retain: bool) -> Vec<u8> {
+    let mut body = Vec::with_capacity(topic.len() + payload.len() + 4);
+    put(&mut body, topic.as_bytes());
+    body.extend(id.to_be_bytes());
+    body.extend(payload);
+    packet(0x32 | u8::from(retain), &body)
+}
+
+/// A length of two bytes, then the bytes; the config keeps all that goes here far below 64 KiB.
+fn put(into: &mut Vec<u8>, bytes: &[u8]) {
+    let len = bytes.len().min(usize::from(u16::MAX));
+    into.extend((len as u16).to_be_bytes());
+    into.extend(&bytes[..len]);
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(body.len() + 5);
+    packet.push(first);
+    let mut rest = body.len();
+    loop {
+        let digit = (rest % 128) as u8;
+        rest /= 128;
+        packet.push(if rest > 0 { digit | 0x80 } else { digit });
+        if rest == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}
+
+/// The first packet of what was received, and its length; None: there is more to come.
+pub fn parse(received: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
+    let Some(&first) = received.first() else { return Ok(None) };
+    let wanted = match first {
+        0x20 | 0x40 => 2,
+        0xd0 => 0,
+        other => return Err(Unexpected(other)),
+    };
+    if received.get(1).is_some_and(|len| *len != wanted) {
+        return Err(Unexpected(first));
+    }
+    match (first, received) {
+        (0x20, [_, _, _, code, ..]) => Ok(Some((Packet::ConnAck(*code), 4))),
+        (0x40, [_, _, high, low, ..]) => Ok(Some((Packet::PubAck(u16::from_be_bytes([*high, *low])), 4))),
+        (0xd0, [_, _, ..]) => Ok(Some((Packet::PingResp, 2))),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_is_as_the_standard_has_it() {
+        let connect = Connect {
+            client_id: "c",
+            keep_alive: 60,
+            will: ("w/a", b"off"),
+            username: Some("u"),
+            password: Some(b"pw"),
+        };
+        let expected = b"\x10\x1e\x00\x04MQTT\x04\xee\x00\x3c\x00\x01c\x00\x03w/a\x00\x03off\x00\x01u\x00\x02pw";
+        assert_eq!(connect.encode(), expected);
+    }
+
+    #[test]
+    fn lengths_are_in_digits_of_128() {
+        assert_eq!(publish(7, "t", b"x", false), b"\x32\x06\x00\x01t\x00\x07x");
+        assert_eq!(publish(7, "t", b"", true)[0], 0x33);
+        for (payload, len) in [(122, vec![0x7f]), (123, vec![0x80, 1]), (16_379, vec![0x80, 0x80, 1])] {
+            let packet = publish(1, "t", &vec![0; payload], false);
+            assert_eq!(packet[1..=len.len()], len, "{payload}");
+            assert_eq!(packet.len(), 1 + len.len() + payload + 5);
+        }
+    }
+
+    #[test]
+    fn answers_are_read_whole_or_waited_for() {
+        let stream = [0x20, 2, 0, 5, 0x40, 2, 0x12, 0x34, 0xd0, 0];
+        assert_eq!(parse(&stream), Ok(Some((Packet::ConnAck(5), 4))));
+        assert_eq!(parse(&stream[4..]), Ok(Some((Packet::PubAck(0x1234), 4))));
+        assert_eq!(parse(&stream[8..]), Ok(Some((Packet::PingResp, 2))));
+        for part in [&stream[..0], &stream[..1], &stream[..3], &stream[4..7], &stream[8..9]] {
+            assert_eq!(parse(part), Ok(None), "{part:?}");
+        }
+        assert_eq!(parse(b"HTTP/1.1 400"), Err(Unexpected(b'H')));
+        assert_eq!(parse(&[0x20, 3]), Err(Unexpected(0x20)));
+    }
+}

@@ -1,0 +1,172 @@
+//! Where the heat map points: on drawn scenes whose object's place is known, and through the daemon.
+
+mod common;
+
+use common::daemon::{Place, outlierd, text, world};
+use image::{Rgb, RgbImage};
+use outlierd::backbone::{Backbone, Options, Tap};
+use outlierd::cli::demo::scene::{HEIGHT, Scene, WIDTH};
+use outlierd::image::Resize;
+use outlierd::model::FeatureSource;
+use outlierd::training::fit;
+use outlierd::watch::Judge;
+use outlierd::watch::events::{self, Kind};
+use outlierd::watch::judge::ModelJudge;
+
+const SIDE: u32 = 48;
+/// Pixels beside the object that count as on it: untrained weights answer to its edges, and half a cell of the
+/// coarsest map is more.
+const MARGIN: f64 = 24.0;
+
+/// A chequered square that belongs nowhere in the scene.
+fn put_object(picture: &mut RgbImage, left: u32, top: u32) {
+    for y in 0..SIDE {
+        for x in 0..SIDE {
+            let colour = if (x / 6 + y / 6) % 2 == 0 { [230, 40, 40] } else { [20, 20, 60] };
+            picture.put_pixel(left + x, top + y, Rgb(colour));
+        }
+    }
+}
+
+fn judge(tap: &str, resize: Resize) -> ModelJudge {
+    let tap: Tap = tap.parse().unwrap();
+    let options = Options { tap: Some(tap), resize: Some(resize), threads: 1, ..Options::default() };
+    let backbone = Backbone::embedded(&options).unwrap();
+    let mut scene = Scene::new(1);
+    let rows: Vec<Vec<f32>> = (0..80).map(|_| backbone.features(&scene.frame(None)).unwrap()).collect();
+    let features = ndarray::Array2::from_shape_vec((80, backbone.n_features()), rows.concat()).unwrap();
+    let fitted = fit::fit(features.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
+    ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"))
+}
+
+/// How many of a grid of placements inside of what the network sees have the hottest cell on the object. Chance would
+/// give 3 to 6 of 20.
+fn hits(judge: &mut ModelJudge, seen: [u32; 4]) -> (usize, usize) {
+    let mut scene = Scene::new(2);
+    let (mut hits, mut all) = (0, 0);
+    let [left, top, width, height] = seen;
+    for row in 0..4 {
+        for column in 0..5 {
+            let (x, y) = (left + column * (width - SIDE) / 4, top + row * (height - SIDE) / 3);
+            judge.judge(&scene.frame(None)).unwrap();
+            let mut picture = scene.frame(None);
+            put_object(&mut picture, x, y);
+            let map = judge.heat(&picture).unwrap().unwrap();
+            let [cell_x, cell_y, cell_w, cell_h] = map.hottest();
+            let near = |cell: f64, len: f64, object: u32| {
+                cell + len >= f64::from(object) - MARGIN && cell <= f64::from(object + SIDE) + MARGIN
+            };
+            hits += usize::from(near(cell_x, cell_w, x) && near(cell_y, cell_h, y));
+            all += 1;
+        }
+    }
+    (hits, all)
+}
+
+#[test]
+fn the_hottest_cell_lies_on_the_object() {
+    let mut missed = Vec::new();
+    for (tap, resize) in [
+        ("layer2", Resize::Stretch),
+        ("layer2", Resize::Crop),
+        ("layer3", Resize::Stretch),
+        ("layer3", Resize::Crop),
+        ("layer4", Resize::Stretch),
+        ("layer2+layer3", Resize::Stretch),
+        ("layer3+layer4", Resize::Stretch),
+    ] {
+        let mut judge = judge(tap, resize);
+        let seen = match resize {
+            Resize::Stretch => [0, 0, WIDTH, HEIGHT],
+            Resize::Crop => [56, 16, 208, 208],
+        };
+        let (hits, all) = hits(&mut judge, seen);
+        println!("{tap} {resize:?}: {hits} of {all}");
+        if hits * 5 < all * 3 {
+            missed.push(format!("{tap} {resize:?}: {hits} of {all}"));
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn a_raise_has_a_heat_map_unless_the_config_says_no() {
+    let place = Place::new("interval = \"1ms\"", "");
+    assert!(place.run(&["run"]).status.success());
+    let log = events::read(&place.path("events.jsonl")).unwrap();
+    let raise = log.iter().find(|event| event.event == Kind::Raise).unwrap();
+    let (snapshot, heat) = (raise.snapshot.as_ref().unwrap(), raise.heat.as_ref().unwrap());
+    assert_eq!(heat.to_str().unwrap(), snapshot.to_str().unwrap().replace(".jpg", "-heat.jpg"));
+    let (plain, drawn) = (outlierd::image::read(snapshot).unwrap(), outlierd::image::read(heat).unwrap());
+    assert_eq!(plain.dimensions(), drawn.dimensions());
+    let hot = drawn.pixels().filter(|p| i32::from(p[0]) > i32::from(p[1].max(p[2])) + 80).count();
+    assert!(hot > 100 && hot < drawn.pixels().len() / 2, "{hot}");
+    let clear = log.iter().find(|event| event.event == Kind::Clear).unwrap();
+    assert_eq!(clear.heat, raise.heat);
+
+    let place = Place::new("interval = \"1ms\"", "heat-map = false\n");
+    assert!(place.run(&["run"]).status.success());
+    let log = events::read(&place.path("events.jsonl")).unwrap();
+    assert!(log.iter().all(|event| event.heat.is_none()) && log.iter().any(|event| event.snapshot.is_some()));
+}
+
+#[test]
+fn pooling_that_loses_the_place_gives_no_map_and_no_error() {
+    let place = Place::new("interval = \"1ms\"", "");
+    let model = place.path("max.outlierd");
+    let fitted = outlierd()
+        .args(["fit", "--pooling", "max", "--threads", "1", "--normal"])
+        .arg(world().join("normal"))
+        .arg("-o")
+        .arg(&model)
+        .output()
+        .unwrap();
+    assert!(fitted.status.success(), "{}", text(&fitted.stderr));
+    let config = std::fs::read_to_string(place.path("o.toml")).unwrap();
+    let config = config.replace(&world().join("model.outlierd").display().to_string(), model.to_str().unwrap());
+    std::fs::write(place.path("o.toml"), format!("{config}[decision]\nthreshold = 1.0\nraise-after = 1\n")).unwrap();
+    assert!(place.run(&["run"]).status.success());
+    let log = events::read(&place.path("events.jsonl")).unwrap();
+    assert!(log.iter().any(|event| event.event == Kind::Raise));
+    assert!(log.iter().all(|event| event.heat.is_none() && event.event != Kind::Error), "{log:#?}");
+}
+
+/// A tile with a dark speck: real weights know where it is.
+#[test]
+fn real_weights_point_at_a_speck() {
+    let Some(shared) = common::shared("real_weights_point_at_a_speck") else { return };
+    let options = Options {
+        tap: Some("layer3".parse().unwrap()),
+        input: outlierd::image::InputRecipe::by_name("caffe"),
+        threads: 2,
+        ..Options::default()
+    };
+    let backbone = Backbone::load(&shared.join("models/resnet50-conv4-f32.onnx"), &options).unwrap();
+    let [train, ..] = common::tile_features(&shared);
+    let fitted = fit::fit(train.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
+    let mut judge = ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"));
+    let tiles = shared.join("images/magnetic-tiles");
+    let list = std::fs::read_to_string(tiles.join("test-normal.txt")).unwrap();
+    let (mut hits, mut all) = (0, 0);
+    let names: Vec<&str> = list.lines().step_by(8).take(21).collect();
+    for pair in names.windows(2) {
+        // The map is compared with the latest inlier, here one of another view.
+        judge.judge(&outlierd::image::read(&tiles.join(pair[0])).unwrap()).unwrap();
+        let mut picture = outlierd::image::read(&tiles.join(pair[1])).unwrap();
+        let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
+        let (column, row) = (f64::from(all % 5) / 4.0, f64::from(all / 5) / 3.0);
+        let centre = [(0.2 + 0.6 * column) * width, (0.2 + 0.6 * row) * height];
+        let radius = width.min(height) / 20.0;
+        for (x, y, pixel) in picture.enumerate_pixels_mut() {
+            if (f64::from(x) + 0.5 - centre[0]).hypot(f64::from(y) + 0.5 - centre[1]) < radius {
+                pixel.0 = pixel.0.map(|value| value / 5);
+            }
+        }
+        let [left, top, cell_width, cell_height] = judge.heat(&picture).unwrap().unwrap().hottest();
+        let near = |start: f64, len: f64, at: f64| (start + len / 2.0 - at).abs() <= len;
+        hits += u32::from(near(left, cell_width, centre[0]) && near(top, cell_height, centre[1]));
+        all += 1;
+    }
+    println!("within one cell: {hits} of {all}");
+    assert!(hits * 10 >= all * 9, "{hits} of {all}");
+}
