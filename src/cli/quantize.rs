@@ -62,6 +62,9 @@ pub struct Args {
 /// Pictures on which the result is compared with the float network.
 const COMPARED: usize = 16;
 
+/// Below this mean cosine the result is called doubtful; a ResNet-50 with its own weights has above 0.999.
+const DOUBTFUL: f64 = 0.99;
+
 #[derive(Serialize)]
 struct Json<'a> {
     output: String,
@@ -116,14 +119,21 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let int8 = Backbone::from_bytes(&name, bytes.clone(), &load).map_err(common::backbone_error)?;
     let load = backbone::Options { input: Some(input.clone()), tap: Some(int8.tap().clone()), ..load };
     let float = Backbone::load(&args.file, &load).map_err(common::backbone_error)?;
-    let apart = !others.is_empty();
-    let compared: Vec<RgbImage> = match apart {
-        true => readable(&float, &spread(&others, COMPARED).0),
-        false => spread(&calibration, COMPARED).0,
-    };
+    let mut compared = readable(&float, &spread(&others, COMPARED).0);
+    let apart = !compared.is_empty();
+    if !apart {
+        compared = spread(&calibration, COMPARED).0;
+    }
     let mean_cosine = mean_cosine(&float, &int8, &compared)?;
     write_atomically(&args.output, &bytes)
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", args.output.display())))?;
+    if mean_cosine < DOUBTFUL {
+        log::warn!(
+            "the features differ much from the float network's (mean cosine {mean_cosine:.3}): is the input recipe \
+             ({}) the network's own, are the pictures those that it will see?",
+            input.name()
+        );
+    }
     let graph = int8.describe();
     if args.json {
         common::print_json(&Json {

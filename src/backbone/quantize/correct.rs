@@ -17,7 +17,7 @@ use super::super::lower::Format;
 use super::super::onnx::{DType, Graph, Model, Tensor as Constant};
 use super::super::ops::{Quant, slice};
 use super::super::plan::{Step, plan};
-use super::super::stages::{self, StageOutput};
+use super::super::stages::{self, MapInfo, StageOutput};
 use super::super::{Error as BackboneError, kernels};
 use super::observe::channel_means;
 use super::weights::{Layer, bias_name};
@@ -82,7 +82,7 @@ impl Int8<'_> {
                     let known = free.quants.get(conv.output).copied();
                     let known = known.ok_or_else(|| self.unplanned(conv.output))?;
                     free.quants.insert(conv.output, Quant { scale: known.scale * WIDER, zero: 128 });
-                    let request = self.request(graph, &taps)?;
+                    let request = self.request(graph, &maps, &taps)?;
                     let inputs = inputs(&reads[at], &held);
                     let part = graph::part(&request, &free, at, &inputs, true)?;
                     let found = self.means(&part, &reads[at], &held, pictures)?;
@@ -98,7 +98,7 @@ impl Int8<'_> {
                 }
             }
             let later = |name: &str| reads[at + 1..].iter().any(|r| r.contains(&name));
-            let request = self.request(graph, &taps)?;
+            let request = self.request(graph, &maps, &taps)?;
             let part = graph::part(&request, &plan, at, &inputs(&reads[at], &held), false)?;
             if part.outputs.iter().any(|name| later(name)) {
                 let made = self.run(&part, &reads[at], &held, pictures)?;
@@ -110,7 +110,9 @@ impl Int8<'_> {
                 }
             }
             held.retain(|name, _| later(name));
-            watch.done();
+            if matches!(step, Step::Conv(_)) {
+                watch.done();
+            }
         }
         Ok(corrected)
     }
@@ -124,15 +126,19 @@ impl Int8<'_> {
         Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{error:#}") })
     }
 
-    fn request<'r>(&'r self, graph: &'r Graph, taps: &'r [StageOutput]) -> Result<Request<'r>, Error> {
-        static NONE: std::sync::LazyLock<HashMap<String, stages::MapInfo>> = std::sync::LazyLock::new(HashMap::new);
+    fn request<'r>(
+        &'r self,
+        graph: &'r Graph,
+        maps: &'r HashMap<String, MapInfo>,
+        taps: &'r [StageOutput],
+    ) -> Result<Request<'r>, Error> {
         Ok(Request {
             model: self.model,
             graph,
             format: Format::Qdq,
             input: self.input,
             recipe: self.recipe,
-            maps: &NONE,
+            maps,
             taps,
             round_sums: false,
             isa: kernels::Isa::detect().map_err(BackboneError::from)?,

@@ -13,7 +13,7 @@ use super::weights::{Layer, bias_name};
 const OPSET: i64 = 13;
 
 /// The oldest operator set whose operators mean what they mean today, or can be rewritten so.
-const OLDEST: i64 = 7;
+pub const OLDEST: i64 = 7;
 
 /// Puts a rounding behind every point and 8-bit weights into every layer. `outputs` are the names that points have as
 /// outputs of the graph.
@@ -107,12 +107,9 @@ impl Emit<'_> {
 /// The graph as a file of its own: what its outputs need, at operator set 13 or the source's newer one.
 ///
 /// # Errors
-/// A node cannot be written, or is of an operator set that is too old.
+/// A node cannot be written.
 pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Result<writer::Model, Error> {
     let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
-    if model.opset < OLDEST {
-        return Err(unsupported(format!("operator set {} is too old; {OLDEST} or newer is needed", model.opset)));
-    }
     let mut needed: HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
     let mut nodes = Vec::new();
     let mut initializers = Vec::new();

@@ -52,8 +52,8 @@ pub enum Error {
     Unsupported { path: PathBuf, reason: String },
     #[error("there are no pictures to calibrate with")]
     NoPictures,
-    #[error("picture {picture} gives values that are not finite at {value:?}: is the file whole, the recipe right?")]
-    NotFinite { picture: usize, value: String },
+    #[error("the float network gives values that are not finite at {value:?}: are the file's weights whole?")]
+    NotFinite { value: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -176,6 +176,10 @@ impl Network {
         let format = Format::of(&model.graph);
         if format != Format::Float {
             return Err(Error::Quantized { path: path.into(), format: format.name() });
+        }
+        if model.opset < emit::OLDEST {
+            let reason = format!("operator set {} is too old; {} or newer is needed", model.opset, emit::OLDEST);
+            return Err(Error::Unsupported { path: path.into(), reason });
         }
         let mut graph = lower(std::mem::take(&mut model.graph));
         if !graph.nodes.iter().any(|n| fold::is_plain_conv(&graph, n)) {
@@ -373,4 +377,109 @@ fn metadata(model: &Model, recipe: &InputRecipe) -> Vec<(String, String)> {
     }
     metadata.push((SUMS_KEY.into(), "unrounded".into()));
     metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::onnx::{Attr, Node};
+    use super::super::untrained::{Params, resnet50};
+    use super::super::writer::{self, Initializer};
+    use super::*;
+
+    static RUNS: AtomicBool = AtomicBool::new(false);
+
+    fn nobody() -> Watch<'static> {
+        Watch { stop: &RUNS, begin: &|_, _| (), done: &|| () }
+    }
+
+    /// Two blocks; a batch norm behind every convolution, and a pad in front of the max pool.
+    fn normalized() -> writer::Model {
+        let mut model = resnet50(&Params { width: 4, size: 32, blocks: vec![1, 1], ..Params::default() });
+        let convs: Vec<String> = model.nodes.iter().filter(|n| n.op == "Conv").map(|n| n.outputs[0].clone()).collect();
+        for conv in convs {
+            let at = model.nodes.iter().position(|n| n.outputs[0] == conv).unwrap();
+            let weight = &model.nodes[at].inputs[1];
+            let channels = model.initializers.iter().find(|i| i.name == *weight).unwrap().dims[0];
+            let row = |what: &str, base: f32, step: f32| {
+                let values: Vec<f32> = (0..channels).map(|c| base + step * (c % 7) as f32).collect();
+                Initializer::f32(&format!("{conv}.{what}"), &[channels], &values)
+            };
+            model.initializers.extend([
+                row("g", 0.5, 0.2),
+                row("b", -0.3, 0.1),
+                row("m", 0.2, -0.1),
+                row("v", 0.1, 0.4),
+            ]);
+            let names = ["g", "b", "m", "v"].map(|what| format!("{conv}.{what}"));
+            let out = format!("{conv}.normalized");
+            for input in model.nodes.iter_mut().flat_map(|n| &mut n.inputs).filter(|input| **input == conv) {
+                *input = out.clone();
+            }
+            let inputs = [conv.as_str(), &names[0], &names[1], &names[2], &names[3]];
+            let norm = Node::new("BatchNormalization", &inputs, &[&out]).with("epsilon", Attr::Float(0.01));
+            model.nodes.insert(at + 1, norm);
+        }
+        let pool = model.nodes.iter_mut().find(|n| n.op == "MaxPool").unwrap();
+        pool.attrs.retain(|(name, _)| name != "pads");
+        pool.inputs[0] = "padded".into();
+        let at = model.nodes.iter().position(|n| n.op == "MaxPool").unwrap();
+        model.initializers.push(Initializer::i64("pads", &[8], &[0, 0, 1, 1, 0, 0, 1, 1]));
+        model.nodes.insert(at, Node::new("Pad", &["relu1", "pads"], &["padded"]));
+        model
+    }
+
+    fn pictures() -> Vec<RgbImage> {
+        let one = |n: u32| {
+            RgbImage::from_fn(32, 32, |x, y| {
+                ::image::Rgb([(x * 7 + n * 31) as u8, (y * 5 + x * n) as u8, (x * y) as u8])
+            })
+        };
+        (0..4).map(one).collect()
+    }
+
+    /// The channel means of the last stage.
+    fn means(model: &Model, graph: &Graph, input: &str, recipe: &InputRecipe) -> Vec<f64> {
+        let value = stages::find(graph, &stages::maps(graph, input)).pop().unwrap().value;
+        let wanted = [Wanted { value, histogram: None, greatest: false }];
+        let float = Float { model, graph, input, recipe };
+        float.observe(&wanted, &pictures(), &nobody()).unwrap().remove(0).mean
+    }
+
+    #[test]
+    fn folding_and_equalisation_leave_the_float_function_as_it_is() {
+        let bytes = normalized().to_bytes();
+        let mut plain = Model::parse(Path::new("plain"), Source::Bytes(bytes.clone().into())).unwrap();
+        let unfolded = lower(std::mem::take(&mut plain.graph));
+        let network = Network::from_bytes("folded", bytes, None, None).unwrap();
+        let Network { model, mut graph, input, recipe, .. } = network;
+        assert!(!graph.nodes.iter().any(|n| n.is("BatchNormalization") || n.is("Pad")));
+        let expected = means(&plain, &unfolded, &input, &recipe);
+        let near = |got: Vec<f64>, what: &str| {
+            assert!(expected.iter().any(|&v| v > 0.05) && expected.len() == got.len());
+            for (a, b) in expected.iter().zip(&got) {
+                assert!((a - b).abs() <= 1e-4 * (1.0 + a.abs()), "{what}: {a} {b}");
+            }
+        };
+        near(means(&model, &graph, &input, &recipe), "folded");
+        let before = model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap();
+        let n = equalize_all(&model, &mut graph, &input, &recipe, &pictures(), &nobody()).unwrap();
+        assert_eq!(n, 4);
+        assert_ne!(before, model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap());
+        near(means(&model, &graph, &input, &recipe), "equalised");
+    }
+
+    #[test]
+    fn the_later_of_two_summands_keeps_everything_that_was_seen() {
+        let bytes = normalized().to_bytes();
+        let network = Network::from_bytes("folded", bytes, None, None).unwrap();
+        let maps = stages::maps(&network.graph, &network.input);
+        let points = points::find(&network.model, &network.graph, &network.input, &maps).unwrap();
+        let of =
+            |kind: Kind| -> Vec<&str> { points.iter().filter(|p| p.kind == kind).map(|p| p.value.as_str()).collect() };
+        assert_eq!(of(Kind::Picture), ["input"]);
+        assert_eq!(of(Kind::Pooled), ["pool1"]);
+        assert_eq!(of(Kind::Summand), ["layer1.0.downsample.normalized", "layer2.0.downsample.normalized"]);
+        // Seven activations, two earlier summands.
+        assert_eq!(of(Kind::Seen).len(), 9);
+    }
 }

@@ -77,7 +77,7 @@ impl Float<'_> {
         };
         let network = graph::build(&request)?;
         let gathered: Vec<Mutex<Gathered>> = wanted.iter().map(|_| Mutex::default()).collect();
-        pictures.par_iter().enumerate().try_for_each(|(n, picture)| {
+        pictures.par_iter().try_for_each(|picture| {
             watch.check()?;
             let fail = |e: TractError| {
                 Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{e:#}") })
@@ -90,7 +90,7 @@ impl Float<'_> {
                 let values = slice::<f32>(tensor).map_err(fail)?;
                 let mut gathered = gathered.lock().map_err(|_| Error::Interrupted)?;
                 if !gathered.take(wanted, values, dims[2]) {
-                    return Err(Error::NotFinite { picture: n, value: wanted.value.clone() });
+                    return Err(Error::NotFinite { value: wanted.value.clone() });
                 }
             }
             watch.done();
