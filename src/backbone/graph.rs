@@ -1,7 +1,7 @@
 //! The tract model that runs a lowered ONNX graph: fused int8 operators (u8, NHWC) where the plan has them, islands
 //! of tract's own operators (f32, NCHW) between them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use tract_onnx::tract_hir::internal::*;
@@ -45,21 +45,77 @@ pub struct Request<'a> {
 pub fn build(request: &Request) -> Result<Network, Error> {
     let taps: Vec<&str> = request.taps.iter().map(|t| t.value.as_str()).collect();
     let plan = plan(request.model, request.graph, request.input, request.maps, &taps)?;
-    let builder = Builder {
-        request,
-        plan: &plan,
-        target: TypedModel::default(),
-        floats: HashMap::new(),
-        quantized: HashMap::new(),
-        reals: HashMap::new(),
-        buffers: Arc::new(Buffers::default()),
-        engine: Arc::new(Engine {
-            isa: request.isa,
-            pool: Pool::new(request.threads),
-            scratch: Mutex::new(Scratch::default()),
-        }),
-    };
+    let builder = Builder::new(request, &plan);
     builder.build(&taps)
+}
+
+/// One step of a plan as a model of its own.
+pub struct Part {
+    pub plan: Arc<TypedSimplePlan>,
+    /// Names of what it makes, in the order of its outputs. u8 NHWC, f32 NCHW from an island, f32 NHWC of a tap.
+    pub outputs: Vec<String>,
+}
+
+/// Values from outside that a step reads: u8 NHWC or f32 NCHW.
+pub fn reads<'g>(plan: &Plan<'g>, step: &Step<'g>, input: &str) -> Vec<&'g str> {
+    match step {
+        Step::Picture { .. } => Vec::new(),
+        Step::Conv(conv) => std::iter::once(conv.x).chain(conv.sum.as_ref().map(|s| s.other)).collect(),
+        Step::MaxPool { x, .. } => vec![x],
+        Step::Quantize { value, .. } => vec![value],
+        Step::Island(nodes) => {
+            let made: HashSet<&str> = nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
+            let read = nodes.iter().flat_map(|n| n.inputs.iter().map(String::as_str));
+            let mut values: Vec<&str> = Vec::new();
+            for value in read.filter(|v| !v.is_empty() && *v != input && !made.contains(v)) {
+                let value = plan.dequantized.get(value).copied().unwrap_or(value);
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+            values
+        }
+    }
+}
+
+/// Builds step `at` of `plan`: the picture (RGB u8 `[1, h, w, 3]`) in, then `held` (name, shape, whether it is u8).
+/// With `tap` a convolution gives its real values, else 8 bits.
+pub fn part<'a>(
+    request: &'a Request<'a>,
+    plan: &'a Plan<'a>,
+    at: usize,
+    held: &[(&'a str, [usize; 4], bool)],
+    tap: bool,
+) -> Result<Part, Error> {
+    let mut builder = Builder::new(request, plan);
+    let picture = builder.picture()?;
+    for &(name, dims, bytes) in held {
+        let fact = if bytes { u8::fact(dims) } else { f32::fact(dims) };
+        let outlet = builder.target.add_source(name, fact).map_err(|e| builder.tract(e))?;
+        if bytes {
+            builder.quantized.insert(name, outlet)
+        } else {
+            builder.floats.insert(name, outlet)
+        };
+    }
+    let taps: Vec<&str> = request.taps.iter().map(|t| t.value.as_str()).collect();
+    builder.step(at, picture, &taps, tap)?;
+    let known = |name: &str| held.iter().any(|(held, ..)| *held == name);
+    let step = &plan.steps[at];
+    let mut made: Vec<(&str, OutletId)> = match step {
+        Step::Island(nodes) => {
+            let inside = nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str));
+            inside.filter_map(|name| Some((name, *builder.floats.get(name)?))).collect()
+        }
+        Step::Conv(conv) if tap => builder.reals.get(conv.real).map(|&o| (conv.real, o)).into_iter().collect(),
+        _ => builder.quantized.iter().map(|(name, o)| (*name, *o)).filter(|(name, _)| !known(name)).collect(),
+    };
+    made.sort_by_key(|(_, outlet)| *outlet);
+    let outlets: Vec<OutletId> = made.iter().map(|m| m.1).collect();
+    let outputs = made.iter().map(|m| m.0.to_string()).collect();
+    let mut target = std::mem::take(&mut builder.target);
+    let plan = target.select_output_outlets(&outlets).and_then(|()| TypedSimplePlan::new(target));
+    Ok(Part { plan: plan.map_err(|e| builder.tract(e))?, outputs })
 }
 
 struct Builder<'a> {
@@ -77,6 +133,39 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
+    fn new(request: &'a Request<'a>, plan: &'a Plan<'a>) -> Self {
+        Builder {
+            request,
+            plan,
+            target: TypedModel::default(),
+            floats: HashMap::new(),
+            quantized: HashMap::new(),
+            reals: HashMap::new(),
+            buffers: Arc::new(Buffers::default()),
+            engine: Arc::new(Engine {
+                isa: request.isa,
+                pool: Pool::new(request.threads),
+                scratch: Mutex::new(Scratch::default()),
+            }),
+        }
+    }
+
+    fn picture(&mut self) -> Result<OutletId, Error> {
+        let (h, w) = (self.request.recipe.height as usize, self.request.recipe.width as usize);
+        let picture = self.target.add_source("picture", u8::fact([1, h, w, 3]));
+        picture.map_err(|e| self.tract(e))
+    }
+
+    fn step(&mut self, at: usize, picture: OutletId, taps: &[&'a str], tap: bool) -> Result<(), Error> {
+        match &self.plan.steps[at] {
+            Step::Picture { output } => self.picture_u8(picture, output),
+            Step::Conv(conv) => self.conv(conv, tap),
+            Step::MaxPool { node, x, output } => self.max_pool(node, x, output),
+            Step::Quantize { value, output } => self.quantize(value, output),
+            Step::Island(nodes) => self.island(at, nodes, picture, taps),
+        }
+    }
+
     fn tract(&self, error: TractError) -> Error {
         Error::Tract { path: self.request.model.path.clone(), reason: format!("{error:#}") }
     }
@@ -86,18 +175,10 @@ impl<'a> Builder<'a> {
     }
 
     fn build(mut self, taps: &[&'a str]) -> Result<Network, Error> {
-        let recipe = self.request.recipe;
-        let (h, w) = (recipe.height as usize, recipe.width as usize);
-        let picture = self.target.add_source("picture", u8::fact([1, h, w, 3]));
-        let picture = picture.map_err(|e| self.tract(e))?;
-        for (i, step) in self.plan.steps.iter().enumerate() {
-            match step {
-                Step::Picture { output } => self.picture_u8(picture, output)?,
-                Step::Conv(conv) => self.conv(conv, taps.contains(&conv.real))?,
-                Step::MaxPool { node, x, output } => self.max_pool(node, x, output)?,
-                Step::Quantize { value, output } => self.quantize(value, output)?,
-                Step::Island(nodes) => self.island(i, nodes, picture, taps)?,
-            }
+        let picture = self.picture()?;
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            let tap = matches!(step, Step::Conv(conv) if taps.contains(&conv.real));
+            self.step(at, picture, taps, tap)?;
         }
         let mut outlets = Vec::new();
         let mut outputs = Vec::new();
@@ -182,8 +263,7 @@ impl<'a> Builder<'a> {
         for node in nodes {
             island::check(&model.path, node, &known)?;
         }
-        let inside: std::collections::HashSet<&str> =
-            nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
+        let inside: HashSet<&str> = nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
         let mut inputs: Vec<(&str, OutletId)> = Vec::new();
         for value in nodes.iter().flat_map(|n| &n.inputs).map(String::as_str).filter(|v| !v.is_empty()) {
             if inside.contains(value) || inputs.iter().any(|(name, _)| *name == value) {
@@ -235,33 +315,20 @@ impl<'a> Builder<'a> {
     fn max_pool(&mut self, node: &Node, x: &'a str, output: &'a str) -> Result<(), Error> {
         let from = self.input(x)?;
         let [_, in_h, in_w, channels] = self.dims(from)?;
-        let kernel = self.pair(node, "kernel_shape", 1)?;
-        let pool =
-            MaxPool { in_h, in_w, channels, kernel, stride: self.pair(node, "strides", 1)?, pads: self.pads(node)? };
+        let kernel = pair(self.request.model, node, "kernel_shape", 1)?;
+        let pool = MaxPool {
+            in_h,
+            in_w,
+            channels,
+            kernel,
+            stride: pair(self.request.model, node, "strides", 1)?,
+            pads: pads(self.request.model, node)?,
+        };
         let dims = [1, pool.out_h(), pool.out_w(), channels];
         let made =
             self.wire(output, QMaxPool { pool, engine: self.engine.clone() }, &[from], &[(DatumType::U8, &dims)])?;
         self.quantized.insert(output, made[0]);
         Ok(())
-    }
-
-    fn pair(&self, node: &Node, name: &str, default: usize) -> Result<[usize; 2], Error> {
-        let list = match node.ints(name) {
-            None => return Ok([default; 2]),
-            Some(list) => list,
-        };
-        let small = |v: &i64| usize::try_from(*v).ok().filter(|v| (1..=1024).contains(v));
-        let values: Option<Vec<usize>> = list.iter().map(small).collect();
-        let pair = values.and_then(|v| <[usize; 2]>::try_from(v).ok());
-        pair.ok_or_else(|| self.unsupported(format!("{} has {name} {list:?}", node.label())))
-    }
-
-    fn pads(&self, node: &Node) -> Result<[usize; 4], Error> {
-        let Some(list) = node.ints("pads") else { return Ok([0; 4]) };
-        let small = |v: &i64| usize::try_from(*v).ok().filter(|v| *v <= 1024);
-        let values: Option<Vec<usize>> = list.iter().map(small).collect();
-        let pads = values.and_then(|v| <[usize; 4]>::try_from(v).ok());
-        pads.ok_or_else(|| self.unsupported(format!("{} has pads {list:?}", node.label())))
     }
 
     fn conv(&mut self, step: &ConvStep<'a>, tap: bool) -> Result<(), Error> {
@@ -282,9 +349,9 @@ impl<'a> Builder<'a> {
             in_c,
             out_c,
             kernel: [kh, kw],
-            stride: self.pair(node, "strides", 1)?,
-            pads: self.pads(node)?,
-            dilation: self.pair(node, "dilations", 1)?,
+            stride: pair(self.request.model, node, "strides", 1)?,
+            pads: pads(self.request.model, node)?,
+            dilation: pair(self.request.model, node, "dilations", 1)?,
         };
         let bounds = step.bounds.map(|bound| y.quantize(bound));
         let own = step.sum.as_ref().and_then(|sum| sum.own);
@@ -328,6 +395,32 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
+}
+
+/// Two sizes of a window, height and width, `default` where the node leaves them out.
+///
+/// # Errors
+/// There are not two, or one is not between 1 and 1024.
+pub fn pair(model: &Model, node: &Node, name: &str, default: usize) -> Result<[usize; 2], Error> {
+    let Some(list) = node.ints(name) else { return Ok([default; 2]) };
+    let small = |v: &i64| usize::try_from(*v).ok().filter(|v| (1..=1024).contains(v));
+    let values: Option<Vec<usize>> = list.iter().map(small).collect();
+    let reason = || format!("{} has {name} {list:?}", node.label());
+    let pair = values.and_then(|v| <[usize; 2]>::try_from(v).ok());
+    pair.ok_or_else(|| Error::Unsupported { path: model.path.clone(), reason: reason() })
+}
+
+/// Top, left, bottom and right padding.
+///
+/// # Errors
+/// There are not four, or one is not between 0 and 1024.
+pub fn pads(model: &Model, node: &Node) -> Result<[usize; 4], Error> {
+    let Some(list) = node.ints("pads") else { return Ok([0; 4]) };
+    let small = |v: &i64| usize::try_from(*v).ok().filter(|v| *v <= 1024);
+    let values: Option<Vec<usize>> = list.iter().map(small).collect();
+    let reason = || format!("{} has pads {list:?}", node.label());
+    let pads = values.and_then(|v| <[usize; 4]>::try_from(v).ok());
+    pads.ok_or_else(|| Error::Unsupported { path: model.path.clone(), reason: reason() })
 }
 
 /// Weights and bias of an int8 convolution.

@@ -20,6 +20,7 @@ mod lower;
 pub mod onnx;
 mod ops;
 mod plan;
+pub mod quantize;
 mod stages;
 pub mod untrained;
 mod wire;

@@ -54,7 +54,7 @@ pub enum Step<'g> {
 }
 
 /// The steps in an order in which they can run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan<'g> {
     pub steps: Vec<Step<'g>>,
     /// Every quantized value that lives as u8 NHWC, by name.
@@ -120,6 +120,20 @@ fn needed<'g>(graph: &'g Graph, makers: &HashMap<&'g str, &'g Node>, taps: &[&'g
     graph.nodes.iter().filter(|n| reached.contains(&(*n as *const Node))).collect()
 }
 
+/// Least and greatest value behind a `Clip`; None for another operator, or bounds that are not constant.
+pub fn clip_bounds(model: &Model, graph: &Graph, node: &Node) -> Result<Option<[f32; 2]>, Error> {
+    if !node.is("Clip") {
+        return Ok(None);
+    }
+    let bound = |i: usize, name: &str, none: f32| -> Result<Option<f32>, Error> {
+        let Some(input) = node.input(i) else { return Ok(Some(node.float(name).unwrap_or(none))) };
+        let tensor = graph.constants.get(input).filter(|t| t.len() == 1 && t.dtype == DType::F32);
+        tensor.map(|t| Ok(model.read_f32(t)?[0])).transpose()
+    };
+    let (lo, hi) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+    Ok(lo.zip(hi).filter(|(lo, hi)| lo <= hi).map(|(lo, hi)| [lo, hi]))
+}
+
 impl<'g> Planner<'g> {
     /// The quantization that a Q or DQ node states, None unless it is one constant scale and zero point.
     fn quant(&self, node: &Node) -> Result<Option<Quant>, Error> {
@@ -180,7 +194,8 @@ impl<'g> Planner<'g> {
     fn behind_activation(&self, mut value: &'g str) -> Result<(&'g str, [f32; 2]), Error> {
         let mut bounds = [f32::NEG_INFINITY, f32::INFINITY];
         while let Some(node) = self.makers.get(value) {
-            let own = if node.is("Relu") { Some([0.0, f32::INFINITY]) } else { self.clip_bounds(node)? };
+            let own =
+                if node.is("Relu") { Some([0.0, f32::INFINITY]) } else { clip_bounds(self.model, self.graph, node)? };
             let (Some(own), Some(inner)) = (own, node.input(0)) else { break };
             let plain = self.makers.get(inner).is_some_and(|n| n.is("Conv") || n.is("Add") || n.is("Sum"));
             if !plain || self.sole_user(inner).is_none() {
@@ -190,19 +205,6 @@ impl<'g> Planner<'g> {
             value = self.makers[value].inputs[0].as_str();
         }
         Ok((value, bounds))
-    }
-
-    fn clip_bounds(&self, node: &Node) -> Result<Option<[f32; 2]>, Error> {
-        if !node.is("Clip") {
-            return Ok(None);
-        }
-        let bound = |i: usize, name: &str, none: f32| -> Result<Option<f32>, Error> {
-            let Some(input) = node.input(i) else { return Ok(Some(node.float(name).unwrap_or(none))) };
-            let tensor = self.graph.constants.get(input).filter(|t| t.len() == 1 && t.dtype == DType::F32);
-            tensor.map(|t| Ok(self.model.read_f32(t)?[0])).transpose()
-        };
-        let (lo, hi) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
-        Ok(lo.zip(hi).filter(|(lo, hi)| lo <= hi).map(|(lo, hi)| [lo, hi]))
     }
 
     /// Whether the int8 kernels can compute a convolution: group 1, s8 weights with zero point 0, constant bias.

@@ -81,21 +81,24 @@ impl BackboneArgs {
     }
 
     pub fn options(&self) -> Result<backbone::Options, Error> {
-        let input = match &self.input {
-            None => None,
-            Some(name) => Some(InputRecipe::by_name(name).ok_or_else(|| {
-                Error::new(exit::USAGE, format!("unknown input recipe '{name}': use caffe or torch"))
-            })?),
-        };
         Ok(backbone::Options {
             tap: self.tap.clone(),
             pooling: self.pooling,
-            input,
+            input: recipe(self.input.as_deref())?,
             resize: self.resize,
             threads: self.threads,
             sha256: None,
         })
     }
+}
+
+/// The input recipe of that name.
+pub fn recipe(name: Option<&str>) -> Result<Option<InputRecipe>, Error> {
+    let known = |name: &str| {
+        let unknown = || Error::new(exit::USAGE, format!("unknown input recipe '{name}': use caffe or torch"));
+        InputRecipe::by_name(name).ok_or_else(unknown)
+    };
+    name.map(known).transpose()
 }
 
 /// Loads a backbone file, or the embedded one.

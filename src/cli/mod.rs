@@ -20,6 +20,7 @@ pub mod grid;
 pub mod import_sklearn;
 pub mod inspect;
 pub mod learn;
+pub mod quantize;
 pub mod run;
 pub mod score;
 
@@ -69,6 +70,7 @@ enum Command {
     Score(score::Args),
     Compare(compare::Args),
     ImportSklearn(import_sklearn::Args),
+    Quantize(quantize::Args),
     Inspect(inspect::Args),
     Events(events::Args),
     Learn(learn::Args),
@@ -142,6 +144,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Score(args) => score::run(args),
         Command::Compare(args) => compare::run(args),
         Command::ImportSklearn(args) => import_sklearn::run(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Events(args) => events::run(args),
         Command::Learn(args) => learn::run(args),

@@ -1,0 +1,314 @@
+//! Brings a float network to convolutions with bias: batch norm and its like go into the weights, explicit padding
+//! into the operator behind it, `auto_pad` and `ceil_mode` become plain pads.
+//!
+//! A batch norm behind a convolution is an affine map of each of its channels: with `a = gamma / sqrt(var + epsilon)`
+//! the weights become `a w` and the bias `a (b - mean) + beta` (Jacob et al. 2018, section 3.2).
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::Error;
+use super::super::graph::{pads, pair};
+use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
+
+/// A per-channel map `scale * x + shift`, one value for all channels or one for each.
+struct Affine {
+    scale: Vec<f64>,
+    shift: Vec<f64>,
+}
+
+/// Folds what can be folded; what cannot stays. `size` is height and width of the picture `input`.
+///
+/// # Errors
+/// A tensor cannot be read, or a stride, pad or kernel makes no sense.
+pub fn fold(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
+    let sizes = plain_pads(model, graph, input, size)?;
+    merge_pads(model, graph, &sizes)?;
+    own_weights(model, graph)?;
+    while merge_affine(model, graph)? {}
+    Ok(())
+}
+
+/// Whether the weights and the bias of a convolution are constants of one group.
+pub fn is_plain_conv(graph: &Graph, node: &Node) -> bool {
+    let constant = |i: usize| node.input(i).and_then(|name| graph.constants.get(name));
+    let weights = constant(1).is_some_and(|w| w.dims.len() == 4 && matches!(w.dtype, DType::F32 | DType::F64));
+    node.is("Conv")
+        && node.int("group").unwrap_or(1) == 1
+        && weights
+        && (node.input(2).is_none() || constant(2).is_some())
+        && matches!(node.text("auto_pad"), None | Some("NOTSET" | "VALID"))
+}
+
+fn set(node: &mut Node, name: &str, attr: Attr) {
+    node.attrs.retain(|(n, _)| n != name);
+    node.attrs.push((name.into(), attr));
+}
+
+fn constant_f32(dims: Vec<usize>, values: &[f32]) -> Tensor {
+    Tensor::from_bytes(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+}
+
+/// Replaces `auto_pad` and `ceil_mode` by pads where the sizes are known; gives height and width of every map.
+fn plain_pads(
+    model: &Model,
+    graph: &mut Graph,
+    input: &str,
+    size: [usize; 2],
+) -> Result<HashMap<String, [usize; 2]>, Error> {
+    let mut sizes = HashMap::from([(input.to_string(), size)]);
+    for node in &mut graph.nodes {
+        let known = node.input(0).and_then(|x| sizes.get(x)).copied();
+        let (Some(from), Some(output)) = (known, node.outputs.first().cloned()) else { continue };
+        let windowed = node.is("Conv") || node.is("MaxPool") || node.is("AveragePool");
+        let behind = if windowed {
+            let weight = node.input(1).and_then(|w| graph.constants.get(w)).map(|w| w.dims.clone());
+            match window(model, node, weight.as_deref())? {
+                Some(window) => Some(resolve(model, node, window, from)?),
+                None => None,
+            }
+        } else if node.is("Pad") {
+            padding(model, &graph.constants, node)?
+                .map(|([top, left, bottom, right], _)| [from[0] + top + bottom, from[1] + left + right])
+        } else {
+            let same =
+                ["Relu", "Clip", "BatchNormalization", "Add", "Sum", "Mul", "Sub", "Div", "LeakyRelu", "Sigmoid"];
+            same.iter().any(|op| node.is(op)).then_some(from)
+        };
+        if let Some(behind) = behind {
+            sizes.insert(output, behind);
+        }
+    }
+    Ok(sizes)
+}
+
+/// Kernel, stride and dilation of a convolution or a pool.
+fn window(model: &Model, node: &Node, weight: Option<&[usize]>) -> Result<Option<[[usize; 2]; 3]>, Error> {
+    let kernel = match (node.is("Conv"), weight) {
+        (true, Some(&[_, _, h, w])) => [h, w],
+        (true, _) => return Ok(None),
+        (false, _) => pair(model, node, "kernel_shape", 1)?,
+    };
+    Ok(Some([kernel, pair(model, node, "strides", 1)?, pair(model, node, "dilations", 1)?]))
+}
+
+/// Height and width behind a window; its `auto_pad` and `ceil_mode` become pads.
+fn resolve(
+    model: &Model,
+    node: &mut Node,
+    [kernel, stride, dilation]: [[usize; 2]; 3],
+    from: [usize; 2],
+) -> Result<[usize; 2], Error> {
+    let reach: [usize; 2] = std::array::from_fn(|i| (kernel[i].max(1) - 1) * dilation[i] + 1);
+    let auto = node.text("auto_pad").unwrap_or("NOTSET").to_string();
+    let mut pads = if auto == "VALID" { [0; 4] } else { pads(model, node)? };
+    if let "SAME_UPPER" | "SAME_LOWER" = auto.as_str() {
+        for i in 0..2 {
+            let whole = (from[i].div_ceil(stride[i]).max(1) - 1) * stride[i] + reach[i];
+            let total = whole.saturating_sub(from[i]);
+            let (less, more) = (total / 2, total - total / 2);
+            (pads[i], pads[i + 2]) = if auto == "SAME_UPPER" { (less, more) } else { (more, less) };
+        }
+    }
+    // An average pool with `ceil_mode` divides by windows that are cut at the border: it stays.
+    let ceil = node.int("ceil_mode").unwrap_or(0) != 0;
+    let mut out = [0; 2];
+    for i in 0..2 {
+        let room = (from[i] + pads[i] + pads[i + 2]).saturating_sub(reach[i]);
+        out[i] = room / stride[i] + 1;
+        if ceil && !room.is_multiple_of(stride[i]) && out[i] * stride[i] < from[i] + pads[i] {
+            if node.is("MaxPool") {
+                pads[i + 2] += stride[i] - room % stride[i];
+            }
+            out[i] += 1;
+        }
+    }
+    if auto != "NOTSET" || (ceil && node.is("MaxPool")) {
+        let pool = node.is("MaxPool");
+        node.attrs.retain(|(name, _)| name != "auto_pad" && !(name == "ceil_mode" && pool));
+        set(node, "pads", Attr::Ints(pads.iter().map(|&p| p as i64).collect()));
+    }
+    Ok(out)
+}
+
+/// Top, left, bottom, right and the value of a constant spatial `Pad`; None for any other.
+fn padding(
+    model: &Model,
+    constants: &HashMap<String, Tensor>,
+    node: &Node,
+) -> Result<Option<([usize; 4], f32)>, Error> {
+    if !matches!(node.text("mode"), None | Some("constant")) || node.input(3).is_some() {
+        return Ok(None);
+    }
+    let list: Vec<i64> = match (node.ints("pads"), node.input(1).map(|name| constants.get(name))) {
+        (Some(list), _) => list.into(),
+        (None, Some(Some(tensor))) if tensor.len() <= 16 => {
+            model.read_i32(tensor)?.into_iter().map(i64::from).collect()
+        }
+        _ => return Ok(None),
+    };
+    let value = match node.input(2).map(|name| constants.get(name)) {
+        None => node.float("value").unwrap_or(0.0),
+        Some(Some(tensor)) if tensor.len() == 1 && tensor.dtype == DType::F32 => model.read_f32(tensor)?[0],
+        Some(_) => return Ok(None),
+    };
+    let small: Option<Vec<usize>> = list.iter().map(|&p| usize::try_from(p).ok().filter(|&p| p <= 1024)).collect();
+    Ok(match small.as_deref() {
+        Some(&[0, 0, top, left, 0, 0, bottom, right]) => Some(([top, left, bottom, right], value)),
+        _ => None,
+    })
+}
+
+/// Moves a `Pad` of zeros into the convolutions behind it, and into the max pools where nothing is below zero.
+fn merge_pads(model: &Model, graph: &mut Graph, sizes: &HashMap<String, [usize; 2]>) -> Result<(), Error> {
+    let outputs: HashSet<String> = graph.outputs.iter().map(|o| o.name.clone()).collect();
+    for at in 0..graph.nodes.len() {
+        if !graph.nodes[at].is("Pad") {
+            continue;
+        }
+        let node = graph.nodes[at].clone();
+        let (Some(input), Some(output)) = (node.input(0), node.outputs.first()) else { continue };
+        let Some((extra, value)) = padding(model, &graph.constants, &node)? else { continue };
+        let positive = graph.nodes.iter().any(|n| n.is("Relu") && n.outputs[0] == input);
+        let fits = |n: &Node| -> Result<bool, Error> {
+            let explicit = matches!(n.text("auto_pad"), None | Some("NOTSET"));
+            let conv = is_plain_conv(graph, n) && n.input(1) != Some(output) && value == 0.0;
+            let small = n.ints("kernel_shape").is_some_and(|k| k.iter().zip(extra).all(|(&k, p)| (p as i64) < k));
+            let none = pads(model, n)? == [0; 4];
+            let pool = n.is("MaxPool") && n.outputs.len() == 1 && none && small;
+            let pool = pool && (value == f32::NEG_INFINITY || (value == 0.0 && positive));
+            Ok(explicit && (conv || pool))
+        };
+        let readers: Vec<usize> =
+            (0..graph.nodes.len()).filter(|&i| graph.nodes[i].inputs.iter().any(|v| v == output)).collect();
+        let mut all = !readers.is_empty() && !outputs.contains(output) && sizes.contains_key(output);
+        for &reader in &readers {
+            all = all && fits(&graph.nodes[reader])?;
+        }
+        if !all {
+            continue;
+        }
+        for reader in readers {
+            let mut own = pads(model, &graph.nodes[reader])?;
+            own.iter_mut().zip(extra).for_each(|(own, extra)| *own += extra);
+            let reader = &mut graph.nodes[reader];
+            set(reader, "pads", Attr::Ints(own.iter().map(|&p| p as i64).collect()));
+            reader.inputs[0] = input.into();
+        }
+        graph.nodes[at].op.clear();
+    }
+    graph.nodes.retain(|n| !n.op.is_empty());
+    Ok(())
+}
+
+/// Gives every convolution weights and a bias of its own, in f32.
+fn own_weights(model: &Model, graph: &mut Graph) -> Result<(), Error> {
+    for at in 0..graph.nodes.len() {
+        if !is_plain_conv(graph, &graph.nodes[at]) {
+            continue;
+        }
+        let node = &graph.nodes[at];
+        let weight = &graph.constants[&node.inputs[1]];
+        let (dims, values) = (weight.dims.clone(), model.read_f32(weight)?);
+        let bias = match node.input(2) {
+            Some(name) => model.read_f32(&graph.constants[name])?,
+            None => vec![0.0; dims[0]],
+        };
+        if bias.len() != dims[0] || values.is_empty() {
+            let reason = format!("{}: its bias does not have one value per channel", node.label());
+            return Err(Error::NotOnnx { path: model.path.clone(), reason });
+        }
+        let name = format!("{}/weight", node.outputs[0]);
+        let bias_name = format!("{}/bias", node.outputs[0]);
+        graph.constants.insert(bias_name.clone(), constant_f32(vec![dims[0]], &bias));
+        graph.constants.insert(name.clone(), constant_f32(dims, &values));
+        let node = &mut graph.nodes[at];
+        node.inputs.truncate(1);
+        node.inputs.extend([name, bias_name]);
+    }
+    Ok(())
+}
+
+/// Folds the first affine node whose convolution nothing else reads; false if there is none.
+fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
+    let mut readers: HashMap<&str, usize> = HashMap::new();
+    for value in graph.nodes.iter().flat_map(|n| &n.inputs).chain(graph.outputs.iter().map(|o| &o.name)) {
+        *readers.entry(value).or_default() += 1;
+    }
+    let convs: HashMap<&str, usize> = (graph.nodes.iter().enumerate())
+        .filter(|(_, n)| is_plain_conv(graph, n) && readers.get(n.outputs[0].as_str()) == Some(&1))
+        .map(|(i, n)| (n.outputs[0].as_str(), i))
+        .collect();
+    let mut found = None;
+    for (at, node) in graph.nodes.iter().enumerate() {
+        if let Some((x, affine)) = affine(model, graph, node)?
+            && let Some(&conv) = convs.get(x)
+        {
+            found = Some((at, conv, affine));
+            break;
+        }
+    }
+    let Some((at, conv, affine)) = found else { return Ok(false) };
+    let (weight, bias) = (graph.nodes[conv].inputs[1].clone(), graph.nodes[conv].inputs[2].clone());
+    let dims = graph.constants[&weight].dims.clone();
+    let of = |list: &[f64], c: usize| list[if list.len() == 1 { 0 } else { c }];
+    if [&affine.scale, &affine.shift].iter().any(|list| list.len() != 1 && list.len() != dims[0]) {
+        let reason = format!("{}: it does not have one value per channel", graph.nodes[at].label());
+        return Err(Error::NotOnnx { path: model.path.clone(), reason });
+    }
+    let mut values = model.read_f32(&graph.constants[&weight])?;
+    let mut biases = model.read_f32(&graph.constants[&bias])?;
+    let per = values.len() / dims[0].max(1);
+    for (c, rows) in values.chunks_exact_mut(per.max(1)).enumerate() {
+        rows.iter_mut().for_each(|w| *w = (f64::from(*w) * of(&affine.scale, c)) as f32);
+        biases[c] = (f64::from(biases[c]) * of(&affine.scale, c) + of(&affine.shift, c)) as f32;
+    }
+    graph.constants.insert(weight, constant_f32(dims.clone(), &values));
+    graph.constants.insert(bias, constant_f32(vec![dims[0]], &biases));
+    let output = graph.nodes[at].outputs[0].clone();
+    graph.nodes[conv].outputs[0] = output;
+    graph.nodes.remove(at);
+    Ok(true)
+}
+
+/// The value that a node maps channel by channel, and how.
+fn affine<'g>(model: &Model, graph: &'g Graph, node: &'g Node) -> Result<Option<(&'g str, Affine)>, Error> {
+    let Some(x) = node.input(0) else { return Ok(None) };
+    if node.is("BatchNormalization") {
+        let mut rows = Vec::new();
+        for i in 1..5 {
+            let Some(tensor) = node.input(i).and_then(|name| graph.constants.get(name)) else { return Ok(None) };
+            rows.push(model.read_f32(tensor)?);
+        }
+        let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
+        let [gamma, beta, mean, var] = &rows[..] else { return Ok(None) };
+        let n = gamma.len().min(beta.len()).min(mean.len()).min(var.len());
+        let scale: Vec<f64> = (0..n).map(|c| f64::from(gamma[c]) / (f64::from(var[c]) + epsilon).sqrt()).collect();
+        let shift = (0..n).map(|c| f64::from(beta[c]) - f64::from(mean[c]) * scale[c]).collect();
+        return Ok(Some((x, Affine { scale, shift })));
+    }
+    let [a, b] = &node.inputs[..] else { return Ok(None) };
+    let (x, constant, swapped) = match (graph.constants.get(a), graph.constants.get(b)) {
+        (None, Some(constant)) => (a, constant, false),
+        (Some(constant), None) => (b, constant, true),
+        _ => return Ok(None),
+    };
+    let per_channel = match constant.dims[..] {
+        [] | [1] | [1, 1, 1] | [1, 1, 1, 1] | [_, 1, 1] | [1, _, 1, 1] => constant.dtype == DType::F32,
+        _ => false,
+    };
+    if !per_channel {
+        return Ok(None);
+    }
+    let values: Vec<f64> = model.read_f32(constant)?.into_iter().map(f64::from).collect();
+    let all = |f: fn(f64) -> f64| values.iter().map(|&v| f(v)).collect::<Vec<f64>>();
+    let (scale, shift) = match (node.op.as_str(), swapped) {
+        _ if !node.domain.is_empty() && node.domain != "ai.onnx" => return Ok(None),
+        ("Mul", _) => (all(|v| v), vec![0.0]),
+        ("Add", _) => (vec![1.0], all(|v| v)),
+        ("Sub", false) => (vec![1.0], all(|v| -v)),
+        ("Sub", true) => (vec![-1.0], all(|v| v)),
+        ("Div", false) if values.iter().all(|&v| v != 0.0) => (all(|v| 1.0 / v), vec![0.0]),
+        _ => return Ok(None),
+    };
+    Ok(Some((x, Affine { scale, shift })))
+}

@@ -1,0 +1,485 @@
+//! Static post-training quantization of a ResNet: float ONNX and calibration pictures in, QDQ ONNX out.
+//!
+//! | step | does |
+//! | --- | --- |
+//! | `fold` | batch norm into weights, padding into operators |
+//! | `equalize` | channels between two convolutions to the same reach (asked for only) |
+//! | `observe` | runs the float network on the pictures: histograms, channel means |
+//! | `ranges` | the range of each map: least squared error, percentile, or all that was seen |
+//! | `weights` | s8, symmetric, a scale per output channel |
+//! | `emit` | `QuantizeLinear` and `DequantizeLinear` around float operators |
+//! | `correct` | runs the 8-bit network and takes the shift of each channel's mean back |
+//!
+//! Sources: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+//! Inference"; Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction".
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ::image::RgbImage;
+
+use super::lower::{Format, lower};
+use super::onnx::{Graph, Model};
+use super::ops::Quant;
+use super::{Error as BackboneError, INPUT_KEY, SUMS_KEY, Source, input_table, picture_input, stages, writer};
+use crate::image::{InputRecipe, Resize};
+
+mod correct;
+mod emit;
+pub mod equalize;
+mod fold;
+mod observe;
+mod points;
+pub mod ranges;
+mod weights;
+
+pub use ranges::Ranges;
+
+use observe::{Float, Seen, Wanted};
+use points::{Kind, Point};
+use weights::Layer;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error("backbone {path} is quantized already ({format}); give the float file that it was made from")]
+    Quantized { path: PathBuf, format: &'static str },
+    #[error("backbone {path} has no convolution with constant weights: there is nothing to quantize")]
+    NoConvolution { path: PathBuf },
+    #[error("backbone {path} cannot be quantized: {reason}")]
+    Unsupported { path: PathBuf, reason: String },
+    #[error("there are no pictures to calibrate with")]
+    NoPictures,
+    #[error("the float network gives values that are not finite at {value:?}: are the file's weights whole?")]
+    NotFinite { value: String },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The exit code of sysexits.h for it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Backbone(inner) => inner.exit_code(),
+            Error::Quantized { .. } | Error::NoConvolution { .. } | Error::Unsupported { .. } => 65,
+            Error::NotFinite { .. } => 65,
+            Error::NoPictures => 66,
+            Error::Interrupted => 130,
+        }
+    }
+}
+
+/// How to quantize.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub ranges: Ranges,
+    /// Equalise the channels between two convolutions first.
+    pub equalize: bool,
+    /// Correct the biases afterwards.
+    pub correct: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { ranges: Ranges::default(), equalize: false, correct: true }
+    }
+}
+
+/// Who is told of progress, and who may stop it.
+pub struct Watch<'a> {
+    pub stop: &'a AtomicBool,
+    /// A pass begins: what it does and how many steps it has.
+    pub begin: &'a (dyn Fn(&'static str, usize) + Sync),
+    /// A step is done.
+    pub done: &'a (dyn Fn() + Sync),
+}
+
+impl Watch<'_> {
+    fn check(&self) -> Result<(), Error> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn done(&self) {
+        (self.done)();
+    }
+}
+
+/// A float network that is read and folded.
+#[derive(Debug)]
+pub struct Network {
+    model: Model,
+    graph: Graph,
+    input: String,
+    recipe: InputRecipe,
+    /// Names of graph outputs by the maps that are given out, which have other names inside.
+    outputs: HashMap<String, String>,
+}
+
+/// What was made, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Convolutions in 8 bits.
+    pub convolutions: usize,
+    /// Convolutions that stay in float: grouped ones, and those whose weights are computed.
+    pub float_convolutions: usize,
+    /// Maps with a range of their own.
+    pub ranges: usize,
+    /// Pairs of convolutions that were equalised.
+    pub equalized: usize,
+    /// Convolutions whose bias was corrected.
+    pub corrected: usize,
+}
+
+/// A quantized network.
+#[derive(Debug)]
+pub struct Quantized {
+    file: writer::Model,
+    pub report: Report,
+}
+
+impl Quantized {
+    /// The ONNX file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.file.to_bytes()
+    }
+}
+
+impl Network {
+    /// Reads a float ONNX file. `input` None: the file's own mark, else `torch`; `resize` None: the recipe's own.
+    ///
+    /// # Errors
+    /// The file cannot be read, is quantized already, has no convolution, or does not take one picture.
+    pub fn open(path: &Path, input: Option<InputRecipe>, resize: Option<Resize>) -> Result<Network, Error> {
+        let source = Source::open(path).map_err(|source| BackboneError::Io { path: path.into(), source })?;
+        Self::from_source(path, source, input, resize)
+    }
+
+    /// The same of a file in memory; `name` names it in errors.
+    pub fn from_bytes(
+        name: &str,
+        bytes: Vec<u8>,
+        input: Option<InputRecipe>,
+        resize: Option<Resize>,
+    ) -> Result<Network, Error> {
+        Self::from_source(Path::new(name), Source::Bytes(bytes.into()), input, resize)
+    }
+
+    fn from_source(
+        path: &Path,
+        source: Source,
+        input: Option<InputRecipe>,
+        resize: Option<Resize>,
+    ) -> Result<Network, Error> {
+        let mut model = Model::parse(path, source)?;
+        let format = Format::of(&model.graph);
+        if format != Format::Float {
+            return Err(Error::Quantized { path: path.into(), format: format.name() });
+        }
+        if model.opset < emit::OLDEST {
+            let reason = format!("operator set {} is too old; {} or newer is needed", model.opset, emit::OLDEST);
+            return Err(Error::Unsupported { path: path.into(), reason });
+        }
+        let mut graph = lower(std::mem::take(&mut model.graph));
+        if !graph.nodes.iter().any(|n| fold::is_plain_conv(&graph, n)) {
+            return Err(Error::NoConvolution { path: path.into() });
+        }
+        let options = super::Options { input, ..super::Options::default() };
+        let (input, mut recipe) = picture_input(&model, &graph, &options)?;
+        if let Some(resize) = resize {
+            recipe = recipe.with_resize(resize);
+        }
+        let size = [recipe.height as usize, recipe.width as usize];
+        fold::fold(&model, &mut graph, &input, size)?;
+        let outputs = rename_outputs(&mut graph, &input);
+        let network = Network { model, graph, input, recipe, outputs };
+        let maps = stages::maps(&network.graph, &network.input);
+        if stages::find(&network.graph, &maps).is_empty() {
+            let reason = "it has no residual stages: it is not a ResNet".into();
+            return Err(Error::Unsupported { path: path.into(), reason });
+        }
+        Ok(network)
+    }
+
+    /// What the network expects of its pictures.
+    pub fn input(&self) -> &InputRecipe {
+        &self.recipe
+    }
+
+    /// Resizes and crops a picture as the recipe says.
+    ///
+    /// # Errors
+    /// The picture has no pixels.
+    pub fn prepare(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
+        Ok(crate::image::prepare(picture, &self.recipe).map_err(BackboneError::from)?)
+    }
+
+    /// Quantizes on pictures that [`Network::prepare`] made. Several are run at once, each with some 100 MB for a
+    /// ResNet-50; how many, rayon's threads say.
+    ///
+    /// # Errors
+    /// There are no pictures, an operator is not known, or `watch` says stop.
+    pub fn quantize(self, pictures: &[RgbImage], options: &Options, watch: &Watch) -> Result<Quantized, Error> {
+        if pictures.is_empty() {
+            return Err(Error::NoPictures);
+        }
+        let (width, height) = (self.recipe.width, self.recipe.height);
+        if let Some(odd) = pictures.iter().find(|p| p.dimensions() != (width, height)) {
+            let (got_width, got_height) = odd.dimensions();
+            return Err(BackboneError::PictureSize { width, height, got_width, got_height }.into());
+        }
+        let Network { model, mut graph, input, recipe, outputs } = self;
+        let equalized = match options.equalize {
+            true => equalize_all(&model, &mut graph, &input, &recipe, pictures, watch)?,
+            false => 0,
+        };
+        let mut points = points::find(&model, &graph, &input, &stages::maps(&graph, &input))?;
+        let wanted = wanted(&graph, &points);
+        (watch.begin)("ranges", pictures.len());
+        let float = Float { model: &model, graph: &graph, input: &input, recipe: &recipe };
+        let seen = float.observe(&wanted, pictures, watch)?;
+        let quants = quants(&points, &wanted, &seen, &recipe, options.ranges);
+        points.retain(|p| quants.contains_key(&p.value));
+        let mut layers = layers(&model, &graph, &quants)?;
+        let mut rounded = emit::quantized(&graph, &points, &quants, &layers, &outputs);
+        let mut corrected = 0;
+        if options.correct {
+            let means: HashMap<&str, &[f64]> =
+                wanted.iter().zip(&seen).map(|(w, s)| (w.value.as_str(), s.mean.as_slice())).collect();
+            (watch.begin)("biases", layers.len());
+            let int8 = correct::Int8 { model: &model, input: &input, recipe: &recipe };
+            corrected = int8.correct(&mut rounded, &mut layers, &means, pictures, watch)?;
+        }
+        let convolutions = layers.len();
+        let report = Report {
+            convolutions,
+            float_convolutions: graph.nodes.iter().filter(|n| n.is("Conv")).count() - convolutions,
+            ranges: points.iter().filter(|p| p.kind != Kind::Pooled).count(),
+            equalized,
+            corrected,
+        };
+        let file = emit::file(&model, &rounded, metadata(&model, &recipe))?;
+        Ok(Quantized { file, report })
+    }
+}
+
+/// Gives maps that are outputs of the graph other names inside, so that a rounding fits between.
+fn rename_outputs(graph: &mut Graph, input: &str) -> HashMap<String, String> {
+    let maps = stages::maps(graph, input);
+    let mut outputs = HashMap::new();
+    for output in graph.outputs.iter_mut().filter(|o| maps.contains_key(&o.name) && o.name != input) {
+        let inside = format!("{}/real", output.name);
+        let values = graph.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut().chain(&mut n.outputs));
+        for value in values.filter(|v| **v == output.name) {
+            *value = inside.clone();
+        }
+        outputs.insert(inside.clone(), std::mem::replace(&mut output.name, inside));
+    }
+    outputs
+}
+
+fn equalize_all(
+    model: &Model,
+    graph: &mut Graph,
+    input: &str,
+    recipe: &InputRecipe,
+    pictures: &[RgbImage],
+    watch: &Watch,
+) -> Result<usize, Error> {
+    let pairs = equalize::pairs(graph);
+    let wanted: Vec<Wanted> =
+        pairs.iter().map(|p| Wanted { value: p.between.clone(), histogram: None, greatest: true }).collect();
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    (watch.begin)("equalisation", pictures.len());
+    let seen = Float { model, graph, input, recipe }.observe(&wanted, pictures, watch)?;
+    for (pair, seen) in pairs.iter().zip(&seen) {
+        equalize::equalize(model, graph, pair, &seen.greatest)?;
+    }
+    Ok(pairs.len())
+}
+
+/// The values that ranges and bias correction need, each once for each pair of bounds.
+fn wanted(graph: &Graph, points: &[Point]) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for point in points.iter().filter(|p| matches!(p.kind, Kind::Seen | Kind::Summand)) {
+        let one = Wanted { value: point.source.clone(), histogram: Some(point.bounds), greatest: false };
+        if !wanted.contains(&one) {
+            wanted.push(one);
+        }
+    }
+    for node in graph.nodes.iter().filter(|n| fold::is_plain_conv(graph, n)) {
+        let value = node.outputs[0].clone();
+        if !wanted.iter().any(|w| w.value == value) {
+            wanted.push(Wanted { value, histogram: None, greatest: false });
+        }
+    }
+    wanted
+}
+
+fn quants(
+    points: &[Point],
+    wanted: &[Wanted],
+    seen: &[Seen],
+    recipe: &InputRecipe,
+    rule: Ranges,
+) -> HashMap<String, Quant> {
+    let mut quants: HashMap<String, Quant> = HashMap::new();
+    for point in points {
+        let chosen = |rule: Ranges| {
+            let is = |w: &Wanted| w.value == point.source && w.histogram == Some(point.bounds);
+            wanted.iter().zip(seen).find(|(w, _)| is(w)).map(|(_, seen)| seen.histogram.choose(rule))
+        };
+        let quant = match point.kind {
+            Kind::Picture => {
+                // A picture to be judged may be darker or brighter than those seen here.
+                let (table, _) = input_table(recipe);
+                let values = || table.iter().flatten().copied();
+                Some(ranges::levels(values().fold(0.0, f32::min), values().fold(0.0, f32::max)))
+            }
+            Kind::Pooled => quants.get(&point.source).copied(),
+            Kind::Summand => chosen(Ranges::MinMax),
+            Kind::Seen => chosen(rule),
+        };
+        if let Some(quant) = quant {
+            quants.insert(point.value.clone(), quant);
+        }
+    }
+    quants
+}
+
+/// The convolutions with constant weights whose input is quantized, by their output.
+fn layers(model: &Model, graph: &Graph, quants: &HashMap<String, Quant>) -> Result<HashMap<String, Layer>, Error> {
+    let mut layers = HashMap::new();
+    for node in graph.nodes.iter().filter(|n| fold::is_plain_conv(graph, n)) {
+        let Some(quant) = quants.get(&node.inputs[0]) else { continue };
+        let (weight, bias) = (&graph.constants[&node.inputs[1]], &graph.constants[&node.inputs[2]]);
+        let dims = <[usize; 4]>::try_from(weight.dims.as_slice()).unwrap_or_default();
+        let (weight, bias) = (model.read_f32(weight)?, model.read_f32(bias)?);
+        if weight.iter().chain(&bias).any(|v| !v.is_finite()) {
+            let reason = format!("{}: its weights are not finite", node.label());
+            return Err(Error::Unsupported { path: model.path.clone(), reason });
+        }
+        layers.insert(node.outputs[0].clone(), Layer::round(dims, &weight, &bias, quant.scale));
+    }
+    Ok(layers)
+}
+
+/// The file's own metadata, with the input recipe and how its sums are meant.
+fn metadata(model: &Model, recipe: &InputRecipe) -> Vec<(String, String)> {
+    let ours = [INPUT_KEY, SUMS_KEY];
+    let mut metadata: Vec<(String, String)> =
+        model.metadata.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
+    if InputRecipe::by_name(recipe.name()).is_some() {
+        metadata.push((INPUT_KEY.into(), recipe.name().into()));
+    }
+    metadata.push((SUMS_KEY.into(), "unrounded".into()));
+    metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::onnx::{Attr, Node};
+    use super::super::untrained::{Params, resnet50};
+    use super::super::writer::{self, Initializer};
+    use super::*;
+
+    static RUNS: AtomicBool = AtomicBool::new(false);
+
+    fn nobody() -> Watch<'static> {
+        Watch { stop: &RUNS, begin: &|_, _| (), done: &|| () }
+    }
+
+    /// Two blocks; a batch norm behind every convolution, and a pad in front of the max pool.
+    fn normalized() -> writer::Model {
+        let mut model = resnet50(&Params { width: 4, size: 32, blocks: vec![1, 1], ..Params::default() });
+        let convs: Vec<String> = model.nodes.iter().filter(|n| n.op == "Conv").map(|n| n.outputs[0].clone()).collect();
+        for conv in convs {
+            let at = model.nodes.iter().position(|n| n.outputs[0] == conv).unwrap();
+            let weight = &model.nodes[at].inputs[1];
+            let channels = model.initializers.iter().find(|i| i.name == *weight).unwrap().dims[0];
+            let row = |what: &str, base: f32, step: f32| {
+                let values: Vec<f32> = (0..channels).map(|c| base + step * (c % 7) as f32).collect();
+                Initializer::f32(&format!("{conv}.{what}"), &[channels], &values)
+            };
+            model.initializers.extend([
+                row("g", 0.5, 0.2),
+                row("b", -0.3, 0.1),
+                row("m", 0.2, -0.1),
+                row("v", 0.1, 0.4),
+            ]);
+            let names = ["g", "b", "m", "v"].map(|what| format!("{conv}.{what}"));
+            let out = format!("{conv}.normalized");
+            for input in model.nodes.iter_mut().flat_map(|n| &mut n.inputs).filter(|input| **input == conv) {
+                *input = out.clone();
+            }
+            let inputs = [conv.as_str(), &names[0], &names[1], &names[2], &names[3]];
+            let norm = Node::new("BatchNormalization", &inputs, &[&out]).with("epsilon", Attr::Float(0.01));
+            model.nodes.insert(at + 1, norm);
+        }
+        let pool = model.nodes.iter_mut().find(|n| n.op == "MaxPool").unwrap();
+        pool.attrs.retain(|(name, _)| name != "pads");
+        pool.inputs[0] = "padded".into();
+        let at = model.nodes.iter().position(|n| n.op == "MaxPool").unwrap();
+        model.initializers.push(Initializer::i64("pads", &[8], &[0, 0, 1, 1, 0, 0, 1, 1]));
+        model.nodes.insert(at, Node::new("Pad", &["relu1", "pads"], &["padded"]));
+        model
+    }
+
+    fn pictures() -> Vec<RgbImage> {
+        let one = |n: u32| {
+            RgbImage::from_fn(32, 32, |x, y| {
+                ::image::Rgb([(x * 7 + n * 31) as u8, (y * 5 + x * n) as u8, (x * y) as u8])
+            })
+        };
+        (0..4).map(one).collect()
+    }
+
+    /// The channel means of the last stage.
+    fn means(model: &Model, graph: &Graph, input: &str, recipe: &InputRecipe) -> Vec<f64> {
+        let value = stages::find(graph, &stages::maps(graph, input)).pop().unwrap().value;
+        let wanted = [Wanted { value, histogram: None, greatest: false }];
+        let float = Float { model, graph, input, recipe };
+        float.observe(&wanted, &pictures(), &nobody()).unwrap().remove(0).mean
+    }
+
+    #[test]
+    fn folding_and_equalisation_leave_the_float_function_as_it_is() {
+        let bytes = normalized().to_bytes();
+        let mut plain = Model::parse(Path::new("plain"), Source::Bytes(bytes.clone().into())).unwrap();
+        let unfolded = lower(std::mem::take(&mut plain.graph));
+        let network = Network::from_bytes("folded", bytes, None, None).unwrap();
+        let Network { model, mut graph, input, recipe, .. } = network;
+        assert!(!graph.nodes.iter().any(|n| n.is("BatchNormalization") || n.is("Pad")));
+        let expected = means(&plain, &unfolded, &input, &recipe);
+        let near = |got: Vec<f64>, what: &str| {
+            assert!(expected.iter().any(|&v| v > 0.05) && expected.len() == got.len());
+            for (a, b) in expected.iter().zip(&got) {
+                assert!((a - b).abs() <= 1e-4 * (1.0 + a.abs()), "{what}: {a} {b}");
+            }
+        };
+        near(means(&model, &graph, &input, &recipe), "folded");
+        let before = model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap();
+        let n = equalize_all(&model, &mut graph, &input, &recipe, &pictures(), &nobody()).unwrap();
+        assert_eq!(n, 4);
+        assert_ne!(before, model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap());
+        near(means(&model, &graph, &input, &recipe), "equalised");
+    }
+
+    #[test]
+    fn the_later_of_two_summands_keeps_everything_that_was_seen() {
+        let bytes = normalized().to_bytes();
+        let network = Network::from_bytes("folded", bytes, None, None).unwrap();
+        let maps = stages::maps(&network.graph, &network.input);
+        let points = points::find(&network.model, &network.graph, &network.input, &maps).unwrap();
+        let of =
+            |kind: Kind| -> Vec<&str> { points.iter().filter(|p| p.kind == kind).map(|p| p.value.as_str()).collect() };
+        assert_eq!(of(Kind::Picture), ["input"]);
+        assert_eq!(of(Kind::Pooled), ["pool1"]);
+        assert_eq!(of(Kind::Summand), ["layer1.0.downsample.normalized", "layer2.0.downsample.normalized"]);
+        // Seven activations, two earlier summands.
+        assert_eq!(of(Kind::Seen).len(), 9);
+    }
+}

@@ -1,0 +1,142 @@
+//! Runs the float network on calibration pictures and keeps of its values what ranges and biases need.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use ::image::RgbImage;
+use rayon::prelude::*;
+use tract_onnx::prelude::{IntoTValue, Tensor, TractError, tvec};
+
+use super::super::graph::{self, Request};
+use super::super::lower::Format;
+use super::super::onnx::{Graph, Model};
+use super::super::ops::slice;
+use super::super::stages::{MapInfo, StageOutput};
+use super::super::{Error as BackboneError, Stage, kernels};
+use super::ranges::Histogram;
+use super::{Error, Watch};
+use crate::image::InputRecipe;
+
+/// What is wanted of one value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    pub value: String,
+    /// A histogram of the value within these bounds.
+    pub histogram: Option<[f32; 2]>,
+    /// The greatest absolute value of each channel within the bounds.
+    pub greatest: bool,
+}
+
+/// What was seen of one value.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    pub histogram: Histogram,
+    /// The mean of each channel over pictures and places, before any bounds.
+    pub mean: Vec<f64>,
+    pub greatest: Vec<f32>,
+}
+
+/// One part in 2^30: means are summed as integers, so that the order of the pictures does not matter.
+const UNIT: f64 = (1u64 << 30) as f64;
+
+#[derive(Default)]
+struct Gathered {
+    histogram: Histogram,
+    sums: Vec<i128>,
+    greatest: Vec<f32>,
+}
+
+/// A float graph that is ready to be watched.
+pub struct Float<'a> {
+    pub model: &'a Model,
+    pub graph: &'a Graph,
+    pub input: &'a str,
+    pub recipe: &'a InputRecipe,
+}
+
+impl Float<'_> {
+    /// Runs all pictures, several at once, and gives what was seen of each wanted value.
+    ///
+    /// # Errors
+    /// The network cannot be run, gives values that are not finite, or `watch` says stop.
+    pub fn observe(&self, wanted: &[Wanted], pictures: &[RgbImage], watch: &Watch) -> Result<Vec<Seen>, Error> {
+        let info = MapInfo { stride: [1, 1], channels: None };
+        let taps: Vec<StageOutput> =
+            wanted.iter().map(|w| StageOutput { stage: Stage::Layer1, value: w.value.clone(), info }).collect();
+        let request = Request {
+            model: self.model,
+            graph: self.graph,
+            format: Format::Float,
+            input: self.input,
+            recipe: self.recipe,
+            maps: &HashMap::new(),
+            taps: &taps,
+            round_sums: false,
+            isa: kernels::Isa::detect().map_err(BackboneError::from)?,
+            threads: 1,
+        };
+        let network = graph::build(&request)?;
+        let gathered: Vec<Mutex<Gathered>> = wanted.iter().map(|_| Mutex::default()).collect();
+        pictures.par_iter().try_for_each(|picture| {
+            watch.check()?;
+            let fail = |e: TractError| {
+                Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{e:#}") })
+            };
+            let shape = [1, picture.height() as usize, picture.width() as usize, 3];
+            let input = Tensor::from_shape(&shape, picture.as_raw()).map_err(fail)?;
+            let outputs = network.plan.run(tvec!(input.into_tvalue())).map_err(fail)?;
+            for (((tensor, wanted), gathered), dims) in outputs.iter().zip(wanted).zip(&gathered).zip(&network.outputs)
+            {
+                let values = slice::<f32>(tensor).map_err(fail)?;
+                let mut gathered = gathered.lock().map_err(|_| Error::Interrupted)?;
+                if !gathered.take(wanted, values, dims[2]) {
+                    return Err(Error::NotFinite { value: wanted.value.clone() });
+                }
+            }
+            watch.done();
+            Ok(())
+        })?;
+        let finish = |gathered: Mutex<Gathered>| {
+            let Gathered { histogram, sums, greatest } = gathered.into_inner().map_err(|_| Error::Interrupted)?;
+            let mean = sums.iter().map(|&s| s as f64 / UNIT / pictures.len() as f64).collect();
+            Ok(Seen { histogram, mean, greatest })
+        };
+        gathered.into_iter().map(finish).collect()
+    }
+}
+
+impl Gathered {
+    /// Takes the values of one picture, channels last; false if one is not finite.
+    fn take(&mut self, wanted: &Wanted, values: &[f32], channels: usize) -> bool {
+        let bounds = wanted.histogram.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
+        if wanted.histogram.is_some() && !self.histogram.add(values, bounds) {
+            return false;
+        }
+        let mean = channel_means(values, channels);
+        if mean.iter().any(|m| !m.is_finite()) {
+            return false;
+        }
+        self.sums.resize(channels, 0);
+        self.sums.iter_mut().zip(&mean).for_each(|(sum, mean)| *sum += (mean * UNIT).round() as i128);
+        if wanted.greatest {
+            self.greatest.resize(channels, 0.0);
+            for row in values.chunks_exact(channels.max(1)) {
+                for (greatest, value) in self.greatest.iter_mut().zip(row) {
+                    *greatest = greatest.max(value.clamp(bounds[0], bounds[1]).abs());
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The mean of each channel of a map, channels last.
+pub fn channel_means(values: &[f32], channels: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; channels];
+    for row in values.chunks_exact(channels.max(1)) {
+        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
+    }
+    let n = (values.len() / channels.max(1)).max(1) as f64;
+    sums.iter_mut().for_each(|sum| *sum /= n);
+    sums
+}
