@@ -122,7 +122,9 @@ impl Subscriber {
         let id = out.file_name().unwrap().to_str().unwrap().to_owned();
         let mut command = Command::new("mosquitto_sub");
         command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-q", "1", "-c", "-i", &id, "-F", "%r %t %p"]);
-        filters.iter().for_each(|filter| drop(command.args(["-t", filter])));
+        for filter in filters {
+            command.args(["-t", filter]);
+        }
         command.args(["-t", "ready"]).stdin(Stdio::null()).stderr(Stdio::null());
         let process = Process(command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap());
         let subscriber = Subscriber { _process: process, out };
