@@ -552,7 +552,7 @@ fn read_tensor(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Option
     let Some(dtype) = DType::from_code(code) else { return Ok((name, None)) };
     let sizes: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     let total = sizes.as_ref().and_then(|s| s.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)));
-    let (Some(dims), Some(total)) = (sizes, total.filter(|&n| n <= 1 << 32)) else {
+    let (Some(dims), Some(total)) = (sizes, total.filter(|&n| n <= 1 << 31)) else {
         return Err(WireError::Meaning(format!("tensor {name:?} has an impossible shape {dims:?}")));
     };
     let (mut least, mut most) = (0, 0);
