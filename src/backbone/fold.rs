@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Error;
 use super::island::ConstantDequantize;
-use super::onnx::{Attr, DType, Graph, Model, Node};
+use super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
 
 /// Folds every `Pad` of height and width with zeros into the padding of the convolutions and max pools that read it,
 /// directly or behind a `QuantizeLinear` and `DequantizeLinear`. A max pool's padding is below every value, so the
@@ -73,36 +73,17 @@ impl<'g> Index<'g> {
 /// Padding of height and width, and which nodes take it over.
 struct PadFold {
     /// Top, left, bottom, right.
-    pads: [i64; 4],
+    pads: [usize; 4],
     readers: Vec<usize>,
 }
 
 impl PadFold {
     fn of(model: &Model, graph: &Graph, index: &Index, node: &Node) -> Result<Option<PadFold>, Error> {
-        if !node.is("Pad")
-            || node.text("mode").is_some_and(|mode| mode != "constant")
-            || node.outputs.len() != 1
-            || node.inputs.is_empty()
-        {
+        if node.outputs.len() != 1 || node.inputs.is_empty() {
             return Ok(None);
         }
-        // With axes (since operator set 18) the list of pads has another order.
-        if node.input(3).is_some() {
-            return Ok(None);
-        }
-        let list = match (node.ints("pads"), node.input(1).and_then(|name| graph.constants.get(name))) {
-            (Some(list), _) => list.to_vec(),
-            (None, Some(tensor)) if tensor.len() == 8 && tensor.dtype == DType::I64 => {
-                model.read_i32(tensor)?.into_iter().map(i64::from).collect()
-            }
-            _ => return Ok(None),
-        };
-        let [0, 0, top, left, 0, 0, bottom, right] = list[..] else { return Ok(None) };
-        let pads = [top, left, bottom, right];
+        let Some(pads) = padding(model, &graph.constants, node)? else { return Ok(None) };
         let Some(value) = fill(model, graph, index, node)? else { return Ok(None) };
-        if pads.iter().any(|p| !(0..=1024).contains(p)) {
-            return Ok(None);
-        }
         let mut readers = Vec::new();
         let mut open = vec![node.outputs[0].as_str()];
         while let Some(read) = open.pop() {
@@ -125,7 +106,7 @@ impl PadFold {
                         Fill::Level(level) => level_of(model, graph, reader.input(2))? == Some(level),
                         Fill::Zero | Fill::Least => false,
                     },
-                    "MaxPool" => match value {
+                    "MaxPool" if reader.outputs.len() == 1 && windows_reach(reader, pads) => match value {
                         Fill::Zero => is_non_negative(model, graph, index.maker(&node.inputs[0]))?,
                         Fill::Least => true,
                         Fill::Level(level) => level == 0,
@@ -140,6 +121,39 @@ impl PadFold {
         }
         Ok((!readers.is_empty()).then_some(PadFold { pads, readers }))
     }
+}
+
+/// Top, left, bottom, right of a `Pad` of height and width by constants up to 1024; None for any other node.
+///
+/// # Errors
+/// The constants cannot be read.
+pub fn padding(model: &Model, constants: &HashMap<String, Tensor>, node: &Node) -> Result<Option<[usize; 4]>, Error> {
+    // With axes (since operator set 18) the list of pads has another order.
+    if !node.is("Pad") || node.text("mode").is_some_and(|mode| mode != "constant") || node.input(3).is_some() {
+        return Ok(None);
+    }
+    let list = match (node.ints("pads"), node.input(1).and_then(|name| constants.get(name))) {
+        (Some(list), _) => list.to_vec(),
+        (None, Some(tensor)) if tensor.len() == 8 && tensor.dtype == DType::I64 => {
+            model.read_i32(tensor)?.into_iter().map(i64::from).collect()
+        }
+        _ => return Ok(None),
+    };
+    let small = |p: &i64| usize::try_from(*p).ok().filter(|p| *p <= 1024);
+    Ok(match list.iter().map(small).collect::<Option<Vec<usize>>>().as_deref() {
+        Some(&[0, 0, top, left, 0, 0, bottom, right]) => Some([top, left, bottom, right]),
+        _ => None,
+    })
+}
+
+/// Whether every window of a pool still holds a value of the map when `more` is added to its padding.
+fn windows_reach(pool: &Node, more: [usize; 4]) -> bool {
+    let own = pool.ints("pads").unwrap_or(&[0; 4]);
+    let reach = |kernel: &[i64]| {
+        let sides = own.iter().zip(more).zip(kernel.iter().cycle());
+        kernel.len() == 2 && sides.into_iter().all(|((own, more), kernel)| own.saturating_add(more as i64) < *kernel)
+    };
+    pool.ints("kernel_shape").is_some_and(reach)
 }
 
 /// What a `Pad` fills with.
@@ -199,9 +213,9 @@ fn is_non_negative(model: &Model, graph: &Graph, maker: Option<&Node>) -> Result
     Ok(node.is("DequantizeLinear") && level_of(model, graph, node.input(2))? == Some(0))
 }
 
-fn add_pads(node: &mut Node, more: [i64; 4]) {
-    let own: Vec<i64> = node.ints("pads").map_or(vec![0; 4], <[i64]>::to_vec);
-    let sum = own.iter().zip(more).map(|(a, b)| a.saturating_add(b)).collect();
+fn add_pads(node: &mut Node, more: [usize; 4]) {
+    let own = node.ints("pads").unwrap_or(&[0; 4]);
+    let sum = own.iter().zip(more).map(|(own, more)| own.saturating_add(more as i64)).collect();
     node.attrs.retain(|(name, _)| name != "pads" && name != "auto_pad");
     node.attrs.push(("pads".into(), Attr::Ints(sum)));
 }
@@ -264,7 +278,6 @@ fn rename(graph: &mut Graph, renamed: &HashMap<String, String>) {
 mod tests {
     use std::path::Path;
 
-    use super::super::onnx::Tensor;
     use super::super::wire::Source;
     use super::*;
 
@@ -302,6 +315,10 @@ mod tests {
         graph.nodes
     }
 
+    fn pool(x: &str, y: &str, side: i64) -> Node {
+        Node::new("MaxPool", &[x], &[y]).with("kernel_shape", Attr::Ints(vec![side; 2]))
+    }
+
     fn all_pads(nodes: &[Node]) -> Vec<Option<&[i64]>> {
         nodes.iter().map(|n| n.ints("pads")).collect()
     }
@@ -313,7 +330,7 @@ mod tests {
             Node::new("Relu", &["x"], &["r"]),
             Node::new("Pad", &["r", "pads"], &["p"]),
             Node::new("Conv", &["p", "w"], &["y"]).with("pads", own),
-            Node::new("MaxPool", &["p"], &["m"]),
+            pool("p", "m", 5),
         ]);
         assert_eq!(all_pads(&nodes), [None, Some(&[2, 3, 4, 5][..]), Some(&[1, 2, 3, 4])]);
         assert!(nodes[1..].iter().all(|n| n.inputs[0] == "r"));
@@ -326,7 +343,7 @@ mod tests {
             Node::new("Pad", &["r", "pads"], &["p"]),
             Node::new("QuantizeLinear", &["p", "s", "z0"], &["q"]),
             Node::new("DequantizeLinear", &["q", "s", "z0"], &["d"]),
-            Node::new("MaxPool", &["d"], &["m"]),
+            pool("d", "m", 5),
         ]);
         assert_eq!(all_pads(&nodes), [None, None, None, Some(&[1, 2, 3, 4][..])]);
     }
@@ -337,7 +354,7 @@ mod tests {
         let pad = |level: &str| Node::new("Pad", &["x", "pads", level], &["p"]);
         assert_eq!(folded(vec![pad("z7"), conv.clone()]).len(), 1);
         assert_eq!(folded(vec![pad("z0"), conv]).len(), 2);
-        let pool = Node::new("MaxPool", &["p"], &["y"]);
+        let pool = pool("p", "y", 5);
         assert_eq!(folded(vec![pad("z0"), pool.clone()]).len(), 1);
         assert_eq!(folded(vec![pad("z7"), pool]).len(), 2);
     }
@@ -345,14 +362,17 @@ mod tests {
     #[test]
     fn other_pads_stay() {
         let conv = Node::new("Conv", &["p", "w"], &["y"]);
-        let pool = Node::new("MaxPool", &["p"], &["y"]);
+        let pool = |side: i64| pool("p", "y", side);
         let stays = |nodes: Vec<Node>| assert_eq!(folded(nodes.clone()), nodes);
         stays(vec![Node::new("Pad", &["x", "deep"], &["p"]), conv.clone()]);
         stays(vec![Node::new("Pad", &["x", "pads", "one"], &["p"]), conv.clone()]);
         let reflect = Node::new("Pad", &["x", "pads"], &["p"]).with("mode", Attr::Str("reflect".into()));
         stays(vec![reflect, conv.clone()]);
         // Values below zero would lose against the zeros of the Pad.
-        stays(vec![Node::new("Pad", &["x", "pads"], &["p"]), pool]);
+        stays(vec![Node::new("Pad", &["x", "pads"], &["p"]), pool(5)]);
+        // A window of the zeros of the Pad alone has zero as its greatest value.
+        let relu = Node::new("Relu", &["x"], &["r"]);
+        stays(vec![relu, Node::new("Pad", &["r", "pads"], &["p"]), pool(4)]);
         stays(vec![Node::new("Pad", &["x", "pads"], &["p"]), conv, Node::new("Sigmoid", &["p"], &["z"])]);
     }
 

@@ -4,11 +4,11 @@
 //! A batch norm behind a convolution is an affine map of each of its channels: with `a = gamma / sqrt(var + epsilon)`
 //! the weights become `a w` and the bias `a (b - mean) + beta` (Jacob et al. 2018, section 3.2).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::super::Error;
 use super::super::graph::{pads, pair};
 use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
+use super::super::{Error, fold};
 
 /// A per-channel map `scale * x + shift`, one value for all channels or one for each.
 struct Affine {
@@ -21,8 +21,8 @@ struct Affine {
 /// # Errors
 /// A tensor cannot be read, or a stride, pad or kernel makes no sense.
 pub fn fold(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
-    let sizes = plain_pads(model, graph, input, size)?;
-    merge_pads(model, graph, &sizes)?;
+    plain_pads(model, graph, input, size)?;
+    fold::pads(model, graph)?;
     own_weights(model, graph)?;
     while merge_affine(model, graph)? {}
     Ok(())
@@ -39,22 +39,12 @@ pub fn is_plain_conv(graph: &Graph, node: &Node) -> bool {
         && matches!(node.text("auto_pad"), None | Some("NOTSET" | "VALID"))
 }
 
-fn set(node: &mut Node, name: &str, attr: Attr) {
-    node.attrs.retain(|(n, _)| n != name);
-    node.attrs.push((name.into(), attr));
-}
-
 fn constant_f32(dims: Vec<usize>, values: &[f32]) -> Tensor {
     Tensor::from_bytes(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
 }
 
-/// Replaces `auto_pad` and `ceil_mode` by pads where the sizes are known; gives height and width of every map.
-fn plain_pads(
-    model: &Model,
-    graph: &mut Graph,
-    input: &str,
-    size: [usize; 2],
-) -> Result<HashMap<String, [usize; 2]>, Error> {
+/// Replaces `auto_pad` and `ceil_mode` by pads where the sizes are known.
+fn plain_pads(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
     let mut sizes = HashMap::from([(input.to_string(), size)]);
     for node in &mut graph.nodes {
         let known = node.input(0).and_then(|x| sizes.get(x)).copied();
@@ -67,8 +57,8 @@ fn plain_pads(
                 None => None,
             }
         } else if node.is("Pad") {
-            padding(model, &graph.constants, node)?
-                .map(|([top, left, bottom, right], _)| [from[0] + top + bottom, from[1] + left + right])
+            fold::padding(model, &graph.constants, node)?
+                .map(|[top, left, bottom, right]| [from[0] + top + bottom, from[1] + left + right])
         } else {
             let same =
                 ["Relu", "Clip", "BatchNormalization", "Add", "Sum", "Mul", "Sub", "Div", "LeakyRelu", "Sigmoid"];
@@ -78,7 +68,7 @@ fn plain_pads(
             sizes.insert(output, behind);
         }
     }
-    Ok(sizes)
+    Ok(())
 }
 
 /// Kernel, stride and dilation of a convolution or a pool.
@@ -124,80 +114,10 @@ fn resolve(
     }
     if auto != "NOTSET" || (ceil && node.is("MaxPool")) {
         let pool = node.is("MaxPool");
-        node.attrs.retain(|(name, _)| name != "auto_pad" && !(name == "ceil_mode" && pool));
-        set(node, "pads", Attr::Ints(pads.iter().map(|&p| p as i64).collect()));
+        node.attrs.retain(|(name, _)| name != "auto_pad" && name != "pads" && !(name == "ceil_mode" && pool));
+        node.attrs.push(("pads".into(), Attr::Ints(pads.iter().map(|&p| p as i64).collect())));
     }
     Ok(out)
-}
-
-/// Top, left, bottom, right and the value of a constant spatial `Pad`; None for any other.
-fn padding(
-    model: &Model,
-    constants: &HashMap<String, Tensor>,
-    node: &Node,
-) -> Result<Option<([usize; 4], f32)>, Error> {
-    if !matches!(node.text("mode"), None | Some("constant")) || node.input(3).is_some() {
-        return Ok(None);
-    }
-    let list: Vec<i64> = match (node.ints("pads"), node.input(1).map(|name| constants.get(name))) {
-        (Some(list), _) => list.into(),
-        (None, Some(Some(tensor))) if tensor.len() <= 16 => {
-            model.read_i32(tensor)?.into_iter().map(i64::from).collect()
-        }
-        _ => return Ok(None),
-    };
-    let value = match node.input(2).map(|name| constants.get(name)) {
-        None => node.float("value").unwrap_or(0.0),
-        Some(Some(tensor)) if tensor.len() == 1 && tensor.dtype == DType::F32 => model.read_f32(tensor)?[0],
-        Some(_) => return Ok(None),
-    };
-    let small: Option<Vec<usize>> = list.iter().map(|&p| usize::try_from(p).ok().filter(|&p| p <= 1024)).collect();
-    Ok(match small.as_deref() {
-        Some(&[0, 0, top, left, 0, 0, bottom, right]) => Some(([top, left, bottom, right], value)),
-        _ => None,
-    })
-}
-
-/// Moves a `Pad` of zeros into the convolutions behind it, and into the max pools where nothing is below zero.
-fn merge_pads(model: &Model, graph: &mut Graph, sizes: &HashMap<String, [usize; 2]>) -> Result<(), Error> {
-    let outputs: HashSet<String> = graph.outputs.iter().map(|o| o.name.clone()).collect();
-    for at in 0..graph.nodes.len() {
-        if !graph.nodes[at].is("Pad") {
-            continue;
-        }
-        let node = graph.nodes[at].clone();
-        let (Some(input), Some(output)) = (node.input(0), node.outputs.first()) else { continue };
-        let Some((extra, value)) = padding(model, &graph.constants, &node)? else { continue };
-        let positive = graph.nodes.iter().any(|n| n.is("Relu") && n.outputs[0] == input);
-        let fits = |n: &Node| -> Result<bool, Error> {
-            let explicit = matches!(n.text("auto_pad"), None | Some("NOTSET"));
-            let conv = is_plain_conv(graph, n) && n.input(1) != Some(output) && value == 0.0;
-            let small = n.ints("kernel_shape").is_some_and(|k| k.iter().zip(extra).all(|(&k, p)| (p as i64) < k));
-            let none = pads(model, n)? == [0; 4];
-            let pool = n.is("MaxPool") && n.outputs.len() == 1 && none && small;
-            let pool = pool && (value == f32::NEG_INFINITY || (value == 0.0 && positive));
-            Ok(explicit && (conv || pool))
-        };
-        let readers: Vec<usize> =
-            (0..graph.nodes.len()).filter(|&i| graph.nodes[i].inputs.iter().any(|v| v == output)).collect();
-        let mut all = !readers.is_empty() && !outputs.contains(output) && sizes.contains_key(output);
-        for &reader in &readers {
-            all = all && fits(&graph.nodes[reader])?;
-        }
-        if !all {
-            continue;
-        }
-        for reader in readers {
-            let mut own = pads(model, &graph.nodes[reader])?;
-            own.iter_mut().zip(extra).for_each(|(own, extra)| *own += extra);
-            let reader = &mut graph.nodes[reader];
-            set(reader, "pads", Attr::Ints(own.iter().map(|&p| p as i64).collect()));
-            reader.inputs[0] = input.into();
-        }
-        graph.nodes[at].op.clear();
-    }
-    graph.nodes.retain(|n| !n.op.is_empty());
-    Ok(())
 }
 
 /// Gives every convolution weights and a bias of its own, in f32.
