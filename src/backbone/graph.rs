@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use ::image::RgbImage;
 use tract_onnx::tract_hir::internal::*;
 
 use super::island::{self, ConstantDequantize, Island};
@@ -23,6 +24,19 @@ pub struct Network {
     /// Height, width and channels of each output.
     pub outputs: Vec<[usize; 3]>,
     pub fusion: Fusion,
+}
+
+impl Network {
+    /// Runs the model on a picture of its size: the taps' maps, f32 NHWC.
+    pub fn run(&self, picture: &RgbImage) -> TractResult<TVec<TValue>> {
+        self.plan.run(tvec!(self::picture(picture)?))
+    }
+}
+
+/// A picture as plans take it: RGB u8 `[1, h, w, 3]`.
+pub fn picture(picture: &RgbImage) -> TractResult<TValue> {
+    let shape = [1, picture.height() as usize, picture.width() as usize, 3];
+    Ok(Tensor::from_shape(&shape, picture.as_raw())?.into_tvalue())
 }
 
 /// What the model is made from.

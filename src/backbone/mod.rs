@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ::image::RgbImage;
-use tract_onnx::prelude::{IntoTValue, Tensor, TractError, tvec};
+use tract_onnx::prelude::TractError;
 
 use crate::image::{ChannelOrder, InputRecipe, Resize};
 
@@ -276,10 +276,7 @@ impl Backbone {
         fold::pads(&model, &mut graph)?;
         let mut graph = lower::lower(graph);
         fold::roundings(&model, &mut graph)?;
-        let (input, mut recipe) = picture_input(&model, &graph, options)?;
-        if let Some(resize) = options.resize {
-            recipe = recipe.with_resize(resize);
-        }
+        let (input, recipe) = picture_input(&model, &graph, options)?;
         let maps = stages::maps(&graph, &input);
         let found = stages::find(&graph, &maps);
         let taps = stages::select(&found, options.tap.as_ref()).map_err(|available| Error::NoTap {
@@ -322,9 +319,7 @@ impl Backbone {
             return Err(Error::PictureSize { width, height, got_width, got_height });
         }
         let fail = |e: TractError| Error::Run { path: self.name().into(), reason: format!("{e:#}") };
-        let shape = [1, height as usize, width as usize, 3];
-        let picture = Tensor::from_shape(&shape, prepared.as_raw()).map_err(fail)?;
-        let outputs = self.network.plan.run(tvec!(picture.into_tvalue())).map_err(fail)?;
+        let outputs = self.network.run(prepared).map_err(fail)?;
         let maps = outputs.iter().zip(&self.network.outputs).zip(self.tap.stages());
         maps.map(|((tensor, &[height, width, channels]), &stage)| {
             let data = ops::slice::<f32>(tensor).map_err(fail)?.to_vec();
@@ -426,6 +421,10 @@ fn picture_input(model: &onnx::Model, graph: &onnx::Graph, options: &Options) ->
     };
     let recipe =
         if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
+    let recipe = match options.resize {
+        Some(resize) => recipe.with_resize(resize),
+        None => recipe,
+    };
     Ok((input.name.clone(), recipe))
 }
 

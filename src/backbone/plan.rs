@@ -120,8 +120,11 @@ fn needed<'g>(graph: &'g Graph, makers: &HashMap<&'g str, &'g Node>, taps: &[&'g
     graph.nodes.iter().filter(|n| reached.contains(&(*n as *const Node))).collect()
 }
 
-/// Least and greatest value behind a `Clip`; None for another operator, or bounds that are not constant.
-pub fn clip_bounds(model: &Model, graph: &Graph, node: &Node) -> Result<Option<[f32; 2]>, Error> {
+/// Least and greatest value behind a `Relu` or `Clip`; None for another operator, or bounds that are not constant.
+pub fn activation_bounds(model: &Model, graph: &Graph, node: &Node) -> Result<Option<[f32; 2]>, Error> {
+    if node.is("Relu") {
+        return Ok(Some([0.0, f32::INFINITY]));
+    }
     if !node.is("Clip") {
         return Ok(None);
     }
@@ -194,8 +197,7 @@ impl<'g> Planner<'g> {
     fn behind_activation(&self, mut value: &'g str) -> Result<(&'g str, [f32; 2]), Error> {
         let mut bounds = [f32::NEG_INFINITY, f32::INFINITY];
         while let Some(node) = self.makers.get(value) {
-            let own =
-                if node.is("Relu") { Some([0.0, f32::INFINITY]) } else { clip_bounds(self.model, self.graph, node)? };
+            let own = activation_bounds(self.model, self.graph, node)?;
             let (Some(own), Some(inner)) = (own, node.input(0)) else { break };
             let plain = self.makers.get(inner).is_some_and(|n| n.is("Conv") || n.is("Add") || n.is("Sum"));
             if !plain || self.sole_user(inner).is_none() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ::image::RgbImage;
 use rayon::prelude::*;
-use tract_onnx::prelude::{IntoArcTensor, IntoTValue, TValue, TVec, Tensor, TractError};
+use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor, TractError};
 
 use super::super::graph::{self, Part, Request};
 use super::super::lower::Format;
@@ -155,10 +155,8 @@ impl Int8<'_> {
         n: usize,
         picture: &RgbImage,
     ) -> Result<TVec<TValue>, Error> {
-        let shape = [1, picture.height() as usize, picture.width() as usize, 3];
-        let input = Tensor::from_shape(&shape, picture.as_raw()).map_err(|e| self.failed(e))?;
         let mut values: TVec<TValue> = TVec::new();
-        values.push(input.into_tvalue());
+        values.push(graph::picture(picture).map_err(|e| self.failed(e))?);
         for held in reads.iter().filter_map(|name| held.get(*name)) {
             values.push(TValue::from_const(held.maps[n].clone()));
         }

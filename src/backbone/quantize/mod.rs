@@ -185,11 +185,8 @@ impl Network {
         if !graph.nodes.iter().any(|n| fold::is_plain_conv(&graph, n)) {
             return Err(Error::NoConvolution { path: path.into() });
         }
-        let options = super::Options { input, ..super::Options::default() };
-        let (input, mut recipe) = picture_input(&model, &graph, &options)?;
-        if let Some(resize) = resize {
-            recipe = recipe.with_resize(resize);
-        }
+        let options = super::Options { input, resize, ..super::Options::default() };
+        let (input, recipe) = picture_input(&model, &graph, &options)?;
         let size = [recipe.height as usize, recipe.width as usize];
         fold::fold(&model, &mut graph, &input, size)?;
         let outputs = rename_outputs(&mut graph, &input);

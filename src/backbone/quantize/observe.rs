@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use ::image::RgbImage;
 use rayon::prelude::*;
-use tract_onnx::prelude::{IntoTValue, Tensor, TractError, tvec};
+use tract_onnx::prelude::TractError;
 
 use super::super::graph::{self, Request};
 use super::super::lower::Format;
@@ -82,9 +82,7 @@ impl Float<'_> {
             let fail = |e: TractError| {
                 Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{e:#}") })
             };
-            let shape = [1, picture.height() as usize, picture.width() as usize, 3];
-            let input = Tensor::from_shape(&shape, picture.as_raw()).map_err(fail)?;
-            let outputs = network.plan.run(tvec!(input.into_tvalue())).map_err(fail)?;
+            let outputs = network.run(picture).map_err(fail)?;
             for (((tensor, wanted), gathered), dims) in outputs.iter().zip(wanted).zip(&gathered).zip(&network.outputs)
             {
                 let values = slice::<f32>(tensor).map_err(fail)?;

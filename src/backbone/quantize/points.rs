@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::Error;
 use super::super::onnx::{Graph, Model, Node};
-use super::super::plan::clip_bounds;
+use super::super::plan::activation_bounds;
 use super::super::stages::MapInfo;
 
 /// How a point gets its range.
@@ -50,8 +50,7 @@ pub fn find(model: &Model, graph: &Graph, input: &str, maps: &HashMap<String, Ma
     }
     let mut activations: HashMap<&str, [f32; 2]> = HashMap::new();
     for node in &graph.nodes {
-        let bounds = if node.is("Relu") { Some([0.0, f32::INFINITY]) } else { clip_bounds(model, graph, node)? };
-        if let (Some(bounds), Some(output)) = (bounds, node.outputs.first()) {
+        if let (Some(bounds), Some(output)) = (activation_bounds(model, graph, node)?, node.outputs.first()) {
             activations.insert(output, bounds);
         }
     }
