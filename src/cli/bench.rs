@@ -11,6 +11,7 @@ use super::{Error, common, exit};
 use crate::camera::pixels::{self, Layout};
 use crate::config::PixelFormat;
 use crate::watch::gate::Thumbnail;
+use crate::watch::metrics::memory_bytes;
 
 /// Times the stages of a frame's way: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]
@@ -131,7 +132,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         backbone_ms: network.clone(),
         stages_ms: Stages { decode, gate: times(gate), prepare, network, pool },
         frames_per_second: f64::from(args.frames) / total.as_secs_f64(),
-        peak_rss_bytes: peak_rss().unwrap_or(0),
+        peak_rss_bytes: memory_bytes("VmHWM").unwrap_or(0),
         load_ms: millis(load),
         graph: backbone.describe(),
     };
@@ -197,11 +198,4 @@ fn times(mut laps: Vec<Duration>) -> Times {
     laps.sort_unstable();
     let at = |share: f64| laps.get(((laps.len() - 1) as f64 * share).round() as usize).copied().unwrap_or_default();
     Times { median: millis(at(0.5)), min: millis(at(0.0)), p95: millis(at(0.95)) }
-}
-
-/// The process's largest resident set so far, in bytes.
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

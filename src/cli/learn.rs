@@ -232,9 +232,14 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
     if let Calibration::Isotonic(_) = model.calibration {
         return Err(Error::new(exit::DATAERR, learn::NotConformal));
     }
-    let (live, others): (Vec<&Alarm>, Vec<&Alarm>) = alarms.iter().partition(|alarm| alarm.live(&model).is_some());
-    let mut scored: Vec<(String, f64)> =
-        live.iter().filter_map(|alarm| Some((alarm.id.clone(), alarm.live(&model)?))).collect();
+    let (mut scored, mut others) = (Vec::new(), Vec::new());
+    for alarm in alarms {
+        match alarm.live(&model) {
+            Some(score) => scored.push((alarm.id.clone(), score)),
+            None => others.push(alarm),
+        }
+    }
+    let live = scored.len();
     if !others.is_empty() {
         scored.extend(score_snapshots(config, &model, with_snapshots(args, &others)?)?);
     }
@@ -243,7 +248,7 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
     if lesson.taken() > 0 {
         replace(&model, path)?;
     }
-    report(args, &lesson, live.len(), threshold, path)?;
+    report(args, &lesson, live, threshold, path)?;
     let none = lesson.outcomes.iter().all(|outcome| outcome.taken == Taken::TooFar);
     Ok(if none { ExitCode::from(exit::DATAERR) } else { ExitCode::SUCCESS })
 }

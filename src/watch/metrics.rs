@@ -91,7 +91,7 @@ impl Metrics {
         text.gauge("outlierd_camera_up", help, Some(f64::from(u8::from(self.camera_up))));
         text.histogram("outlierd_frame_seconds", "Time to judge a frame.", &self.frame_seconds);
         text.temperatures(Path::new(THERMAL));
-        text.gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes());
+        text.gauge("process_resident_memory_bytes", "Resident memory.", memory_bytes("VmRSS").map(|b| b as f64));
         text.gauge("process_open_fds", "Open file descriptors.", open_fds());
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         text.gauge("outlierd_start_time_seconds", "When the daemon started, since 1970.", Some(started));
@@ -197,10 +197,11 @@ fn number(value: f64) -> String {
     }
 }
 
-fn resident_bytes() -> Option<f64> {
+/// A size of this process that the kernel tells, in bytes: `VmRSS` is resident, `VmHWM` the largest that was.
+pub fn memory_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(kib.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0)
+    let kib = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Less the one that the count itself opens.

@@ -1,5 +1,5 @@
-//! Where events go: log, snapshot, hook, a broker; and figures, to a file. None of them can stop the watch; what fails is told once, until it
-//! works again.
+//! Where events go: log, snapshot, hook, a broker; and figures, to a file. None of them can stop the watch; what fails
+//! is told once, until it works again.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +18,6 @@ const BURST: u32 = 10;
 const ERROR_EVERY: Duration = Duration::from_secs(60);
 /// How long hooks may go on when the daemon stops.
 const HOOK_GRACE: Duration = Duration::from_secs(2);
-
 /// How long events for a broker may go on when the daemon stops.
 const SINK_GRACE: Duration = Duration::from_secs(3);
 /// The same for what a reload takes away.
@@ -136,11 +135,21 @@ impl Outputs {
 
     /// An error event; many in a row are thinned out, and counted in the next that is written.
     pub fn error(&mut self, message: String) {
-        match self.throttle.pass(Instant::now()) {
-            Some(0) => self.emit(error_event(message)),
-            Some(more) => self.emit(error_event(format!("{message} (and {more} errors before, not written)"))),
-            None => log::debug!("{message}"),
+        if let Some(event) = self.thinned(message) {
+            self.emit(event);
         }
+    }
+
+    fn thinned(&mut self, message: String) -> Option<Event> {
+        let message = match self.throttle.pass(Instant::now()) {
+            Some(0) => message,
+            Some(more) => format!("{message} (and {more} errors before, not written)"),
+            None => {
+                log::debug!("{message}");
+                return None;
+            }
+        };
+        Some(Event { message: Some(message), model: Some(self.model.clone()), ..Event::new(Kind::Error) })
     }
 
     /// To be called between frames, and while one is waited for: collects failures of hook and sinks, tries what could
@@ -215,10 +224,7 @@ impl Outputs {
 
     /// An error of the hook itself is not given to the hook, nor to a sink.
     fn log_only(&mut self, message: String) {
-        if let Some(before) = self.throttle.pass(Instant::now()) {
-            let more = if before > 0 { format!(" (and {before} errors before, not written)") } else { String::new() };
-            let mut event = error_event(message + &more);
-            event.model = Some(self.model.clone());
+        if let Some(event) = self.thinned(message) {
             self.record(&event);
         }
     }
@@ -245,10 +251,6 @@ impl Outputs {
             }
         }
     }
-}
-
-fn error_event(message: String) -> Event {
-    Event { message: Some(message), ..Event::new(Kind::Error) }
 }
 
 fn tell(event: &Event) {
