@@ -57,6 +57,18 @@ fn sigterm_stops_within_a_frame_and_systemd_is_told() {
     assert_eq!(stop.frames, Some(1));
 }
 
+/// `timeout` and others signal a process and then its group: the same stop, twice.
+#[test]
+fn a_stop_that_comes_twice_at_once_is_one_clean_stop() {
+    let place = Place::new("interval = \"1h\"", "hook = [\"sleep\", \"60\"]\n");
+    let daemon = place.spawn();
+    daemon.notified("STATUS=normal, p ");
+    daemon.signal(Signal::TERM);
+    daemon.notified("STOPPING=1");
+    assert_eq!(daemon.stop(Signal::TERM), 0);
+    assert_eq!(place.kinds().first().zip(place.kinds().get(1)), Some((&Kind::Start, &Kind::Stop)));
+}
+
 #[test]
 fn a_bad_reload_keeps_the_watch_and_a_good_one_takes_over() {
     let camera = "interval = \"5ms\"\nloop = true";

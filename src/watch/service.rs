@@ -13,6 +13,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// A stop that comes again so soon is the same one: `timeout` and others signal the process and then its group.
+const SAME_STOP: Duration = Duration::from_secs(1);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,21 +25,26 @@ pub enum Command {
     Reload,
 }
 
-/// Turns signals into commands. A second SIGTERM or SIGINT ends the process at once.
+/// Turns signals into commands. A second SIGTERM or SIGINT, a second or more after the first, ends the process at once.
 pub fn signals() -> io::Result<Receiver<Command>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (sender, receiver) = channel();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut stopping = false;
+        let mut stopping: Option<Instant> = None;
         for signal in signals.forever() {
             let command = if signal == SIGHUP { Command::Reload } else { Command::Stop };
-            if sender.send(command).is_err() || (stopping && command == Command::Stop) {
+            let again = command == Command::Stop && stopping.is_some_and(|since| since.elapsed() >= SAME_STOP);
+            // While stopping, nobody may listen any more: the main thread ends the process.
+            let unheard = sender.send(command).is_err() && stopping.is_none();
+            if again || unheard {
                 if let Err(e) = signal_hook::low_level::emulate_default_handler(signal) {
                     log::error!("cannot end on signal {signal}: {e}");
                 }
                 return;
             }
-            stopping |= command == Command::Stop;
+            if command == Command::Stop {
+                stopping.get_or_insert_with(Instant::now);
+            }
         }
     })?;
     Ok(receiver)
