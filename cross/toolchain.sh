@@ -20,12 +20,14 @@ rust_target() {
 }
 
 system_packages() {
-    local packages=() target
+    local packages=() target gcc libc
     for target; do
         case $target in
-        aarch64*) command -v aarch64-linux-gnu-gcc >/dev/null || packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
-        armv7*) command -v arm-linux-gnueabihf-gcc >/dev/null || packages+=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) ;;
+        aarch64*) gcc=aarch64-linux-gnu libc=libc6-dev-arm64-cross ;;
+        armv7*) gcc=arm-linux-gnueabihf libc=libc6-dev-armhf-cross ;;
         esac
+        command -v $gcc-gcc >/dev/null || packages+=("gcc-$gcc")
+        [ -e /usr/$gcc/include/sys/time.h ] || packages+=($libc)
     done
     # The man page and the completions are written by the built program itself.
     command -v qemu-aarch64-static >/dev/null || packages+=(qemu-user-static)

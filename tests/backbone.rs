@@ -150,7 +150,7 @@ fn every_tap_of_the_untrained_network() {
 fn pooling_is_of_the_same_map() {
     let tap: Tap = "layer3".parse().unwrap();
     let load = |pooling| {
-        let options = Options { tap: Some(tap.clone()), pooling, threads: 1, ..Options::default() };
+        let options = Options { tap: Some(tap.clone()), pooling: Some(pooling), threads: 1, ..Options::default() };
         Backbone::from_bytes("small.onnx", small().to_bytes(), &options).unwrap()
     };
     let flat = load(Pooling::None);

@@ -4,7 +4,7 @@ mod common;
 
 use common::daemon::{Place, outlierd, text, world};
 use image::{Rgb, RgbImage};
-use outlierd::backbone::{Backbone, Options, Tap};
+use outlierd::backbone::{Backbone, Options, Pooling, Tap};
 use outlierd::cli::demo::scene::{HEIGHT, Scene, WIDTH};
 use outlierd::image::Resize;
 use outlierd::model::FeatureSource;
@@ -28,9 +28,10 @@ fn put_object(picture: &mut RgbImage, left: u32, top: u32) {
     }
 }
 
-fn judge(tap: &str, resize: Resize) -> ModelJudge {
+fn judge(tap: &str, pooling: Pooling, resize: Resize) -> ModelJudge {
     let tap: Tap = tap.parse().unwrap();
-    let options = Options { tap: Some(tap), resize: Some(resize), threads: 1, ..Options::default() };
+    let options =
+        Options { tap: Some(tap), pooling: Some(pooling), resize: Some(resize), threads: 1, ..Options::default() };
     let backbone = Backbone::embedded(&options).unwrap();
     let mut scene = Scene::new(1);
     let rows: Vec<Vec<f32>> = (0..80).map(|_| backbone.features(&scene.frame(None)).unwrap()).collect();
@@ -66,16 +67,20 @@ fn hits(judge: &mut ModelJudge, seen: [u32; 4]) -> (usize, usize) {
 #[test]
 fn the_hottest_cell_lies_on_the_object() {
     let mut missed = Vec::new();
-    for (tap, resize) in [
-        ("layer2", Resize::Stretch),
-        ("layer2", Resize::Crop),
-        ("layer3", Resize::Stretch),
-        ("layer3", Resize::Crop),
-        ("layer4", Resize::Stretch),
-        ("layer2+layer3", Resize::Stretch),
-        ("layer3+layer4", Resize::Stretch),
+    for (tap, pooling, resize) in [
+        ("layer2", Pooling::Avg, Resize::Stretch),
+        ("layer2", Pooling::Avg, Resize::Crop),
+        ("layer3", Pooling::Avg, Resize::Stretch),
+        ("layer3", Pooling::Avg, Resize::Crop),
+        ("layer4", Pooling::Avg, Resize::Stretch),
+        ("layer2+layer3", Pooling::Avg, Resize::Stretch),
+        ("layer3+layer4", Pooling::Avg, Resize::Stretch),
+        ("layer3", Pooling::Max, Resize::Stretch),
+        ("layer3", Pooling::Max, Resize::Crop),
+        ("layer4", Pooling::Max, Resize::Stretch),
+        ("layer3+layer4", Pooling::Max, Resize::Stretch),
     ] {
-        let mut judge = judge(tap, resize);
+        let mut judge = judge(tap, pooling, resize);
         let seen = match resize {
             Resize::Stretch => [0, 0, WIDTH, HEIGHT],
             Resize::Crop => [56, 16, 208, 208],
@@ -113,9 +118,9 @@ fn a_raise_has_a_heat_map_unless_the_config_says_no() {
 #[test]
 fn pooling_that_loses_the_place_gives_no_map_and_no_error() {
     let place = Place::new("interval = \"1ms\"", "");
-    let model = place.path("max.outlierd");
+    let model = place.path("flat.outlierd");
     let fitted = outlierd()
-        .args(["fit", "--pooling", "max", "--threads", "1", "--normal"])
+        .args(["fit", "--tap", "layer4", "--pooling", "none", "--threads", "1", "--normal"])
         .arg(world().join("normal"))
         .arg("-o")
         .arg(&model)

@@ -63,7 +63,7 @@ def to_onnx(backbone, size):
             [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, count])], graph.weights),
         opset_imports=[helper.make_opsetid("", 13)], producer_name="outlierd")
     model.ir_version = 8
-    helper.set_model_props(model, {"outlierd.input": "torch"})
+    helper.set_model_props(model, {"outlierd.input": "torch", "outlierd.views": "whole+corners"})
     onnx.checker.check_model(model)
     return onnx.shape_inference.infer_shapes(model)
 

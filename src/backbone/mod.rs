@@ -23,8 +23,11 @@ mod plan;
 pub mod quantize;
 mod stages;
 pub mod untrained;
+pub mod views;
 mod wire;
 pub mod writer;
+
+use views::{VIEWS_KEY, Views};
 
 pub use graph::Fusion;
 pub use wire::Source;
@@ -53,6 +56,8 @@ pub enum Error {
     NoTap { path: PathBuf, wanted: String, available: Vec<Stage> },
     #[error("unknown input recipe {name:?} in the metadata of backbone {path}: caffe or torch is known")]
     UnknownRecipe { path: PathBuf, name: String },
+    #[error("unknown views {name:?} in the metadata of backbone {path}: whole or whole+corners is known")]
+    UnknownViews { path: PathBuf, name: String },
     #[error("a {got_width}x{got_height} picture was given to a backbone that takes {width}x{height}")]
     PictureSize { width: u32, height: u32, got_width: u32, got_height: u32 },
     #[error("backbone {path} failed: {reason}")]
@@ -80,6 +85,7 @@ impl Error {
             | Error::Tract { .. }
             | Error::NoTap { .. }
             | Error::UnknownRecipe { .. }
+            | Error::UnknownViews { .. }
             | Error::Image(_) => 65,
             Error::OtherFile { .. } | Error::Kernels(_) => 78,
             Error::UnknownTap(_) | Error::UnknownPooling(_) => 64,
@@ -199,7 +205,8 @@ impl fmt::Display for Pooling {
 pub struct Options {
     /// None: the last stage that the file has.
     pub tap: Option<Tap>,
-    pub pooling: Pooling,
+    /// None: [`Pooling::Avg`]; of the embedded backbone [`Pooling::Max`].
+    pub pooling: Option<Pooling>,
     /// None: the file's own mark (metadata `outlierd.input`), else `torch`. A file with a fixed input size
     /// overrides the recipe's size.
     pub input: Option<InputRecipe>,
@@ -232,6 +239,9 @@ pub struct Backbone {
     tap: Tap,
     pooling: Pooling,
     input: InputRecipe,
+    /// The recipe for the picture that the views are taken from.
+    prepared: InputRecipe,
+    views: Views,
     isa: kernels::Isa,
     threads: usize,
     network: graph::Network,
@@ -254,11 +264,12 @@ impl Backbone {
     }
 
     /// The backbone that is built in: a ResNet-50 of quarter width for 128 x 128 pixels, trained on pictures made by
-    /// formulas (`models/default.md`). Without a tap its features are those of layer3 and layer4; without an input
-    /// recipe or geometry the whole picture is stretched, as in training.
+    /// formulas (`models/default.md`). Without a tap its features are those of layer3 and layer4; without a pooling the
+    /// greatest values; without an input recipe or geometry the whole picture is stretched, as in training.
     pub fn embedded(options: &Options) -> Result<Backbone, Error> {
         let mut options = options.clone();
         options.tap.get_or_insert_with(|| Tap(vec![Stage::Layer3, Stage::Layer4]));
+        options.pooling.get_or_insert(Pooling::Max);
         if options.input.is_none() {
             options.resize.get_or_insert(Resize::Stretch);
         }
@@ -301,25 +312,42 @@ impl Backbone {
             isa,
             threads,
         };
+        let views = match model.metadata(VIEWS_KEY) {
+            None => Views::default(),
+            Some(name) => Views::by_name(name)
+                .ok_or_else(|| Error::UnknownViews { path: model.path.clone(), name: name.into() })?,
+        };
         let network = graph::build(&request)?;
         let tap = Tap(taps.iter().map(|t| t.stage).collect());
-        Ok(Backbone { path: None, sha256, tap, pooling: options.pooling, input: recipe, isa, threads, network })
+        let pooling = options.pooling.unwrap_or_default();
+        let prepared = views.recipe(&recipe);
+        Ok(Backbone { path: None, sha256, tap, pooling, input: recipe, prepared, views, isa, threads, network })
     }
 
-    /// Resizes and crops a picture as the recipe says.
+    /// Resizes and crops a picture as the recipe says, to the size that the views are taken from.
     pub fn prepare(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
-        Ok(crate::image::prepare(picture, &self.input)?)
+        Ok(crate::image::prepare(picture, &self.prepared)?)
     }
 
-    /// Runs the network on a prepared picture: one map per stage of the tap, before pooling.
-    pub fn forward(&self, prepared: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
-        let (width, height) = (self.input.width, self.input.height);
+    /// Runs the network on every view of a prepared picture, the whole one first: for each view one map per stage of
+    /// the tap, before pooling.
+    pub fn forward(&self, prepared: &RgbImage) -> Result<Vec<Vec<FeatureMap>>, Error> {
+        let (width, height) = (self.prepared.width, self.prepared.height);
         if prepared.dimensions() != (width, height) {
             let (got_width, got_height) = prepared.dimensions();
             return Err(Error::PictureSize { width, height, got_width, got_height });
         }
+        match self.views {
+            Views::Whole => Ok(vec![self.run(prepared)?]),
+            Views::WholeAndCorners => {
+                views::whole_and_corners(prepared, &self.input)?.iter().map(|view| self.run(view)).collect()
+            }
+        }
+    }
+
+    fn run(&self, view: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
         let fail = |e: TractError| Error::Run { path: self.name().into(), reason: format!("{e:#}") };
-        let outputs = self.network.run(prepared).map_err(fail)?;
+        let outputs = self.network.run(view).map_err(fail)?;
         let maps = outputs.iter().zip(&self.network.outputs).zip(self.tap.stages());
         maps.map(|((tensor, &[height, width, channels]), &stage)| {
             let data = ops::slice::<f32>(tensor).map_err(fail)?.to_vec();
@@ -328,8 +356,21 @@ impl Backbone {
         .collect()
     }
 
-    /// Pools the maps and joins them.
-    pub fn pool(&self, maps: &[FeatureMap]) -> Vec<f32> {
+    /// The mean of the views' pooled maps.
+    pub fn pool(&self, views: &[Vec<FeatureMap>]) -> Vec<f32> {
+        let mut pooled = views.iter().map(|maps| self.pool_view(maps));
+        let Some(mut mean) = pooled.next() else { return Vec::new() };
+        for row in pooled {
+            mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        if views.len() > 1 {
+            mean.iter_mut().for_each(|sum| *sum /= views.len() as f32);
+        }
+        mean
+    }
+
+    /// Pools the maps of one view and joins them.
+    pub fn pool_view(&self, maps: &[FeatureMap]) -> Vec<f32> {
         let one = |map: &FeatureMap| match self.pooling {
             Pooling::Avg => kernels::average_pool_f32(&map.data, map.channels),
             Pooling::Max => kernels::max_pool_f32(&map.data, map.channels),
@@ -338,9 +379,14 @@ impl Backbone {
         maps.iter().flat_map(one).collect()
     }
 
+    /// The feature vector of a prepared picture.
+    pub fn features_of(&self, prepared: &RgbImage) -> Result<Vec<f32>, Error> {
+        Ok(self.pool(&self.forward(prepared)?))
+    }
+
     /// The feature vector of a picture of any size.
     pub fn features(&self, picture: &RgbImage) -> Result<Vec<f32>, Error> {
-        Ok(self.pool(&self.forward(&self.prepare(picture)?)?))
+        self.features_of(&self.prepare(picture)?)
     }
 
     /// Length of the feature vector.
@@ -357,8 +403,13 @@ impl Backbone {
         self.pooling
     }
 
+    /// How a picture enters the network; the views are taken from a larger one where they are several.
     pub fn input(&self) -> &InputRecipe {
         &self.input
+    }
+
+    pub fn views(&self) -> Views {
+        self.views
     }
 
     /// SHA-256 of the ONNX file.

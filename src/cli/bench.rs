@@ -57,6 +57,8 @@ impl From<FrameFormat> for PixelFormat {
 struct Report {
     backbone: String,
     tap: String,
+    /// Runs of the network a frame.
+    views: usize,
     isa: &'static str,
     threads: usize,
     frames: u32,
@@ -113,9 +115,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         lap(&mut gate);
         let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
         lap(&mut laps[1]);
-        let maps = backbone.forward(&prepared).map_err(common::backbone_error)?;
+        let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
         lap(&mut laps[2]);
-        std::hint::black_box(backbone.pool(&maps));
+        std::hint::black_box(backbone.pool(&views));
         lap(&mut laps[3]);
     }
     let total: Duration = laps.iter().flatten().sum();
@@ -124,6 +126,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let report = Report {
         backbone: backbone.path().map_or_else(|| "embedded".into(), |p| p.display().to_string()),
         tap: backbone.tap().to_string(),
+        views: backbone.views().count(),
         isa: backbone.isa(),
         threads: backbone.threads(),
         frames: args.frames,
@@ -141,7 +144,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let r = &report;
-    common::print(format!("backbone   {} at {}, {} threads, {}", r.backbone, r.tap, r.threads, r.isa))?;
+    let views = if r.views == 1 { String::new() } else { format!(", {} views a frame", r.views) };
+    common::print(format!("backbone   {} at {}{views}, {} threads, {}", r.backbone, r.tap, r.threads, r.isa))?;
     for line in &r.graph {
         common::print(format!("           {line}"))?;
     }

@@ -66,9 +66,9 @@ pub struct BackboneArgs {
     /// Residual stage(s) whose output is the feature: layer1..layer4, joined by + [default: the file's last; layer3+layer4 of the embedded one]
     #[arg(long, value_name = "T")]
     pub tap: Option<Tap>,
-    /// avg, max or none
-    #[arg(long, default_value_t)]
-    pub pooling: Pooling,
+    /// avg, max or none [default: avg; max of the embedded one]
+    #[arg(long, value_name = "HOW")]
+    pub pooling: Option<Pooling>,
     /// Threads; 0: all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,

@@ -90,8 +90,9 @@ fn exhibits(model: &Model, backbone: &Backbone, cases: &[Case], outlier: bool) -
     for case in report::worst(cases, outlier, EXHIBITS) {
         let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
         let seen = backbone.prepare(&picture).map_err(common::backbone_error)?;
-        let maps = backbone.forward(&seen).map_err(common::backbone_error)?;
-        let heat = model.heat(&maps, &backbone.pool(&maps)).map_err(common::model_error)?;
+        let views = backbone.forward(&seen).map_err(common::backbone_error)?;
+        let maps = views.first().map_or(&[][..], Vec::as_slice);
+        let heat = model.heat(maps, &backbone.pool(&views)).map_err(common::model_error)?;
         // Stretching keeps every place, so the picture can be shown undistorted.
         let shown_as = if backbone.input().geometry == Geometry::Stretch { &picture } else { &seen };
         let thumbnail = Thumbnail::of(shown_as).map_err(|e| Error::new(exit::SOFTWARE, e))?;

@@ -226,7 +226,7 @@ fn readable(backbone: &Backbone, paths: &[PathBuf]) -> Vec<RgbImage> {
 
 fn mean_cosine(float: &Backbone, int8: &Backbone, pictures: &[RgbImage]) -> Result<f64, Error> {
     let one = |picture: &RgbImage| -> Result<f64, backbone::Error> {
-        let [a, b] = [float.forward(picture)?, int8.forward(picture)?].map(|maps| float.pool(&maps));
+        let [a, b] = [float.features_of(picture)?, int8.features_of(picture)?];
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let length = (dot(&a, &a) * dot(&b, &b)).sqrt();
         Ok(if length > 0.0 { dot(&a, &b) / length } else { 0.0 })

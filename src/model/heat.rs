@@ -1,8 +1,9 @@
 //! Where in a picture the feature departs from what the model knows.
 //!
-//! The pooled feature `x` is the mean of the cells of the tap's grid, so the residual's norm `<r, z>`, with `r` its
+//! Where the pooled feature `x` is the mean of the cells of the tap's grid, the residual's norm `<r, z>`, with `r` its
 //! direction, is a mean of shares over the cells. Without a transform a cell's share is `<r, (x_cell - m) / s>`; with
 //! the square root, `sqrt(x) - m = (x - m^2) / (sqrt(x) + m)` makes it `<r, (x_cell - m^2) / ((sqrt(x) + m) s)>`.
+//! Where `x` is the greatest of the cells, a channel's whole share lies in the cell that has it.
 
 use super::{Error, Model};
 use crate::backbone::{FeatureMap, Pooling};
@@ -39,7 +40,7 @@ impl Model {
         feature: &[f32],
         normal: Option<&[FeatureMap]>,
     ) -> Result<Option<Heat>, Error> {
-        if self.source.pooling != Pooling::Avg {
+        if self.source.pooling == Pooling::None {
             return Ok(None);
         }
         let z = self.scaled(feature)?;
@@ -77,9 +78,10 @@ impl Model {
             let (Some(weights), Some(centres)) = (weights.get(span.clone()), centres.get(span.clone())) else {
                 return Err(Error::Width { wanted: self.n_features(), got: span.end });
             };
-            let share =
-                |cell: &[f32]| weights.iter().zip(cell.iter().zip(centres)).map(|(w, (x, c))| w * (x - c)).sum();
-            let shares: Vec<f32> = map.data.chunks_exact(map.channels).map(share).collect();
+            let shares = match self.source.pooling {
+                Pooling::Max => shares_of_the_greatest(map, weights, centres),
+                _ => shares_of_all(map, weights, centres),
+            };
             for (at, cell) in cells.iter_mut().enumerate() {
                 let (row, column) = (at / width * map.height / height, at % width * map.width / width);
                 *cell += shares[row * map.width + column];
@@ -100,6 +102,32 @@ impl Model {
         };
         direction.iter().zip(feature).zip(&self.mean).zip(&self.scale).map(each).unzip()
     }
+}
+
+/// `sum of w (x - c)` of every cell.
+fn shares_of_all(map: &FeatureMap, weights: &[f32], centres: &[f32]) -> Vec<f32> {
+    let share = |cell: &[f32]| weights.iter().zip(cell.iter().zip(centres)).map(|(w, (x, c))| w * (x - c)).sum();
+    map.data.chunks_exact(map.channels).map(share).collect()
+}
+
+/// `w (x - c)` of every channel, times the number of cells, in the cell where the channel is greatest.
+fn shares_of_the_greatest(map: &FeatureMap, weights: &[f32], centres: &[f32]) -> Vec<f32> {
+    let cells = map.height * map.width;
+    let mut shares = vec![0.0; cells];
+    let mut greatest = vec![(0, f32::NEG_INFINITY); map.channels];
+    for (at, cell) in map.data.chunks_exact(map.channels).enumerate() {
+        for (best, &x) in greatest.iter_mut().zip(cell) {
+            if x > best.1 {
+                *best = (at, x);
+            }
+        }
+    }
+    for ((at, x), (w, c)) in greatest.into_iter().zip(weights.iter().zip(centres)) {
+        if let (Some(share), true) = (shares.get_mut(at), x.is_finite()) {
+            *share += w * (x - c) * cells as f32;
+        }
+    }
+    shares
 }
 
 /// Takes the pattern away from the cells as far as it explains them, by least squares; their mean stays.
@@ -157,13 +185,17 @@ pub(super) mod tests {
         let cells: [[f32; 4]; 4] =
             [[0.1, 0.4, 3.0, 0.2], [0.3, 1.2, 0.0, 0.9], [0.5, 2.0, 0.7, 0.1], [0.0, 0.1, 0.2, 4.0]];
         let map = FeatureMap { stage: Stage::Layer3, height: 2, width: 2, channels: 4, data: cells.concat() };
-        let feature: Vec<f32> = (0..4).map(|c| cells.iter().map(|cell| cell[c]).sum::<f32>() / 4.0).collect();
+        let mean: Vec<f32> = (0..4).map(|c| cells.iter().map(|cell| cell[c]).sum::<f32>() / 4.0).collect();
+        let greatest: Vec<f32> = (0..4).map(|c| cells.iter().map(|cell| cell[c]).fold(0.0, f32::max)).collect();
         for transform in [FeatureTransform::Identity, FeatureTransform::Sqrt] {
-            let model = model(transform);
-            let heat = model.heat(std::slice::from_ref(&map), &feature).unwrap().unwrap();
-            let norm = (-model.raw_score(&feature).unwrap()).sqrt();
-            let mean = f64::from(heat.cells.iter().sum::<f32>()) / 4.0;
-            assert!((mean - norm).abs() < 1e-3 * norm, "{transform}: {mean} {norm}");
+            for (pooling, feature) in [(Pooling::Avg, &mean), (Pooling::Max, &greatest)] {
+                let mut model = model(transform);
+                model.source.pooling = pooling;
+                let heat = model.heat(std::slice::from_ref(&map), feature).unwrap().unwrap();
+                let norm = (-model.raw_score(feature).unwrap()).sqrt();
+                let mean = f64::from(heat.cells.iter().sum::<f32>()) / 4.0;
+                assert!((mean - norm).abs() < 1e-3 * norm, "{transform} {pooling}: {mean} {norm}");
+            }
         }
     }
 
@@ -186,7 +218,7 @@ pub(super) mod tests {
     #[test]
     fn pooling_that_loses_the_place_has_no_heat() {
         let mut model = model(FeatureTransform::Identity);
-        model.source.pooling = Pooling::Max;
+        model.source.pooling = Pooling::None;
         assert_eq!(model.heat(&[], &[0.0; 4]).unwrap(), None);
     }
 }

@@ -239,7 +239,7 @@ impl Model {
     pub fn load_backbone(&self, path: Option<&Path>, threads: usize) -> Result<Backbone, Error> {
         let options = backbone::Options {
             tap: Some(self.source.tap.clone()),
-            pooling: self.source.pooling,
+            pooling: Some(self.source.pooling),
             input: Some(self.source.input.clone()),
             resize: None,
             threads,

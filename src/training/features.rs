@@ -223,7 +223,7 @@ pub fn extract_made(
         let found = known.get(&key).filter(|row| row.len() == backbone.n_features());
         let row = match found {
             Some(row) => row.clone(),
-            None => backbone.pool(&backbone.forward(&picture)?),
+            None => backbone.features_of(&picture)?,
         };
         done();
         Ok((key, row, found.is_none()))

@@ -47,7 +47,7 @@ impl Judge for ModelJudge {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
         let prepared = self.backbone.prepare(picture).map_err(failed)?;
-        let feature = self.backbone.pool(&self.backbone.forward(&prepared).map_err(failed)?);
+        let feature = self.backbone.features_of(&prepared).map_err(failed)?;
         let verdict = self.model.score(&feature).map_err(|e| JudgeError(e.to_string()))?;
         if !verdict.outlier {
             self.normal = Some(prepared);
@@ -57,10 +57,13 @@ impl Judge for ModelJudge {
 
     fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
-        let maps = self.backbone.forward(&self.backbone.prepare(picture).map_err(failed)?).map_err(failed)?;
+        let prepared = self.backbone.prepare(picture).map_err(failed)?;
+        let views = self.backbone.forward(&prepared).map_err(failed)?;
         let normal = self.normal.as_ref().map(|normal| self.backbone.forward(normal)).transpose().map_err(failed)?;
-        let feature = self.backbone.pool(&maps);
-        let heat = self.model.heat_against(&maps, &feature, normal.as_deref());
+        let feature = self.backbone.pool(&views);
+        let normal = normal.as_ref().and_then(|views| views.first());
+        let maps = views.first().map_or(&[][..], Vec::as_slice);
+        let heat = self.model.heat_against(maps, &feature, normal.map(Vec::as_slice));
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
         Ok(heat.and_then(|heat| HeatMap::new(heat, seen)))
