@@ -64,7 +64,7 @@ impl From {
     /// The [camera] section that is meant. The rest of the config may be unfinished: pictures are collected
     /// before there is a model.
     pub fn camera(&self) -> Result<config::Camera, Error> {
-        let mut camera = match std::fs::read_to_string(&self.config) {
+        let mut camera = match crate::files::read_text(&self.config, config::MAX_BYTES) {
             Ok(text) => self.parse(&text)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.device.is_some() => config::Camera::default(),
             Err(e) => {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::backbone::{self, Backbone};
-use crate::image;
+use crate::{files, image};
 
 const MAGIC: &[u8; 8] = b"OUTLFEAT";
 const VERSION: u16 = 1;
@@ -76,7 +76,7 @@ impl Cache {
             }
             Err(_) => return cache,
         }
-        match std::fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
+        match files::read(path, MAX_CACHE_BYTES).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
             Ok(entries) => cache.entries = entries,
             Err(reason) => log::warn!("feature cache {} is not usable ({reason}): started afresh", path.display()),
         }
@@ -251,8 +251,7 @@ fn one(
     context: &[u8],
     known: &HashMap<Key, Vec<f32>>,
 ) -> Result<(Vec<f32>, Option<Key>), Skip> {
-    let bytes =
-        std::fs::read(path).map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
+    let bytes = image::bytes(path).map_err(|e| Skip::Picture(e.to_string()))?;
     let mut hash = Sha256::new();
     hash.update(context);
     hash.update(Sha256::digest(&bytes));
