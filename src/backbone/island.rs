@@ -81,6 +81,14 @@ pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx
             "kernel_shape" => least..=MAX_KERNEL,
             _ => least..=MAX_EXTENT,
         };
+        let sides = match name.as_str() {
+            "kernel_shape" | "strides" | "dilations" => Some(2),
+            "pads" if !node.is("Pad") => Some(4),
+            _ => None,
+        };
+        if sides.is_some_and(|sides| values.len() != sides) {
+            return fail(format!("{} has {name} {values:?}", node.label()));
+        }
         if let Some(bad) = values.iter().find(|v| !bounds.contains(v)) {
             return fail(format!("{} has {name} {bad}", node.label()));
         }
