@@ -63,7 +63,7 @@ impl Judge for ModelJudge {
         let heat = self.model.heat_against(&maps, &feature, normal.as_deref());
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
-        Ok(heat.and_then(|heat| HeatMap::new(heat, seen)))
+        Ok(heat.and_then(|heat| HeatMap::new(heat.at(seen))))
     }
 
     fn threshold(&self) -> f64 {
