@@ -44,7 +44,8 @@ use state::{Ids, Last, State};
 /// Judges pictures: a backbone and a model, or a test's stand-in.
 pub trait Judge: Send {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError>;
-    /// Where the picture departs from what is known; None where the judge cannot say. May cost more than to judge.
+    /// Where the picture departs from what is known; None where the judge cannot say. Costs least for the picture that
+    /// was judged last.
     fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         Ok(None)
     }
@@ -158,7 +159,6 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             drift_event: None,
             ids,
             event: None,
-            summary: Summary::default(),
             last: None,
         };
         let threshold = self.threshold();
@@ -199,7 +199,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         }
         notifier.stopping();
         state.stop(started);
-        Ok(state.summary)
+        Ok(state.summary())
     }
 
     fn threshold(&self) -> f64 {

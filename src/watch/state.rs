@@ -49,7 +49,6 @@ pub(super) struct State {
     pub(super) drift_event: Option<drift_events::Told>,
     pub(super) ids: Ids,
     pub(super) event: Option<Standing>,
-    pub(super) summary: Summary,
     pub(super) last: Option<Last>,
 }
 
@@ -84,7 +83,6 @@ impl State {
     /// Takes note of a frame that looks like the last judged one. That one's verdict is the announced one, so this one
     /// changes nothing.
     pub(super) fn skip(&mut self, judgement: Judgement) {
-        self.summary.skipped += 1;
         self.outputs.metrics.skipped += 1;
         let now = Instant::now();
         self.take_time(judgement, now);
@@ -92,7 +90,6 @@ impl State {
     }
 
     pub(super) fn drop_frame(&mut self) {
-        self.summary.dropped += 1;
         self.outputs.metrics.dropped += 1;
     }
 
@@ -115,7 +112,6 @@ impl State {
         heat: Option<&mut dyn Judge>,
     ) {
         let now = Instant::now();
-        self.summary.frames += 1;
         self.take_time(judgement, now);
         let event = |kind| Event {
             p: Some(judgement.p),
@@ -129,7 +125,6 @@ impl State {
             Some(Change::Suspected) => self.event = Some(Standing { since: now, id: None, saved: None }),
             Some(Change::Raised { frames }) => {
                 self.drive(|gpio| gpio.show(true));
-                self.summary.raised += 1;
                 let since = self.event.take().map_or(now, |event| event.since);
                 let id = self.ids.next(SystemTime::now());
                 let heat = heat.and_then(|judge| self.heat(judge, &frame.picture));
@@ -141,7 +136,6 @@ impl State {
             }
             Some(Change::Cleared { frames }) => {
                 self.drive(|gpio| gpio.show(false));
-                self.summary.cleared += 1;
                 let (id, since, saved) =
                     self.event.take().map_or((None, now, None), |event| (event.id, event.since, event.saved));
                 let duration_s = Some(seconds(now.duration_since(since)));
@@ -191,7 +185,7 @@ impl State {
     }
 
     pub(super) fn status<S>(&self, camera: &Link<S>) -> String {
-        let Summary { frames, skipped, .. } = self.summary;
+        let Summary { frames, skipped, raised, .. } = self.summary();
         let mut text = match self.last {
             Some(Last { p, period, .. }) => {
                 let rate = if period > 0.0 { 1.0 / period } else { 0.0 };
@@ -200,8 +194,7 @@ impl State {
                     0 => String::new(),
                     _ => format!(" judged, {:.0} % unchanged", 100.0 * skipped as f64 / (skipped + frames) as f64),
                 };
-                let events = self.summary.raised;
-                format!("{verdict}, p {p:.3}, {rate:.1} frames/s, {frames} frames{unchanged}, {events} events")
+                format!("{verdict}, p {p:.3}, {rate:.1} frames/s, {frames} frames{unchanged}, {raised} events")
             }
             None => "no frame judged yet".to_owned(),
         };
@@ -213,6 +206,17 @@ impl State {
         text
     }
 
+    pub(super) fn summary(&self) -> Summary {
+        let metrics = &self.outputs.metrics;
+        Summary {
+            frames: metrics.frames,
+            skipped: metrics.skipped,
+            dropped: metrics.dropped,
+            raised: metrics.events(Kind::Raise),
+            cleared: metrics.events(Kind::Clear),
+        }
+    }
+
     pub(super) fn stop(&mut self, started: Instant) {
         if let Some(mut gpio) = self.gpio.take()
             && let Err(e) = gpio.release()
@@ -220,7 +224,7 @@ impl State {
             self.outputs.error(e.to_string());
         }
         let (id, saved) = self.event.take().map_or((None, None), |event| (event.id, event.saved));
-        let (frames, duration_s) = (Some(self.summary.frames), Some(seconds(started.elapsed())));
+        let (frames, duration_s) = (Some(self.outputs.metrics.frames), Some(seconds(started.elapsed())));
         self.outputs.metrics.camera_up = false;
         self.outputs.emit(with_pictures(Event { id, frames, duration_s, ..Event::new(Kind::Stop) }, saved));
         self.outputs.finish();
