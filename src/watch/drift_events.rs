@@ -4,7 +4,8 @@ use std::time::{Instant, SystemTime};
 
 use super::drift::{self, Change, Drift, Finding, Standing};
 use super::events::{Event, Kind};
-use super::{Judge, Judgement, State, seconds};
+use super::state::{State, seconds};
+use super::{Judge, Judgement};
 use crate::config;
 
 /// The drift event that stands.
