@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use ::image::{ImageReader, RgbImage};
 use fast_image_resize as fir;
 
+use crate::files;
+
 /// File name extensions of the formats that are read.
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
@@ -17,6 +19,8 @@ pub fn is_picture(path: &Path) -> bool {
 /// The largest side and area that is decoded; more is refused before memory is taken.
 pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_PIXELS: u64 = 100_000_000;
+/// The largest file that is read: [`MAX_PIXELS`] of four bytes, and what stands before them.
+pub const MAX_BYTES: u64 = 4 * MAX_PIXELS + (1 << 20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -152,7 +156,7 @@ impl InputRecipe {
 /// Reads a picture file as RGB, refusing what is too large before it is decoded.
 pub fn read(path: &Path) -> Result<RgbImage, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map_err(io)?;
+    let bytes = files::read(path, MAX_BYTES).map_err(io)?;
     decode(path, &bytes)
 }
 

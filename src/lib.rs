@@ -10,6 +10,7 @@
 //! | [`training`] | what `fit`, `eval` and `compare` do: features, splits, metrics, report |
 //! | [`watch`] | the daemon: decision, events, snapshots, hooks, GPIO, service |
 //! | [`config`] | the TOML file |
+//! | [`files`] | reading what others name or write: plain files only, up to a limit |
 //! | [`cli`] | the commands |
 
 pub mod backbone;
@@ -17,6 +18,7 @@ pub mod camera;
 pub mod cli;
 pub mod config;
 pub mod estimators;
+pub mod files;
 pub mod image;
 pub mod model;
 pub mod training;

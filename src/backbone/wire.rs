@@ -9,6 +9,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::files;
+
 const CHUNK: usize = 32 * 1024;
 
 /// Where the bytes of an ONNX model are.
@@ -20,12 +22,9 @@ pub enum Source {
 
 impl Source {
     pub fn open(path: &Path) -> io::Result<Source> {
-        let file = File::open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Source::File { file, len: meta.len() })
+        let file = files::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Source::File { file, len })
     }
 
     pub fn len(&self) -> u64 {

@@ -11,6 +11,7 @@ use super::events::parse_time;
 use super::run::load_config;
 use super::{Error, common, exit};
 use crate::config::{self, Config};
+use crate::files;
 use crate::model::learn::{self, Lesson, Outcome, Taken};
 use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file};
@@ -200,7 +201,7 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
     let mut new = 0;
     for (alarm, snapshot) in &found {
-        let bytes = std::fs::read(snapshot)
+        let bytes = files::read(snapshot, crate::image::MAX_BYTES)
             .map_err(|e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", snapshot.display())))?;
         let extension = snapshot.extension().and_then(|extension| extension.to_str()).unwrap_or("jpg");
         let path = folder.join(format!("learnt-{}.{extension}", alarm.id));
@@ -272,17 +273,14 @@ fn score_snapshots(
     Ok(scored)
 }
 
-/// Writes the model in the place of the one there, which is kept as MODEL.bak. The new one may be read by who could
-/// read the old one.
+/// Writes the model in the place of the one there, which is kept as MODEL.bak.
 fn replace(model: &Model, path: &Path) -> Result<(), Error> {
     let cannot =
         |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
-    let old = std::fs::read(path).map_err(|e| cannot(path, e))?;
-    let permissions = std::fs::metadata(path).map_err(|e| cannot(path, e))?.permissions();
+    let old = files::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
     let bak = backup(path);
     file::write_atomically(&bak, &old).map_err(|e| cannot(&bak, e))?;
-    model.save(path).map_err(common::model_error)?;
-    std::fs::set_permissions(path, permissions).map_err(|e| cannot(path, e))
+    model.save(path).map_err(common::model_error)
 }
 
 fn backup(path: &Path) -> PathBuf {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::backbone::{self, Backbone};
-use crate::image;
+use crate::{files, image};
 
 const MAGIC: &[u8; 8] = b"OUTLFEAT";
 const VERSION: u16 = 1;
@@ -68,15 +68,10 @@ impl Cache {
     /// it holds nothing that cannot be computed again.
     pub fn open(path: &Path) -> Self {
         let mut cache = Cache { path: Some(path.to_owned()), ..Cache::default() };
-        match std::fs::metadata(path) {
-            Ok(meta) if meta.len() <= MAX_CACHE_BYTES => {}
-            Ok(_) => {
-                log::warn!("feature cache {} is larger than {MAX_CACHE_BYTES} bytes: started afresh", path.display());
-                return cache;
-            }
-            Err(_) => return cache,
+        if !path.exists() {
+            return cache;
         }
-        match std::fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
+        match files::read(path, MAX_CACHE_BYTES).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
             Ok(entries) => cache.entries = entries,
             Err(reason) => log::warn!("feature cache {} is not usable ({reason}): started afresh", path.display()),
         }
@@ -251,8 +246,8 @@ fn one(
     context: &[u8],
     known: &HashMap<Key, Vec<f32>>,
 ) -> Result<(Vec<f32>, Option<Key>), Skip> {
-    let bytes =
-        std::fs::read(path).map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
+    let bytes = files::read(path, image::MAX_BYTES)
+        .map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
     let mut hash = Sha256::new();
     hash.update(context);
     hash.update(Sha256::digest(&bytes));

@@ -124,7 +124,11 @@ impl<S: FrameSource> Link<S> {
             Ok(None) => Got::End,
             Err(e @ camera::Error::Dropped { .. }) => {
                 state.drop_frame();
-                state.outputs.error(e.to_string());
+                // Not `fail`, which logs every reason: each picture has a name of its own.
+                self.failing_since.get_or_insert(asked);
+                self.reason = e.to_string();
+                state.outputs.error(self.reason.clone());
+                self.announce(config, state);
                 Got::Dropped
             }
             Err(e @ camera::Error::Timeout { .. }) => {

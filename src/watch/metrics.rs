@@ -4,7 +4,6 @@
 //! Format: Prometheus' text exposition format 0.0.4. Units are seconds, bytes, degrees Celsius.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drift::Finding;
 use super::events::Kind;
+use crate::files;
 
 /// The file is written this often at most.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -278,7 +278,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     partial.push(".part");
     let partial = path.with_file_name(partial);
     let write = || {
-        let mut file = File::create(&partial)?;
+        let mut file = files::create_new(&partial)?;
         file.write_all(bytes)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         std::fs::rename(&partial, path)

@@ -237,19 +237,19 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
     }
 
     fn take_reload(&mut self, state: &mut State, camera: &mut Link<S>) {
-        let kept = |reason: String| format!("reload refused, the old config and model stay: {reason}");
+        let kept = |reason: &str| format!("reload refused, the old config and model stay: {reason}");
         let (config, judge) = match (self.reload)() {
             Ok(new) => new,
-            Err(reason) => return state.outputs.error(kept(reason)),
+            Err(reason) => return state.outputs.answer(&kept(&reason)),
         };
         if let Err(reason) = state.reload_gpio(&self.config, &config) {
-            return state.outputs.error(kept(reason));
+            return state.outputs.answer(&kept(&reason));
         }
         if let Err(reason) = state.outputs.reconfigure(&config, judge.model_name()) {
             if let Err(e) = state.reload_gpio(&config, &self.config) {
                 log::error!("{e}");
             }
-            return state.outputs.error(kept(reason));
+            return state.outputs.answer(&kept(&reason));
         }
         state.decision.reconfigure(config.decision.raise_after, config.decision.clear_after);
         if config.camera != self.config.camera {

@@ -71,7 +71,7 @@ impl State {
                 left = left.min(due_in);
             }
             match commands.recv_timeout(left) {
-                Ok(command) => return Some(command),
+                Ok(command) => return Some(latest(command, commands)),
                 Err(RecvTimeoutError::Disconnected) => return Some(Command::Stop),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return None,
                 Err(RecvTimeoutError::Timeout) if self.last.is_some_and(|last| last.judged) => notifier.alive(),
@@ -229,6 +229,11 @@ impl State {
         self.outputs.emit(with_pictures(Event { id, frames, duration_s, ..Event::new(Kind::Stop) }, saved));
         self.outputs.finish();
     }
+}
+
+/// What is to be done when several commands wait: many reloads are one, and a stop comes before them.
+fn latest(command: Command, commands: &Receiver<Command>) -> Command {
+    commands.try_iter().fold(command, |kept, next| if next == Command::Stop { next } else { kept })
 }
 
 fn with_pictures(event: Event, saved: Option<Saved>) -> Event {
