@@ -19,7 +19,6 @@ pub use mqtt::Mqtt;
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
-
 /// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -323,10 +322,16 @@ fn controls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Strin
         .collect())
 }
 
+/// The longest duration that is taken: clocks can be reckoned with by it.
+pub const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 /// `500ms`, `2s`, `1h 30m`: a duration as the config and the command line take it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text.trim())
-        .map_err(|e| format!("{text:?} is not a duration ({e}); write it as \"500ms\", \"2s\" or \"5m\""))
+    match humantime::parse_duration(text.trim()) {
+        Ok(time) if time <= MAX_DURATION => Ok(time),
+        Ok(_) => Err(format!("{text:?} is longer than a hundred years")),
+        Err(e) => Err(format!("{text:?} is not a duration ({e}); write it as \"500ms\", \"2s\" or \"5m\"")),
+    }
 }
 
 /// `10 MB`, `64 KiB`, `1000`: bytes. Decimal units count in 1000, binary ones in 1024.
@@ -397,6 +402,10 @@ impl Config {
 
     /// Parses a file's text; `path` names it in errors. The values are not tried for sense.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        if text.len() as u64 > MAX_BYTES {
+            let message = format!("it is larger than {MAX_BYTES} bytes");
+            return Err(Error::At { path: path.to_owned(), line: 1, message });
+        }
         let at =
             |offset: usize, message: String| Error::At { path: path.to_owned(), line: line_of(text, offset), message };
         let toml_error = |e: toml::de::Error| at(e.span().map_or(0, |span| span.start), e.message().trim().to_owned());
@@ -578,7 +587,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
-    let plain = name.to_ascii_lowercase().replace('_', "-");
+    let plain: String = name.to_ascii_lowercase().replace('_', "-").chars().take(64).collect();
     known.iter().min_by_key(|candidate| edit_distance(&plain, candidate)).copied().unwrap_or_default()
 }
 

@@ -18,9 +18,11 @@ pub fn is_picture(path: &Path) -> bool {
 
 /// The largest side and area that is decoded; more is refused before memory is taken.
 pub const MAX_SIDE: u32 = 16_384;
-pub const MAX_PIXELS: u64 = 100_000_000;
-/// The largest file that is read: [`MAX_PIXELS`] of four bytes, and what stands before them.
-pub const MAX_BYTES: u64 = 4 * MAX_PIXELS + (1 << 20);
+pub const MAX_PIXELS: u64 = 50_000_000;
+/// Larger picture files are refused before they are read.
+pub const MAX_BYTES: u64 = 256 << 20;
+/// Passes over a progressive JPEG; encoders make about ten.
+const MAX_SCANS: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -155,9 +157,13 @@ impl InputRecipe {
 
 /// Reads a picture file as RGB, refusing what is too large before it is decoded.
 pub fn read(path: &Path) -> Result<RgbImage, Error> {
+    decode(path, &bytes(path)?)
+}
+
+/// The bytes of a picture file.
+pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let bytes = files::read(path, MAX_BYTES).map_err(io)?;
-    decode(path, &bytes)
+    files::read(path, MAX_BYTES).map_err(io)
 }
 
 /// Decodes a picture that is already in memory; `path` names it in errors.
@@ -173,11 +179,11 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
     let sized = reader().map_err(|e| fail(e.to_string()))?;
     let format = sized.format().ok_or_else(|| fail("not a JPEG, PNG, BMP or WebP picture".into()))?;
     let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
-    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+    if !is_decoded(width as usize, height as usize) {
         return Err(Error::TooLarge { path: path.to_owned(), width, height });
     }
     if format == ::image::ImageFormat::Jpeg {
-        return decode_jpeg(bytes).map_err(fail);
+        return decode_jpeg(bytes, |_, _| true).map_err(|e| fail(e.to_string()));
     }
     let decoded = reader().map_err(|e| fail(e.to_string()))?.decode();
     Ok(decoded.map_err(|e| fail(e.to_string()))?.into_rgb8())
@@ -189,18 +195,41 @@ fn limits() -> ::image::Limits {
     limits
 }
 
+fn is_decoded(width: usize, height: usize) -> bool {
+    width.max(height) <= MAX_SIDE as usize && width as u64 * height as u64 <= MAX_PIXELS
+}
+
+/// Why a JPEG was not decoded.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum JpegError {
+    #[error("{0}")]
+    Damaged(String),
+    #[error("it is {width}x{height}")]
+    OtherSize { width: usize, height: usize },
+}
+
 /// Strict JPEG decoding to RGB: a truncated or damaged scan is an error, not a grey area.
-pub fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, String> {
+///
+/// # Errors
+/// [`JpegError::OtherSize`], before memory is taken, where `wanted` refuses width and height or they are beyond
+/// [`MAX_SIDE`] and [`MAX_PIXELS`].
+pub fn decode_jpeg(bytes: &[u8], wanted: impl Fn(usize, usize) -> bool) -> Result<RgbImage, JpegError> {
     use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(MAX_SIDE as usize)
         .set_max_height(MAX_SIDE as usize)
+        .jpeg_set_max_scans(MAX_SCANS)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let damaged = |reason: &str| JpegError::Damaged(reason.to_owned());
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|e| e.to_string())?;
-    let (width, height) = decoder.dimensions().ok_or("no frame header")?;
-    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| "wrong number of pixels".into())
+    decoder.decode_headers().map_err(|e| damaged(&e.to_string()))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| damaged("no frame header"))?;
+    if !is_decoded(width, height) || !wanted(width, height) {
+        return Err(JpegError::OtherSize { width, height });
+    }
+    let pixels = decoder.decode().map_err(|e| damaged(&e.to_string()))?;
+    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| damaged("wrong number of pixels"))
 }
 
 /// The region `[x, y, width, height]` of a picture.

@@ -288,6 +288,7 @@ mod tests {
             opset: 13,
             metadata: Vec::new(),
             graph: Graph::default(),
+            read: Default::default(),
         }
     }
 

@@ -24,12 +24,20 @@ pub struct Network {
     /// Height, width and channels of each output.
     pub outputs: Vec<[usize; 3]>,
     pub fusion: Fusion,
+    /// Multiplications of one run, about.
+    pub work: u64,
 }
+
+/// More multiplications for one picture than these are refused: a ResNet-152 at 2048 x 2048 pixels needs as many.
+const MAX_WORK: u64 = 1 << 40;
 
 impl Network {
     /// Runs the model on a picture of its size: the taps' maps, f32 NHWC.
     pub fn run(&self, picture: &RgbImage) -> TractResult<TVec<TValue>> {
-        self.plan.run(tvec!(self::picture(picture)?))
+        let picture = self::picture(picture)?;
+        // What tract's own operators make of a damaged graph must not end the process.
+        let run = std::panic::AssertUnwindSafe(|| self.plan.run(tvec!(picture)));
+        std::panic::catch_unwind(run).unwrap_or_else(|_| bail!("an operator panicked"))
     }
 }
 
@@ -144,6 +152,8 @@ struct Builder<'a> {
     reals: HashMap<&'a str, OutletId>,
     buffers: Arc<Buffers>,
     engine: Arc<Engine>,
+    /// Multiplications of the fused operators.
+    work: u64,
 }
 
 impl<'a> Builder<'a> {
@@ -161,6 +171,7 @@ impl<'a> Builder<'a> {
                 pool: Pool::new(request.threads),
                 scratch: Mutex::new(Scratch::default()),
             }),
+            work: 0,
         }
     }
 
@@ -207,8 +218,17 @@ impl<'a> Builder<'a> {
         }
         let fusion = Fusion::of(self.plan, self.request.format);
         let mut target = std::mem::take(&mut self.target);
-        let plan = target.select_output_outlets(&outlets).and_then(|()| TypedSimplePlan::new(target));
-        Ok(Network { plan: plan.map_err(|e| self.tract(e))?, outputs, fusion })
+        let finish = std::panic::AssertUnwindSafe(|| {
+            target.select_output_outlets(&outlets)?;
+            let mut work = self.work;
+            for node in &target.nodes {
+                work = work.saturating_add(island::cost(&target, node)?);
+            }
+            ensure!(work <= MAX_WORK, "{work} multiplications for one picture are too many");
+            Ok((work, TypedSimplePlan::new(target)?))
+        });
+        let (work, plan) = island::guarded(self.request.model, finish)?.map_err(|e| self.tract(e))?;
+        Ok(Network { plan, outputs, fusion, work })
     }
 
     fn dims(&self, outlet: OutletId) -> Result<[usize; 4], Error> {
@@ -224,9 +244,16 @@ impl<'a> Builder<'a> {
         inputs: &[OutletId],
         outputs: &[(DatumType, &[usize])],
     ) -> Result<TVec<OutletId>, Error> {
+        let facts = outputs.iter().map(|(dt, shape)| dt.fact(*shape));
+        facts.into_iter().try_for_each(|fact| island::check_size(&fact)).map_err(|e| self.tract(e))?;
         let name = format!("{name}#{}", self.target.nodes.len());
         let wired = Fused::wire(&mut self.target, &self.buffers, name, run, inputs, outputs);
         wired.map_err(|e| self.tract(e))
+    }
+
+    fn work(&mut self, dims: &[usize], each: usize) {
+        let all = dims.iter().fold(each as u64, |n, d| n.saturating_mul(*d as u64));
+        self.work = self.work.saturating_add(all);
     }
 
     fn input(&self, name: &str) -> Result<OutletId, Error> {
@@ -274,8 +301,12 @@ impl<'a> Builder<'a> {
     fn island(&mut self, i: usize, nodes: &[&'a Node], picture: OutletId, taps: &[&'a str]) -> Result<(), Error> {
         let Request { model, graph, .. } = *self.request;
         let known = tract_onnx::onnx();
+        let mut live: HashSet<&str> = HashSet::from([self.request.input]);
+        live.extend(self.floats.keys().chain(self.plan.dequantized.keys()));
         for node in nodes {
-            island::check(&model.path, node, &known)?;
+            let is_live = node.inputs.iter().any(|value| live.contains(value.as_str()));
+            island::check(model, graph, node, &known, is_live)?;
+            live.extend(node.outputs.iter().map(String::as_str));
         }
         let inside: HashSet<&str> = nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
         let mut inputs: Vec<(&str, OutletId)> = Vec::new();
@@ -339,6 +370,7 @@ impl<'a> Builder<'a> {
             pads: pads(self.request.model, node)?,
         };
         let dims = [1, pool.out_h(), pool.out_w(), channels];
+        self.work(&dims, kernel[0] * kernel[1]);
         let made =
             self.wire(output, QMaxPool { pool, engine: self.engine.clone() }, &[from], &[(DatumType::U8, &dims)])?;
         self.quantized.insert(output, made[0]);
@@ -388,6 +420,7 @@ impl<'a> Builder<'a> {
         let conv = Conv::new(self.engine.isa, &shape, &weight.values, &weight.bias, x.zero, epilogue);
         let conv = conv.map_err(|e| self.unsupported(format!("{}: {e}", node.label())))?;
         let dims = [1, shape.out_h(), shape.out_w(), out_c];
+        self.work(&dims, kh * kw * in_c);
         if let Some(other) = inputs.get(1)
             && self.dims(*other)? != dims
         {

@@ -4,39 +4,66 @@
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb;
+use tract_onnx::tract_core::ops::cnn::{MaxPool, OptMaxPool, OptSumPool, PoolSpec, SumPool};
 use tract_onnx::tract_hir::internal::*;
 
 use super::Error;
 use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
 
-/// Operators that can make large values out of small files, or run sub-graphs. A ResNet has none of them.
-const REFUSED: [&str; 16] = [
-    "ConstantOfShape",
-    "Expand",
-    "Tile",
-    "Range",
-    "Resize",
-    "Upsample",
-    "Loop",
-    "Scan",
-    "If",
-    "OneHot",
-    "EyeLike",
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Multinomial",
+/// What ResNets and their relatives are made of. Others can make large values out of small files, or run sub-graphs.
+const KNOWN: [&str; 34] = [
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Conv",
+    "DequantizeLinear",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "InstanceNormalization",
+    "LRN",
+    "LeakyRelu",
+    "Max",
+    "MaxPool",
+    "Min",
+    "Mul",
+    "Neg",
+    "PRelu",
+    "Pad",
+    "QuantizeLinear",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Transpose",
 ];
 
-/// The largest number in a shape-like attribute (stride, padding, kernel, dilation, group).
+/// The largest number in a shape-like attribute (stride, padding, dilation, group).
 const MAX_EXTENT: i64 = 4096;
+/// Elements of the largest map.
+const MAX_MAP: usize = 1 << 26;
+/// The largest side of a kernel.
+const MAX_KERNEL: i64 = 64;
 
-/// Refuses a node that tract does not know or that could take memory without bound.
-pub fn check(path: &std::path::Path, node: &Node, known: &tract_onnx::Onnx) -> Result<(), Error> {
-    let fail = |reason: String| Err(Error::Unsupported { path: path.into(), reason });
-    if REFUSED.contains(&node.op.as_str()) {
+/// Refuses a node that tract does not know or that could take memory or time without bound. `live` says which values
+/// descend from the picture: what is computed of constants alone, tract would compute while loading.
+pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx, live: bool) -> Result<(), Error> {
+    let fail = |reason: String| Err(Error::Unsupported { path: model.path.clone(), reason });
+    if !KNOWN.contains(&node.op.as_str()) {
         return fail(format!("operator {} does not belong into a ResNet", node.label()));
+    }
+    if !live {
+        return fail(format!("{} is computed of constants: fold them, with onnxsim for example", node.label()));
     }
     if !known.op_register.0.contains_key(&node.op) {
         let domain = if node.domain.is_empty() { "" } else { " of domain " };
@@ -49,10 +76,25 @@ pub fn check(path: &std::path::Path, node: &Node, known: &tract_onnx::Onnx) -> R
             Attr::Int(one) if name == "group" => std::slice::from_ref(one),
             _ => continue,
         };
-        let bounds = if name == "perm" || name == "axes" { -8..=8 } else { least..=MAX_EXTENT };
+        let bounds = match name.as_str() {
+            "perm" | "axes" => -8..=8,
+            "kernel_shape" => least..=MAX_KERNEL,
+            _ => least..=MAX_EXTENT,
+        };
         if let Some(bad) = values.iter().find(|v| !bounds.contains(v)) {
             return fail(format!("{} has {name} {bad}", node.label()));
         }
+    }
+    let constant = |i: usize| node.input(i).and_then(|name| graph.constants.get(name));
+    if node.is("Pad") && node.ints("pads").is_none() {
+        let pads = constant(1).map(|pads| model.read_i32(pads)).transpose()?;
+        if !pads.is_some_and(|pads| pads.iter().all(|p| (0..=MAX_EXTENT).contains(&i64::from(*p)))) {
+            return fail(format!("{} pads by what is no constant from 0 to {MAX_EXTENT}", node.label()));
+        }
+    }
+    let weights = constant(1).map_or(&[][..], |weights| &weights.dims);
+    if node.is("Conv") && weights.iter().skip(2).any(|side| *side as i64 > MAX_KERNEL) {
+        return fail(format!("{} has weights of shape {weights:?}", node.label()));
     }
     Ok(())
 }
@@ -82,10 +124,14 @@ pub fn splice(
         drop(proto);
         parsed.model.into_optimized()
     });
-    let part = std::panic::catch_unwind(build)
-        .map_err(|_| Error::Tract { path: model.path.clone(), reason: "its graph makes no sense to tract".into() })?
-        .map_err(tract)?;
-    wire(&part, island, prefix, target).map_err(tract)
+    let part = guarded(model, build)?.map_err(tract)?;
+    guarded(model, std::panic::AssertUnwindSafe(|| wire(&part, island, prefix, target)))?.map_err(tract)
+}
+
+/// Runs what may panic on a damaged graph.
+pub fn guarded<T>(model: &Model, run: impl FnOnce() -> T + std::panic::UnwindSafe) -> Result<T, Error> {
+    std::panic::catch_unwind(run)
+        .map_err(|_| Error::Tract { path: model.path.clone(), reason: "its graph makes no sense to tract".into() })
 }
 
 fn wire(part: &TypedModel, island: &Island, prefix: &str, target: &mut TypedModel) -> TractResult<Vec<OutletId>> {
@@ -97,10 +143,33 @@ fn wire(part: &TypedModel, island: &Island, prefix: &str, target: &mut TypedMode
             continue;
         }
         let inputs: TVec<OutletId> = node.inputs.iter().map(|i| outlets[i]).collect();
+        part.node_output_facts(id)?.iter().try_for_each(|fact| check_size(fact))?;
         let made = target.wire_node(format!("{prefix}/{}", node.name), node.op.clone(), &inputs)?;
         outlets.extend(made.iter().enumerate().map(|(slot, &outlet)| (OutletId::new(id, slot), outlet)));
     }
     Ok(part.output_outlets()?.iter().map(|o| outlets[o]).collect())
+}
+
+/// Refuses a map that is larger than those of a ResNet-50 for the largest picture.
+pub fn check_size(fact: &TypedFact) -> TractResult<()> {
+    let elements = fact.shape.as_concrete().and_then(|dims| dims.iter().try_fold(1, |n: usize, d| n.checked_mul(*d)));
+    ensure!(elements.is_some_and(|n| n <= MAX_MAP), "a map of shape {:?} is too large", fact.shape);
+    Ok(())
+}
+
+/// Multiplications and the like that an operator of a model costs in one run; tract's own count, and the windows of pools.
+pub fn cost(model: &TypedModel, node: &TypedNode) -> TractResult<u64> {
+    let facts = model.node_output_facts(node.id)?;
+    let count = |fact: &&TypedFact| fact.shape.as_concrete().map_or(0, |d| d.iter().map(|d| *d as u64).product());
+    let elements: u64 = facts.iter().map(count).sum();
+    let window = |spec: &PoolSpec| spec.kernel_shape.iter().map(|side| *side as u64).product();
+    let pool = node.op_as::<MaxPool>().map(|op| window(&op.pool_spec));
+    let pool = pool.or_else(|| node.op_as::<OptMaxPool>().map(|op| window(&op.pool_spec)));
+    let pool = pool.or_else(|| node.op_as::<SumPool>().map(|op| window(&op.pool_spec)));
+    let pool: u64 = pool.or_else(|| node.op_as::<OptSumPool>().map(|op| window(&op.pool_spec))).unwrap_or(1);
+    let costs = node.op.cost(&model.node_input_facts(node.id)?)?;
+    let own = costs.iter().filter(|(what, _)| what.is_compute()).map(|(_, n)| n.to_i64().unwrap_or(i64::MAX) as u64);
+    Ok(own.fold(elements.saturating_mul(pool), u64::saturating_add))
 }
 
 fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) -> Result<pb::ModelProto, Error> {
@@ -179,7 +248,7 @@ impl<'a> ConstantDequantize<'a> {
         let axis = node.int("axis").unwrap_or(1);
         let axis = usize::try_from(if axis < 0 { axis + tensor.dims.len() as i64 } else { axis }).unwrap_or(0);
         let channels = if scale.len() == 1 { Some(1) } else { tensor.dims.get(axis).copied() };
-        if channels != Some(scale.len()) || zero.len() != scale.len() {
+        if channels != Some(scale.len()) || scale.is_empty() || zero.len() != scale.len() {
             let reason = format!("{}: scale and zero point do not fit its input", node.label());
             return Err(Error::NotOnnx { path: model.path.clone(), reason });
         }

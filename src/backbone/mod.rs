@@ -431,6 +431,11 @@ impl Backbone {
         self.threads
     }
 
+    /// Multiplications for one picture, about.
+    pub fn work(&self) -> u64 {
+        self.network.work.saturating_mul(self.views.count() as u64)
+    }
+
     /// Lines for people: the file's format, which part is fused, which part runs as tract runs it.
     pub fn describe(&self) -> Vec<String> {
         self.network.fusion.describe()

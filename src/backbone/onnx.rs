@@ -3,17 +3,23 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Error;
 use super::wire::{Cursor, Source, Value, WireError};
 
-const MAX_NODES: usize = 50_000;
+const MAX_NODES: usize = 10_000;
 const MAX_TENSORS: usize = 100_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_LIST: usize = 4096;
 const MAX_NAME: u64 = 4096;
 const MAX_RANK: usize = 8;
 const MAX_CHUNKS: usize = 65_536;
+/// Bytes of one tensor.
+const MAX_TENSOR: usize = 1 << 28;
+/// How often a file's tensor data may be read: weights that many nodes share would be unpacked for each of them.
+const MAX_READS: u64 = 16;
+const FREE_READS: u64 = 64 << 20;
 
 /// Operators that make a map of a map: each has an input and an output.
 const MAP_OPERATORS: [&str; 8] =
@@ -199,6 +205,8 @@ pub struct Model {
     pub opset: i64,
     pub metadata: Vec<(String, String)>,
     pub graph: Graph,
+    /// Bytes of tensor data that were read.
+    pub read: AtomicU64,
 }
 
 impl Model {
@@ -213,7 +221,10 @@ impl Model {
         let mut cursor = Cursor::new(&source);
         let read = parser.model(&mut cursor, 0..source.len()).and_then(|()| parser.finish());
         match read {
-            Ok(graph) => Ok(Model { path: path.into(), opset: parser.opset, metadata: parser.metadata, graph, source }),
+            Ok(graph) => {
+                let (opset, metadata, read) = (parser.opset, parser.metadata, AtomicU64::new(0));
+                Ok(Model { path: path.into(), opset, metadata, graph, source, read })
+            }
             Err(WireError::Io(source)) => Err(Error::Io { path: path.into(), source }),
             Err(error) => Err(Error::NotOnnx { path: path.into(), reason: error.to_string() }),
         }
@@ -233,6 +244,13 @@ impl Model {
         };
         let size = tensor.dtype.size();
         let expected = tensor.len() * size;
+        if tensor.data.iter().any(|chunk| !matches!(chunk, Chunk::Owned(_))) {
+            let read = self.read.fetch_add(expected as u64, Ordering::Relaxed);
+            if read > MAX_READS * self.source.len() + FREE_READS {
+                let reason = "its nodes share more weights than those of a ResNet".into();
+                return Err(Error::Unsupported { path: self.path.clone(), reason });
+            }
+        }
         let mut out = Vec::with_capacity(expected);
         for chunk in &tensor.data {
             match chunk {
@@ -551,10 +569,12 @@ fn read_tensor(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Option
     }
     let Some(dtype) = DType::from_code(code) else { return Ok((name, None)) };
     let sizes: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
-    let total = sizes.as_ref().and_then(|s| s.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)));
-    let (Some(dims), Some(total)) = (sizes, total.filter(|&n| n <= 1 << 31)) else {
+    // A dimension of 0 counts as 1, so that no part of the product is larger than the whole.
+    let most = sizes.as_ref().and_then(|s| s.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1))));
+    let (Some(dims), true) = (sizes, most.is_some_and(|n| n <= MAX_TENSOR)) else {
         return Err(WireError::Meaning(format!("tensor {name:?} has an impossible shape {dims:?}")));
     };
+    let total = dims.iter().product::<usize>() * dtype.size();
     let (mut least, mut most) = (0, 0);
     for chunk in &data {
         let (lo, hi) = match chunk {

@@ -13,6 +13,12 @@ use crate::files;
 
 const CHUNK: usize = 32 * 1024;
 
+/// Larger files are refused; protobuf's own limit is twice that.
+const MAX_BYTES: u64 = 1 << 30;
+/// What is read beside the data of tensors. A ResNet-152 has a tenth of it.
+const MAX_FIELDS: u64 = 1_000_000;
+const MAX_TEXT: u64 = 32 << 20;
+
 /// Where the bytes of an ONNX model are.
 #[derive(Debug)]
 pub enum Source {
@@ -24,6 +30,9 @@ impl Source {
     pub fn open(path: &Path) -> io::Result<Source> {
         let file = files::open(path)?;
         let len = file.metadata()?.len();
+        if len > MAX_BYTES {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {MAX_BYTES} bytes")));
+        }
         Ok(Source::File { file, len })
     }
 
@@ -98,11 +107,14 @@ pub struct Cursor<'a> {
     at: u64,
     buf: Vec<u8>,
     buf_at: u64,
+    /// Fields and bytes of text that were taken.
+    fields: u64,
+    text: u64,
 }
 
 impl<'a> Cursor<'a> {
     pub fn new(source: &'a Source) -> Self {
-        Cursor { source, at: 0, buf: Vec::new(), buf_at: 0 }
+        Cursor { source, at: 0, buf: Vec::new(), buf_at: 0, fields: 0, text: 0 }
     }
 
     fn malformed(&self, what: &'static str) -> WireError {
@@ -173,6 +185,10 @@ impl<'a> Cursor<'a> {
         if key >> 3 == 0 {
             return Err(self.malformed("field number 0"));
         }
+        self.fields += 1;
+        if self.fields > MAX_FIELDS {
+            return Err(WireError::Limit { what: "fields", limit: MAX_FIELDS });
+        }
         Ok(Some((key >> 3, value)))
     }
 
@@ -192,10 +208,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// The bytes of a field, refused if longer than `limit`.
-    pub fn bytes(&self, range: Range<u64>, what: &'static str, limit: u64) -> Result<Vec<u8>, WireError> {
+    pub fn bytes(&mut self, range: Range<u64>, what: &'static str, limit: u64) -> Result<Vec<u8>, WireError> {
         let len = range.end - range.start;
         if len > limit {
             return Err(WireError::Limit { what, limit });
+        }
+        self.text += len;
+        if self.text > MAX_TEXT {
+            return Err(WireError::Limit { what: "bytes of text", limit: MAX_TEXT });
         }
         let mut bytes = vec![0; len as usize];
         self.source.read_at(&mut bytes, range.start)?;
@@ -203,7 +223,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string field; bytes that are not UTF-8 are an error.
-    pub fn string(&self, range: Range<u64>, what: &'static str, limit: u64) -> Result<String, WireError> {
+    pub fn string(&mut self, range: Range<u64>, what: &'static str, limit: u64) -> Result<String, WireError> {
         let at = range.start;
         String::from_utf8(self.bytes(range, what, limit)?)
             .map_err(|_| WireError::Malformed { at, what: "a string that is not UTF-8" })

@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime};
 use super::{Error, Frame, FrameSource};
 use crate::{files, image};
 
-/// The largest list file that is read, in bytes.
-const MAX_LIST: u64 = 16 << 20;
+/// Larger lists of pictures are refused.
+pub const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// Pictures of a folder in name order, or of a list file in its order.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub fn list(root: &Path) -> Result<Vec<PathBuf>, Error> {
         |path: &Path, e: std::io::Error| Error::Open { origin: path.display().to_string(), reason: e.to_string() };
     let mut pictures = Vec::new();
     if root.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) && root.is_file() {
-        let text = files::read_text(root, MAX_LIST).map_err(|e| open(root, e))?;
+        let text = files::read_text(root, MAX_LIST_BYTES).map_err(|e| open(root, e))?;
         let base = root.parent().unwrap_or(Path::new(""));
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         pictures.extend(lines.map(|line| base.join(line)));

@@ -4,7 +4,7 @@ use ::image::RgbImage;
 
 use super::{huffman, ycbcr};
 use crate::config::PixelFormat;
-use crate::image;
+use crate::image::{self, JpegError};
 
 /// A frame's bytes that cannot be a picture.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -55,23 +55,29 @@ pub struct Layout {
 impl Layout {
     /// Lines without padding, BT.601 limited range: what webcams send.
     pub fn packed(format: PixelFormat, width: u32, height: u32) -> Self {
-        let bytes = width as usize * bytes_per_pixel(format);
+        let bytes = (width as usize).saturating_mul(bytes_per_pixel(format));
         Layout { format, width, height, stride: bytes, plane_lines: height, matrix: Matrix::Bt601, full_range: false }
     }
 
     /// The fewest bytes of a whole frame; of MJPG, the shortest that could be one.
     pub fn min_bytes(&self) -> usize {
         let (width, height) = (self.width as usize, self.height as usize);
-        let lines = |count: usize, used: usize| self.stride * count.saturating_sub(1) + used;
+        let lines =
+            |count: usize, used: usize| self.stride.saturating_mul(count.saturating_sub(1)).saturating_add(used);
         match self.format {
-            PixelFormat::Nv12 => self.stride * self.plane_lines as usize + lines(height / 2, width),
+            PixelFormat::Nv12 => {
+                self.stride.saturating_mul(self.plane_lines as usize).saturating_add(lines(height / 2, width))
+            }
             PixelFormat::Mjpg | PixelFormat::Auto => 4,
-            format => lines(height, width * bytes_per_pixel(format)),
+            format => lines(height, width.saturating_mul(bytes_per_pixel(format))),
         }
     }
 
     fn check(&self, bytes: &[u8], region: [u32; 4]) -> Result<(), Error> {
         let &Layout { format, width, height, stride, .. } = self;
+        if format == PixelFormat::Auto {
+            return Err(Error::Auto);
+        }
         let [x, y, w, h] = region;
         let inside = |at: u32, len: u32, all: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= all);
         if !inside(x, w, width) || !inside(y, h, height) {
@@ -85,7 +91,7 @@ impl Layout {
         if odd {
             return Err(Error::Odd { format, width, height });
         }
-        if format != PixelFormat::Mjpg && stride < width as usize * bytes_per_pixel(format) {
+        if format != PixelFormat::Mjpg && stride < (width as usize).saturating_mul(bytes_per_pixel(format)) {
             return Err(Error::Stride { stride, width });
         }
         let wanted = self.min_bytes();
@@ -166,12 +172,15 @@ pub fn to_rgb(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImag
 fn from_jpeg(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImage, Error> {
     let jpeg = trimmed_jpeg(bytes)?;
     let complete = huffman::with_tables(jpeg);
-    let picture = image::decode_jpeg(complete.as_deref().unwrap_or(jpeg)).map_err(Error::Jpeg)?;
-    let (got_width, got_height) = picture.dimensions();
     let (width, height) = (layout.width, layout.height);
-    if (got_width, got_height) != (width, height) {
-        return Err(Error::OtherSize { got_width, got_height, width, height });
-    }
+    let wanted = |w: usize, h: usize| (w, h) == (width as usize, height as usize);
+    let decoded = image::decode_jpeg(complete.as_deref().unwrap_or(jpeg), wanted);
+    let picture = decoded.map_err(|e| match e {
+        JpegError::Damaged(reason) => Error::Jpeg(reason),
+        JpegError::OtherSize { width: w, height: h } => {
+            Error::OtherSize { got_width: w as u32, got_height: h as u32, width, height }
+        }
+    })?;
     if region == [0, 0, width, height] {
         return Ok(picture);
     }
@@ -308,7 +317,7 @@ mod tests {
     fn mjpg_is_decoded_with_or_without_its_tables() {
         let layout = Layout::packed(PixelFormat::Mjpg, 48, 32);
         let whole = jpeg(48, 32);
-        let expected = image::decode_jpeg(&whole).unwrap();
+        let expected = image::decode_jpeg(&whole, |_, _| true).unwrap();
         let stripped = without_tables(&whole);
         assert!(stripped.len() + 400 < whole.len());
         for mut bytes in [whole, stripped] {

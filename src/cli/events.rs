@@ -131,7 +131,7 @@ pub(super) fn parse_time(text: &str) -> Result<SystemTime, String> {
     if let Ok(time) = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&whole_day)) {
         return Ok(time);
     }
-    let ago = humantime::parse_duration(text)
+    let ago = config::parse_duration(text)
         .map_err(|_| "write a time (2026-11-23T18:00:00Z, UTC) or a duration (30m, 2h, 7d)".to_owned())?;
     SystemTime::now().checked_sub(ago).ok_or_else(|| "that is longer ago than times go".to_owned())
 }

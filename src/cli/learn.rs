@@ -201,8 +201,7 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
     let mut new = 0;
     for (alarm, snapshot) in &found {
-        let bytes = files::read(snapshot, crate::image::MAX_BYTES)
-            .map_err(|e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", snapshot.display())))?;
+        let bytes = crate::image::bytes(snapshot).map_err(|e| Error::new(exit::NOINPUT, e))?;
         let extension = snapshot.extension().and_then(|extension| extension.to_str()).unwrap_or("jpg");
         let path = folder.join(format!("learnt-{}.{extension}", alarm.id));
         let there = match std::fs::read(&path) {

@@ -246,8 +246,7 @@ fn one(
     context: &[u8],
     known: &HashMap<Key, Vec<f32>>,
 ) -> Result<(Vec<f32>, Option<Key>), Skip> {
-    let bytes = files::read(path, image::MAX_BYTES)
-        .map_err(|e| Skip::Picture(format!("cannot read picture {}: {e}", path.display())))?;
+    let bytes = image::bytes(path).map_err(|e| Skip::Picture(e.to_string()))?;
     let mut hash = Sha256::new();
     hash.update(context);
     hash.update(Sha256::digest(&bytes));

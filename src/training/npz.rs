@@ -10,7 +10,7 @@ use std::path::Path;
 use ndarray::{Array, ArrayD, Dimension, IxDyn, ShapeBuilder};
 
 /// Larger files are refused, and so are members that inflate to more than this together.
-pub const MAX_BYTES: u64 = 256 << 20;
+pub const MAX_BYTES: u64 = 128 << 20;
 const MAX_MEMBERS: usize = 64;
 const MAX_DIMENSIONS: usize = 4;
 const END_OF_DIRECTORY: usize = 22;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::camera::folder::MAX_LIST_BYTES;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {path}: {source}")]
@@ -22,7 +24,7 @@ pub fn find(source: &Path) -> Result<Vec<PathBuf>, Error> {
         search(source, &mut found)?;
         found.sort();
     } else if source.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
-        let text = std::fs::read_to_string(source).map_err(io)?;
+        let text = crate::files::read_text(source, MAX_LIST_BYTES).map_err(io)?;
         let base = source.parent().unwrap_or(Path::new(""));
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();

@@ -74,7 +74,7 @@ fn plain_pads(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -
 /// Kernel, stride and dilation of a convolution or a pool.
 fn window(model: &Model, node: &Node, weight: Option<&[usize]>) -> Result<Option<[[usize; 2]; 3]>, Error> {
     let kernel = match (node.is("Conv"), weight) {
-        (true, Some(&[_, _, h, w])) => [h, w],
+        (true, Some(&[_, _, h, w])) if h.max(w) <= 1024 => [h, w],
         (true, _) => return Ok(None),
         (false, _) => pair(model, node, "kernel_shape", 1)?,
     };

@@ -115,7 +115,10 @@ impl Gathered {
             return false;
         }
         self.sums.resize(channels, 0);
-        self.sums.iter_mut().zip(&mean).for_each(|(sum, mean)| *sum += (mean * UNIT).round() as i128);
+        self.sums
+            .iter_mut()
+            .zip(&mean)
+            .for_each(|(sum, mean)| *sum = sum.saturating_add((mean * UNIT).round() as i128));
         if wanted.greatest {
             self.greatest.resize(channels, 0.0);
             for row in values.chunks_exact(channels.max(1)) {

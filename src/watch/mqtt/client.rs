@@ -447,9 +447,10 @@ impl<'a> Session<'a> {
         Ok(due.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
+    /// Takes what has come, a part of it from a broker that does not stop.
     fn receive(&mut self) -> Result<(), Error> {
         let mut buffer = [0; 1024];
-        loop {
+        for _ in 0..64 {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into())),
                 Ok(read) => self.incoming.extend(&buffer[..read]),

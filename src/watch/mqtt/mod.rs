@@ -14,7 +14,7 @@ use super::sinks::Sink;
 use crate::config::Mqtt;
 
 mod client;
-mod packet;
+pub mod packet;
 
 use client::{Account, Client};
 
