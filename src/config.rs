@@ -19,7 +19,7 @@ pub use mqtt::Mqtt;
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
-/// Larger files are refused.
+/// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// A config file that cannot be used. `Display` names file and line and says what to do.
@@ -389,10 +389,15 @@ const SECTIONS: &[(&str, &[&str])] = &[
 impl Config {
     /// Reads, parses and checks a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = files::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text = Self::read(path)?;
         let config = Self::parse(path, &text)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// A file's text.
+    pub fn read(path: &Path) -> Result<String, Error> {
+        files::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
     /// Parses a file's text; `path` names it in errors. The values are not tried for sense.

@@ -1,29 +1,51 @@
-//! Reads files whose size somebody else decided.
+//! Files that others name or write: opened only where they are plain files, so that no pipe and no device holds the
+//! process up, and read up to a limit.
 
-use std::fs::File;
-use std::io::{Error, ErrorKind, Read, Result};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The bytes of a file of at most `most` bytes.
+use rustix::fs::OFlags;
+
+/// Opens a plain file to read.
 ///
 /// # Errors
-/// Of the system; [`ErrorKind::FileTooLarge`] for a larger one, of which no more than `most` bytes were read.
-pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(most) as usize);
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
+/// Also where the path names a folder, a pipe or a device.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
     }
-    Ok(bytes)
 }
 
-/// The text of a file of at most `most` bytes.
+/// The bytes of a plain file.
 ///
 /// # Errors
-/// As [`read`]; [`ErrorKind::InvalidData`] for what is no UTF-8.
-pub fn read_text(path: &Path, most: u64) -> Result<String> {
-    String::from_utf8(read(path, most)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
+/// Also where there are more than `max`.
+pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let len = file.metadata()?.len().min(max);
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > max {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+/// The text of a plain file of at most `max` bytes.
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    String::from_utf8(read(path, max)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+/// Makes a file that is not there yet; whatever has its name, a link included, is removed and not written through.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => OpenOptions::new().write(true).create_new(true).open(path),
+    }
 }
 
 #[cfg(test)]
@@ -36,9 +58,9 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
-        assert_eq!(read(&path, 4).unwrap_err().kind(), ErrorKind::FileTooLarge);
-        assert_eq!(read(Path::new("/dev/zero"), 1000).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(Path::new("/dev/zero"), 1000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         std::fs::write(&path, [0xff]).unwrap();
-        assert_eq!(read_text(&path, 5).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(read_text(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -10,7 +10,7 @@
 //! | [`training`] | what `fit`, `eval` and `compare` do: features, splits, metrics, report |
 //! | [`watch`] | the daemon: decision, events, snapshots, hooks, GPIO, service |
 //! | [`config`] | the TOML file |
-//! | [`files`] | reading files whose size somebody else decided |
+//! | [`files`] | reading what others name or write: plain files only, up to a limit |
 //! | [`cli`] | the commands |
 
 pub mod backbone;

@@ -94,6 +94,30 @@ fn the_hottest_cell_lies_on_the_object() {
     assert!(missed.is_empty(), "{missed:?}");
 }
 
+/// The maps that a judgement left behind are used for its own picture only.
+#[test]
+fn a_heat_map_is_the_same_after_the_judgement_as_without_one() {
+    let mut judge = judge("layer3", Resize::Crop);
+    let mut scene = Scene::new(2);
+    let normal = scene.frame(None);
+    let [object, other] = [(120, 90), (180, 60)].map(|(x, y)| {
+        let mut picture = scene.frame(None);
+        put_object(&mut picture, x, y);
+        picture
+    });
+    let mut judged = |picture| {
+        let judgement = judge.judge(picture).unwrap();
+        judgement.p < judge.threshold()
+    };
+    judged(&normal);
+    assert!(judged(&other) && judged(&object));
+    let maps = [&object, &other, &object].map(|picture| judge.heat(picture).unwrap().unwrap());
+    judge.judge(&normal).unwrap();
+    let wanted = [&object, &other, &object].map(|picture| judge.heat(picture).unwrap().unwrap());
+    assert_eq!(maps, wanted);
+    assert_ne!(maps[0], maps[1]);
+}
+
 #[test]
 fn a_raise_has_a_heat_map_unless_the_config_says_no() {
     let place = Place::new("interval = \"1ms\"", "");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ndarray::Array2;
+use outlierd::image::InputRecipe;
 use outlierd::model::heat::Heat;
 use outlierd::model::{FeatureSource, Model};
 use outlierd::training::evaluation::Evaluation;
@@ -63,7 +64,9 @@ fn exhibits(cases: &[Case], outlier: bool) -> Vec<Exhibit> {
             let (width, height) = sizes[n % 3];
             let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 90]));
             let cells = (0..49).map(|at| if at == 6 { 9.0 } else { 0.1 * at as f32 }).collect();
-            let heat = (n % 2 == 0).then_some(Heat { height: 7, width: 7, cells });
+            let heat = Heat { height: 7, width: 7, cells };
+            let recipe = if n % 4 == 0 { InputRecipe::torch() } else { InputRecipe::caffe() };
+            let heat = (n % 2 == 0).then(|| heat.at(outlierd::image::seen(width, height, &recipe)));
             Exhibit { case: case.clone(), thumbnail: Thumbnail::of(&picture).unwrap(), heat }
         })
         .collect()

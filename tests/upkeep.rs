@@ -169,6 +169,13 @@ fn run_shades(config: Config, judge: Shade) {
     watch.run(&commands, &mut Notifier::from_env()).unwrap();
 }
 
+/// A gauge of a metrics file.
+fn figure(file: &Path, name: &str) -> Option<f64> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(line.parse().unwrap())
+}
+
 #[test]
 fn drift_and_its_end_are_events_and_outliers_are_not_drift() {
     let spread = |at: u32| (at * 97 % 256) as u8;
@@ -176,9 +183,15 @@ fn drift_and_its_end_are_events_and_outliers_are_not_drift() {
     let frames = (0..240).map(spread).chain((240..720).map(low)).chain((720..1000).map(spread));
     let dir = tempfile::tempdir().unwrap();
     shades(&dir.path().join("frames"), frames.clone());
-    let drift = "[decision]\nraise-after = 3\n[drift]\nwindow = 120\n";
+    let figures = dir.path().join("m.prom");
+    let figure = |name: &str| figure(&figures, name);
+    let drift = format!("metrics = {figures:?}\n[decision]\nraise-after = 3\n[drift]\nwindow = 120\n");
     let normal: Vec<f64> = (0..256).map(f64::from).collect();
-    run_shades(config(dir.path(), "", drift), Shade { normal: normal.clone() });
+    run_shades(config(dir.path(), "", &drift), Shade { normal: normal.clone() });
+    assert_eq!(figure("outlierd_drift"), Some(0.0));
+    for name in ["outlierd_drift_mean_rank", "outlierd_drift_mean_p"] {
+        assert!((figure(name).unwrap() - 0.5).abs() < 0.1, "{name} {:?}", figure(name));
+    }
     let events = log(dir.path());
     assert_eq!(kinds(&events), [Kind::Start, Kind::Drift, Kind::DriftClear, Kind::Stop]);
     let (begun, over) = (&events[1], &events[2]);
@@ -195,8 +208,11 @@ fn drift_and_its_end_are_events_and_outliers_are_not_drift() {
     assert!(!kinds(&events).contains(&Kind::Drift) && kinds(&events).contains(&Kind::Raise), "{events:?}");
 
     std::fs::remove_file(dir.path().join("events.jsonl")).unwrap();
-    run_shades(config(dir.path(), "", drift), Shade { normal: Vec::new() });
+    run_shades(config(dir.path(), "", &drift), Shade { normal: Vec::new() });
     assert_eq!(kinds(&log(dir.path())), [Kind::Start, Kind::Stop]);
+    for name in ["outlierd_drift", "outlierd_drift_mean_rank", "outlierd_drift_mean_p"] {
+        assert_eq!(figure(name), None, "{name}");
+    }
 }
 
 fn outlierd() -> Command {
@@ -282,12 +298,16 @@ fn a_lamp_that_dims_slowly_is_drift_before_it_is_a_lasting_outlier() {
             picture.save(folder.join(format!("{at:05}.png"))).unwrap();
         }
     }
-    let drift = "[drift]\nwindow = 60\n";
-    let place = Place::new(&steady, "", "", drift);
+    let figures = frames.path().join("m.prom");
+    let drift = format!("metrics = {figures:?}\n[drift]\nwindow = 60\n");
+    let figure = |name: &str| figure(&figures, name);
+    let place = Place::new(&steady, "", "", &drift);
     place.run();
     assert!(!place.kinds().contains(&Kind::Drift), "{:?}", log(place.dir.path()));
+    assert_eq!(figure("outlierd_drift"), Some(0.0));
+    assert!(figure("outlierd_drift_mean_rank") > Some(0.2), "{:?}", figure("outlierd_drift_mean_rank"));
 
-    let place = Place::new(&dimming, "", "", drift);
+    let place = Place::new(&dimming, "", "", &drift);
     place.run();
     let events = log(place.dir.path());
     let kinds = kinds(&events);
@@ -296,6 +316,9 @@ fn a_lamp_that_dims_slowly_is_drift_before_it_is_a_lasting_outlier() {
     let lasting = kinds.iter().rposition(|kind| *kind == Kind::Raise).expect("no outlier");
     assert!(!kinds[lasting..].contains(&Kind::Clear) && drifted < lasting, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Drift).count(), 1);
+    assert_eq!(figure("outlierd_drift"), Some(1.0));
+    assert!(figure("outlierd_drift_mean_rank") < Some(0.3), "{:?}", figure("outlierd_drift_mean_rank"));
+    assert!(figure("outlierd_drift_mean_p") < Some(0.3), "{:?}", figure("outlierd_drift_mean_p"));
 }
 
 #[test]

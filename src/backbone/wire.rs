@@ -9,6 +9,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::files;
+
 const CHUNK: usize = 32 * 1024;
 
 /// Larger files are refused; protobuf's own limit is twice that.
@@ -26,15 +28,12 @@ pub enum Source {
 
 impl Source {
     pub fn open(path: &Path) -> io::Result<Source> {
-        let file = File::open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        let file = files::open(path)?;
+        let len = file.metadata()?.len();
+        if len > MAX_BYTES {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {MAX_BYTES} bytes")));
         }
-        if meta.len() > MAX_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_BYTES} bytes")));
-        }
-        Ok(Source::File { file, len: meta.len() })
+        Ok(Source::File { file, len })
     }
 
     pub fn len(&self) -> u64 {

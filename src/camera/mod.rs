@@ -12,6 +12,7 @@ mod huffman;
 pub mod negotiate;
 pub mod pixels;
 pub mod v4l;
+mod ycbcr;
 
 /// One picture and where it came from.
 #[derive(Debug, Clone)]

@@ -47,6 +47,8 @@ pub struct Camera {
     origin: String,
     device: Device,
     stream: Option<Streaming>,
+    /// As the driver answered, all that the layout hangs on.
+    format: Format,
     layout: Layout,
     fourcc: FourCC,
     interval: Option<Duration>,
@@ -88,6 +90,7 @@ impl Camera {
             origin,
             device,
             stream: None,
+            format,
             layout,
             fourcc,
             interval: offer.interval,
@@ -110,6 +113,12 @@ impl Camera {
                 return Ok(None);
             }
             let Some((bytes, meta)) = stream.next()? else { continue };
+            // Asked after the buffer is filled: none of another format is read.
+            if let Ok(now) = guard(|| self.device.format())
+                && let Some(change) = change(&self.format, &now)
+            {
+                return Err(io::Error::other(change));
+            }
             self.sequence += 1;
             let stamp = meta.timestamp.sec as f64 + meta.timestamp.usec as f64 / 1e6;
             let lag = self.opened.elapsed().as_secs_f64() - stamp;
@@ -329,6 +338,16 @@ fn set_format(device: &Device, offer: &Offer) -> io::Result<(Format, FourCC)> {
     Err(io::Error::other(format!("asked for {:?} it answers with {got}", offer.format)))
 }
 
+/// What a source that changes under way (HDMI, another program) has changed.
+fn change(set: &Format, now: &Format) -> Option<String> {
+    let geometry = |format: &Format| (format.width, format.height, format.fourcc, format.stride);
+    let words = |format: &Format| {
+        let Format { width, height, fourcc, stride, .. } = format;
+        format!("{width}x{height} {fourcc} of {stride} bytes a line")
+    };
+    (geometry(set) != geometry(now)).then(|| format!("its format changed from {} to {}", words(set), words(now)))
+}
+
 fn layout(format: &Format, pixel_format: PixelFormat) -> Layout {
     let mut layout = Layout::packed(pixel_format, format.width, format.height);
     layout.stride = (format.stride as usize).max(layout.stride);
@@ -494,6 +513,22 @@ mod tests {
         assert_eq!(plane_lines(480, 640, 462_848), 480);
         assert_eq!(plane_lines(480, 640, 0), 480);
         assert_eq!(plane_lines(480, 0, 100), 480);
+    }
+
+    #[test]
+    fn fault_a_format_that_changes_under_way_is_noticed() {
+        let set = Format { stride: 1280, ..Format::new(640, 480, FourCC::new(b"YUYV")) };
+        assert_eq!(change(&set, &set), None);
+        assert_eq!(change(&set, &Format { field_order: v4l::format::FieldOrder::Any, ..set }), None);
+        for other in [
+            Format { width: 1920, ..set },
+            Format { height: 576, ..set },
+            Format { stride: 1536, ..set },
+            Format { fourcc: FourCC::new(b"UYVY"), ..set },
+        ] {
+            let told = change(&set, &other).unwrap();
+            assert!(told.starts_with("its format changed from 640x480 YUYV of 1280 bytes a line to "), "{told}");
+        }
     }
 
     #[test]

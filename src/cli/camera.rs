@@ -10,6 +10,8 @@ use super::{Error, common, exit};
 use crate::camera::v4l::{self, Listed};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config, Source};
+use crate::files;
+use crate::model::file;
 
 /// How long a camera may take for a picture.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,7 +66,7 @@ impl From {
     /// The [camera] section that is meant. The rest of the config may be unfinished: pictures are collected
     /// before there is a model.
     pub fn camera(&self) -> Result<config::Camera, Error> {
-        let mut camera = match crate::files::read_text(&self.config, config::MAX_BYTES) {
+        let mut camera = match files::read_text(&self.config, config::MAX_BYTES) {
             Ok(text) => self.parse(&text)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.device.is_some() => config::Camera::default(),
             Err(e) => {
@@ -103,7 +105,7 @@ fn list(args: &ListArgs) -> Result<ExitCode, Error> {
             Ok(listed) if args.json => common::print_json(&listed)?,
             Ok(listed) => print_device(&listed)?,
             Err(error) => {
-                eprintln!("outlierd: {error}");
+                common::complain(&error);
                 continue;
             }
         }
@@ -178,5 +180,5 @@ pub(super) fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
         format => picture.write_to(&mut std::io::Cursor::new(&mut bytes), format),
     };
     encoded.map_err(|e| cannot(e.to_string()))?;
-    std::fs::write(path, bytes).map_err(|e| cannot(e.to_string()))
+    file::write_atomically(path, &bytes).map_err(|e| cannot(e.to_string()))
 }

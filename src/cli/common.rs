@@ -30,11 +30,9 @@ pub fn init_log() {
             log::Level::Info => (6, ""),
             log::Level::Debug | log::Level::Trace => (7, "debug: "),
         };
-        if journal {
-            writeln!(out, "<{priority}>{}", record.args())
-        } else {
-            writeln!(out, "outlierd: {word}{}", record.args())
-        }
+        // A file's name with a line end in it must not write lines of its own into the journal.
+        let text = record.args().to_string().replace(char::is_control, "\u{fffd}");
+        if journal { writeln!(out, "<{priority}>{text}") } else { writeln!(out, "outlierd: {word}{text}") }
     });
     let _ = builder.try_init();
 }
@@ -125,12 +123,26 @@ pub fn model_error(error: model::Error) -> Error {
     Error::new(error.exit_code(), error)
 }
 
+/// Tells standard error; where nobody reads it that is nothing to fail on.
+pub fn complain(error: &impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "outlierd: {error}");
+}
+
+/// Prints text as it is to standard output; a reader that went away ends the process quietly.
+pub fn print_text(text: &[u8]) -> Result<(), Error> {
+    std::io::stdout().write_all(text).map_err(print_error)
+}
+
 /// Prints a line to standard output; a reader that went away ends the process quietly.
 pub fn print(line: impl std::fmt::Display) -> Result<(), Error> {
-    writeln!(std::io::stdout(), "{line}").map_err(|e| match e.kind() {
+    writeln!(std::io::stdout(), "{line}").map_err(print_error)
+}
+
+fn print_error(e: std::io::Error) -> Error {
+    match e.kind() {
         std::io::ErrorKind::BrokenPipe => Error::new(0, ""),
         _ => Error::new(exit::IOERR, format!("cannot write to standard output: {e}")),
-    })
+    }
 }
 
 /// Prints a value as one line of JSON.

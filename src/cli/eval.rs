@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::{Error, common, exit};
 use crate::backbone::Backbone;
-use crate::image::{self, Geometry};
+use crate::image;
 use crate::model::{Model, file};
 use crate::training::evaluation::Evaluation;
 use crate::training::features::Cache;
@@ -84,18 +84,18 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The worst mistakes of one kind, with the part that the network saw and where the residual is.
+/// The worst mistakes of one kind, with where the residual is.
 fn exhibits(model: &Model, backbone: &Backbone, cases: &[Case], outlier: bool) -> Result<Vec<Exhibit>, Error> {
     let mut shown = Vec::new();
     for case in report::worst(cases, outlier, EXHIBITS) {
         let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
-        let seen = backbone.prepare(&picture).map_err(common::backbone_error)?;
-        let views = backbone.forward(&seen).map_err(common::backbone_error)?;
+        let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
+        let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
         let maps = views.first().map_or(&[][..], Vec::as_slice);
         let heat = model.heat(maps, &backbone.pool(&views)).map_err(common::model_error)?;
-        // Stretching keeps every place, so the picture can be shown undistorted.
-        let shown_as = if backbone.input().geometry == Geometry::Stretch { &picture } else { &seen };
-        let thumbnail = Thumbnail::of(shown_as).map_err(|e| Error::new(exit::SOFTWARE, e))?;
+        let seen = image::seen(picture.width(), picture.height(), backbone.input());
+        let heat = heat.map(|heat| heat.at(seen));
+        let thumbnail = Thumbnail::of(&picture).map_err(|e| Error::new(exit::SOFTWARE, e))?;
         shown.push(Exhibit { case: case.clone(), thumbnail, heat });
     }
     Ok(shown)

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Error, common, exit};
 use crate::config::{self, Config};
+use crate::files;
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::follow::Follow;
 
@@ -113,11 +114,12 @@ fn line(event: &Event) -> String {
     if let Some(message) = &event.message {
         add(message.clone());
     }
-    line.trim_end().to_owned()
+    // What a file's name put into a message must not steer the terminal.
+    line.trim_end().replace(char::is_control, "\u{fffd}")
 }
 
 fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
-    let text = crate::files::read_text(config, config::MAX_BYTES).map_err(|e| {
+    let text = files::read_text(config, config::MAX_BYTES).map_err(|e| {
         let message = format!("cannot read {}: {e}; name a config with -c FILE or a log with --log", config.display());
         Error::new(exit::CONFIG, message)
     })?;

@@ -11,6 +11,7 @@ use super::events::parse_time;
 use super::run::load_config;
 use super::{Error, common, exit};
 use crate::config::{self, Config};
+use crate::files;
 use crate::model::learn::{self, Lesson, Outcome, Taken};
 use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file};
@@ -271,17 +272,14 @@ fn score_snapshots(
     Ok(scored)
 }
 
-/// Writes the model in the place of the one there, which is kept as MODEL.bak. The new one may be read by who could
-/// read the old one.
+/// Writes the model in the place of the one there, which is kept as MODEL.bak.
 fn replace(model: &Model, path: &Path) -> Result<(), Error> {
     let cannot =
         |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
-    let old = std::fs::read(path).map_err(|e| cannot(path, e))?;
-    let permissions = std::fs::metadata(path).map_err(|e| cannot(path, e))?.permissions();
+    let old = files::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
     let bak = backup(path);
     file::write_atomically(&bak, &old).map_err(|e| cannot(&bak, e))?;
-    model.save(path).map_err(common::model_error)?;
-    std::fs::set_permissions(path, permissions).map_err(|e| cannot(path, e))
+    model.save(path).map_err(common::model_error)
 }
 
 fn backup(path: &Path) -> PathBuf {

@@ -104,9 +104,11 @@ fn man(args: ManArgs) -> Result<ExitCode, Error> {
             None => return Err(Error::new(exit::USAGE, format!("no command {name}; see `outlierd --help`"))),
         },
     };
+    let mut page = Vec::new();
     clap_mangen::Man::new(command)
-        .render(&mut std::io::stdout())
-        .map_err(|e| Error::new(exit::IOERR, format!("cannot write the man page: {e}")))?;
+        .render(&mut page)
+        .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot make the man page: {e}")))?;
+    common::print_text(&page)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -125,7 +127,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             if !error.message.is_empty() {
-                eprintln!("outlierd: {error}");
+                common::complain(&error);
             }
             ExitCode::from(error.code)
         }
@@ -150,7 +152,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Learn(args) => learn::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => {
-            clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "outlierd", &mut script);
+            common::print_text(&script)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man(args) => man(args),

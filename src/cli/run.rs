@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use signal_hook::consts::signal::SIGXFSZ;
 
 use super::{Error, common, exit};
 use crate::camera::{self, FrameSource};
@@ -22,6 +25,10 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let commands = signals().map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signals: {e}")))?;
+    // A limit on file sizes (LimitFSIZE=) is then an error of the write that meets it, and not the end of the process.
+    if let Err(e) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
+        log::warn!("cannot take signal {SIGXFSZ}: {e}");
+    }
     let config = load_config(&args.config)?;
     if let Err(e) = lower_priority(config.model.nice) {
         log::warn!(

@@ -44,7 +44,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         let found = match pictures::find(source) {
             Ok(found) => found,
             Err(error) => {
-                eprintln!("outlierd: {error}");
+                common::complain(&error);
                 failed += 1;
                 continue;
             }
@@ -53,7 +53,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             let picture = match image::read(&path) {
                 Ok(picture) => picture,
                 Err(error) => {
-                    eprintln!("outlierd: {error}");
+                    common::complain(&error);
                     failed += 1;
                     continue;
                 }

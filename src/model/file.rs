@@ -16,6 +16,7 @@ use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+use crate::files;
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
 pub const MAGIC: &[u8; 8] = b"OUTLIERD";
@@ -26,9 +27,10 @@ pub const MAX_BYTES: u64 = 64 << 20;
 const MAX_FEATURES: usize = 1 << 20;
 const MAX_SIZE: u32 = 4096;
 
-/// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither.
+/// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither. Who could read
+/// the old one may read the new one.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -38,6 +40,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
+    if let Ok(old) = std::fs::metadata(path) {
+        // Only root may give a file away; anyone else wrote the old one, or shares its group.
+        let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+        file.as_file().set_permissions(old.permissions())?;
+    }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     std::fs::File::open(folder)?.sync_all()
@@ -121,11 +128,7 @@ pub fn save(model: &Model, path: &Path) -> Result<(), Error> {
 
 /// Reads and checks a model file.
 pub fn load(path: &Path) -> Result<Model, Error> {
-    use std::io::Read;
-    let io = |source| Error::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    let bytes = files::read(path, MAX_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     decode(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })
 }
 

@@ -23,6 +23,28 @@ impl Heat {
         let best = self.cells.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
         Some((best.0 / self.width, best.0 % self.width, *best.1))
     }
+
+    /// The heat of a region of a picture.
+    pub fn at(self, region: [f64; 4]) -> Placed {
+        Placed { heat: self, region }
+    }
+}
+
+/// A heat and where in a picture it lies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    pub heat: Heat,
+    /// What the network saw: left, top, width, height in pixels of the picture.
+    pub region: [f64; 4],
+}
+
+impl Placed {
+    /// A cell's left, top, width and height in pixels of the picture.
+    pub fn cell(&self, row: usize, column: usize) -> [f64; 4] {
+        let [left, top, width, height] = self.region;
+        let (width, height) = (width / self.heat.width as f64, height / self.heat.height as f64);
+        [left + column as f64 * width, top + row as f64 * height, width, height]
+    }
 }
 
 impl Model {

@@ -68,13 +68,8 @@ impl Cache {
     /// it holds nothing that cannot be computed again.
     pub fn open(path: &Path) -> Self {
         let mut cache = Cache { path: Some(path.to_owned()), ..Cache::default() };
-        match std::fs::metadata(path) {
-            Ok(meta) if meta.len() <= MAX_CACHE_BYTES => {}
-            Ok(_) => {
-                log::warn!("feature cache {} is larger than {MAX_CACHE_BYTES} bytes: started afresh", path.display());
-                return cache;
-            }
-            Err(_) => return cache,
+        if !path.exists() {
+            return cache;
         }
         match files::read(path, MAX_CACHE_BYTES).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
             Ok(entries) => cache.entries = entries,

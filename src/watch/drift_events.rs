@@ -4,7 +4,8 @@ use std::time::{Instant, SystemTime};
 
 use super::drift::{self, Change, Drift, Finding, Standing};
 use super::events::{Event, Kind};
-use super::{Judge, Judgement, State, seconds};
+use super::state::{State, seconds};
+use super::{Judge, Judgement};
 use crate::config;
 
 /// The drift event that stands.
@@ -33,6 +34,12 @@ impl State {
             let duration_s = Some(seconds(told.at.elapsed()));
             self.outputs.emit(Event { id: Some(told.id), duration_s, message, ..Event::new(Kind::DriftClear) });
         }
+        self.measure_drift();
+    }
+
+    fn measure_drift(&mut self) {
+        self.outputs.metrics.drift = self.drift.as_ref().map(Drift::is_drifting);
+        self.outputs.metrics.drift_finding = self.drift.as_ref().and_then(Drift::finding);
     }
 
     pub(super) fn pause_drift(&mut self) {
@@ -49,8 +56,11 @@ impl State {
             (false, false) => Standing::Suspected,
             (false, true) => Standing::Normal,
         };
-        let Some(change) = drift.push(now, judgement, standing) else { return };
-        let message = Some(drift::message(&change, drift.window()));
+        let change = drift.push(now, judgement, standing);
+        let window = drift.window();
+        self.measure_drift();
+        let Some(change) = change else { return };
+        let message = Some(drift::message(&change, window));
         let event = |kind, finding: Finding| Event {
             p: Some(finding.p),
             score: Some(finding.score),

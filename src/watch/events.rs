@@ -4,13 +4,15 @@
 //! complaint.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 /// How many rotated logs are kept: `events.jsonl.1` is the youngest.
 pub const ROTATED: u32 = 5;
@@ -18,6 +20,9 @@ pub const ROTATED: u32 = 5;
 pub const MAX_PENDING: usize = 1000;
 /// Longer lines are not events.
 const MAX_LINE: usize = 64 * 1024;
+/// Another writer of the same log is waited for so often, and so long each time; then the line waits.
+const LOCK_TRIES: u32 = 20;
+const LOCK_WAIT: Duration = Duration::from_millis(1);
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,9 +213,9 @@ impl Log {
         self.pending.len()
     }
 
-    /// Lines given up because more than [`MAX_PENDING`] waited.
-    pub fn lost(&self) -> u64 {
-        self.lost
+    /// Lines given up because more than [`MAX_PENDING`] waited, since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Writes an event; a raise, a clear and a drift are on the disk when this returns.
@@ -243,19 +248,39 @@ impl Log {
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut open = match self.open.take() {
-            Some(open) if open.is_at(&self.path) => open,
-            _ => Open::at(&self.path)?,
-        };
+        let mut open = self.locked()?;
         if open.size > 0 && open.size + line.len() as u64 > self.max_size {
             open.file.sync_data()?;
-            drop(open);
             self.rotate()?;
-            open = Open::at(&self.path)?;
+            drop(open);
+            open = self.locked()?;
         }
         let written = open.write(line);
+        // What cannot be unlocked could not be locked.
+        let _ = open.file.unlock();
         self.open = Some(open);
         written
+    }
+
+    /// The file that the path names, as it is now, and locked: another daemon with the same log must not rotate it
+    /// meanwhile.
+    fn locked(&mut self) -> io::Result<Open> {
+        for _ in 0..LOCK_TRIES {
+            let open = match self.open.take() {
+                Some(open) => open,
+                None => Open::at(&self.path)?,
+            };
+            match open.file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    self.open = Some(open);
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                // A file system without locks is written all the same.
+                Ok(()) | Err(TryLockError::Error(_)) if open.is_current(&self.path) => return Ok(open),
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::WouldBlock, "another process holds it locked"))
     }
 
     fn rotate(&self) -> io::Result<()> {
@@ -291,10 +316,13 @@ impl Open {
         Ok(Open { file, size, torn: last != [b'\n'] })
     }
 
-    /// False when the path now names another file, or none: someone rotated or deleted the log.
-    fn is_at(&self, path: &Path) -> bool {
+    /// False when the path now names another file, or none, or the file has another size: someone rotated, deleted or
+    /// cut the log, or wrote to it.
+    fn is_current(&self, path: &Path) -> bool {
         match (self.file.metadata(), std::fs::metadata(path)) {
-            (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+            (Ok(ours), Ok(theirs)) => {
+                (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()) && ours.len() == self.size
+            }
             _ => false,
         }
     }
@@ -342,17 +370,21 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The events of a log and its rotated predecessors, oldest first; other lines are skipped.
+/// The events of a log and its rotated predecessors, oldest first; other lines are skipped. A run that was killed while
+/// it rotated leaves the predecessors alone.
 pub fn read(path: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
-    for number in (1..=ROTATED).rev() {
-        match File::open(rotated(path, number)) {
-            Ok(file) => Reader::new(file).read_new(true, &mut events)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+    let mut found = false;
+    for number in (0..=ROTATED).rev() {
+        match files::open(&rotated(path, number)) {
+            Ok(file) => {
+                Reader::new(file).read_new(true, &mut events)?;
+                found = true;
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && (number > 0 || found) => {}
             Err(e) => return Err(e),
         }
     }
-    Reader::new(File::open(path)?).read_new(true, &mut events)?;
     Ok(events)
 }
 
@@ -534,7 +566,7 @@ mod tests {
         assert_eq!(log.pending(), 2);
         std::fs::remove_dir(&path).unwrap();
         log.retry().unwrap();
-        assert_eq!((frames(&path), log.pending(), log.lost()), (vec![1, 2], 0, 0));
+        assert_eq!((frames(&path), log.pending(), log.take_lost()), (vec![1, 2], 0, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::events::{Event, ROTATED, Reader, rotated};
+use crate::files;
 
 /// A log that is followed from its oldest rotated file; one that does not exist yet is waited for.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Follow {
                 return Ok(events);
             }
             if named {
-                *reader = Reader::new(File::open(&self.path)?);
+                *reader = Reader::new(files::open(&self.path)?);
                 reader.read_new(false, &mut events)?;
                 return Ok(events);
             }
@@ -67,7 +68,7 @@ impl Follow {
         }
         let mut unread = Vec::new();
         for number in 0..=ROTATED {
-            let file = match File::open(rotated(&self.path, number)) {
+            let file = match files::open(&rotated(&self.path, number)) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),

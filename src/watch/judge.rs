@@ -6,7 +6,7 @@ use ::image::RgbImage;
 
 use super::overlay::HeatMap;
 use super::{Judge, JudgeError, Judgement};
-use crate::backbone::{self, Backbone};
+use crate::backbone::{self, Backbone, FeatureMap};
 use crate::config::Config;
 use crate::image;
 use crate::model::{self, Model};
@@ -18,6 +18,8 @@ pub struct ModelJudge {
     name: String,
     /// The network's input of the latest inlier: what the heat map compares with.
     normal: Option<RgbImage>,
+    /// The latest picture as it was prepared, and what the network made of its views.
+    judged: Option<(RgbImage, Vec<Vec<FeatureMap>>)>,
 }
 
 impl ModelJudge {
@@ -31,7 +33,7 @@ impl ModelJudge {
     /// Takes what is loaded already; `path` is where the model lies.
     pub fn new(model: Model, backbone: Backbone, path: &Path) -> Self {
         let name = path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy()).into_owned();
-        ModelJudge { model, backbone, name, normal: None }
+        ModelJudge { model, backbone, name, normal: None, judged: None }
     }
 
     pub fn backbone(&self) -> &Backbone {
@@ -47,18 +49,24 @@ impl Judge for ModelJudge {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
         let prepared = self.backbone.prepare(picture).map_err(failed)?;
-        let feature = self.backbone.features_of(&prepared).map_err(failed)?;
-        let verdict = self.model.score(&feature).map_err(|e| JudgeError(e.to_string()))?;
+        // The maps of the picture before are not in memory while the network runs.
+        self.judged = None;
+        let views = self.backbone.forward(&prepared).map_err(failed)?;
+        let verdict = self.model.score(&self.backbone.pool(&views)).map_err(|e| JudgeError(e.to_string()))?;
         if !verdict.outlier {
-            self.normal = Some(prepared);
+            self.normal = Some(prepared.clone());
         }
+        self.judged = Some((prepared, views));
         Ok(Judgement { score: verdict.score, p: verdict.p })
     }
 
     fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
         let prepared = self.backbone.prepare(picture).map_err(failed)?;
-        let views = self.backbone.forward(&prepared).map_err(failed)?;
+        let views = match self.judged.take() {
+            Some((judged, views)) if judged == prepared => views,
+            _ => self.backbone.forward(&prepared).map_err(failed)?,
+        };
         let normal = self.normal.as_ref().map(|normal| self.backbone.forward(normal)).transpose().map_err(failed)?;
         let feature = self.backbone.pool(&views);
         let normal = normal.as_ref().and_then(|views| views.first());
@@ -66,7 +74,7 @@ impl Judge for ModelJudge {
         let heat = self.model.heat_against(maps, &feature, normal.map(Vec::as_slice));
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
-        Ok(heat.and_then(|heat| HeatMap::new(heat, seen)))
+        Ok(heat.and_then(|heat| HeatMap::new(heat.at(seen))))
     }
 
     fn threshold(&self) -> f64 {

@@ -4,13 +4,14 @@
 //! Format: Prometheus' text exposition format 0.0.4. Units are seconds, bytes, degrees Celsius.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::drift::Finding;
 use super::events::Kind;
+use crate::files;
 
 /// The file is written this often at most.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +36,10 @@ pub struct Metrics {
     pub outlier: bool,
     pub threshold: f64,
     pub camera_up: bool,
+    /// A drift event stands; None where drift is not watched for.
+    pub drift: Option<bool>,
+    /// Of the latest whole window of drift.
+    pub drift_finding: Option<Finding>,
     events: [u64; Kind::ALL.len()],
     frame_seconds: Histogram,
     started: SystemTime,
@@ -51,6 +56,8 @@ impl Metrics {
             outlier: false,
             threshold: f64::NAN,
             camera_up: false,
+            drift: None,
+            drift_finding: None,
             events: [0; Kind::ALL.len()],
             frame_seconds: Histogram::default(),
             started,
@@ -59,9 +66,14 @@ impl Metrics {
 
     /// Counts an event of the log.
     pub fn event(&mut self, kind: Kind) {
-        if let Some(at) = Kind::ALL.iter().position(|known| *known == kind) {
-            self.events[at] += 1;
+        for (known, count) in Kind::ALL.iter().zip(&mut self.events) {
+            *count += u64::from(*known == kind);
         }
+    }
+
+    /// How many events of a kind were counted.
+    pub fn events(&self, kind: Kind) -> u64 {
+        Kind::ALL.iter().zip(self.events).find(|(known, _)| **known == kind).map_or(0, |(_, count)| count)
     }
 
     /// Counts a judged frame and how long the judge took.
@@ -85,10 +97,17 @@ impl Metrics {
         let help = "Hook runs that failed, and events that the hook was not given.";
         text.counter("outlierd_hook_failures_total", help, self.hook_failures);
         text.gauge("outlierd_p", "p of the latest judged frame; an outlier has p < threshold.", self.p);
-        text.gauge("outlierd_outlier", "1 while an event stands.", Some(f64::from(u8::from(self.outlier))));
+        let flag = |set: bool| f64::from(u8::from(set));
+        text.gauge("outlierd_outlier", "1 while an event stands.", Some(flag(self.outlier)));
         text.gauge("outlierd_threshold", "The threshold that p is compared with.", Some(self.threshold));
-        let help = "1 while the camera gives frames.";
-        text.gauge("outlierd_camera_up", help, Some(f64::from(u8::from(self.camera_up))));
+        text.gauge("outlierd_camera_up", "1 while the camera gives frames.", Some(flag(self.camera_up)));
+        let help = "1 while a drift event stands; absent where drift is not watched for.";
+        text.gauge("outlierd_drift", help, self.drift.map(flag));
+        let help = "Share of calibration's normals that normal frames score above, mean of the latest whole window \
+                    of drift; 0.5 is no drift, drift.mean-p the limit.";
+        text.gauge("outlierd_drift_mean_rank", help, self.drift_finding.map(|finding| finding.rank));
+        let help = "Mean p of the normal frames in the latest whole window of drift.";
+        text.gauge("outlierd_drift_mean_p", help, self.drift_finding.map(|finding| finding.p));
         text.histogram("outlierd_frame_seconds", "Time to judge a frame.", &self.frame_seconds);
         text.temperatures(Path::new(THERMAL));
         text.gauge("process_resident_memory_bytes", "Resident memory.", memory_bytes("VmRSS").map(|b| b as f64));
@@ -259,7 +278,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     partial.push(".part");
     let partial = path.with_file_name(partial);
     let write = || {
-        let mut file = File::create(&partial)?;
+        let mut file = files::create_new(&partial)?;
         file.write_all(bytes)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         std::fs::rename(&partial, path)

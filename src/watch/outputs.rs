@@ -16,6 +16,8 @@ use crate::config::{self, Config};
 const BURST: u32 = 10;
 /// Then one in so long.
 const ERROR_EVERY: Duration = Duration::from_secs(60);
+/// Characters of an error event's message; what quotes a broken file may be of any length.
+const MAX_MESSAGE: usize = 2000;
 /// How long hooks may go on when the daemon stops.
 const HOOK_GRACE: Duration = Duration::from_secs(2);
 /// How long events for a broker may go on when the daemon stops.
@@ -133,6 +135,12 @@ impl Outputs {
         }
     }
 
+    /// An error event that answers what someone asked for: it is never thinned out.
+    pub fn answer(&mut self, message: &str) {
+        let event = self.error_event(message);
+        self.emit(event);
+    }
+
     /// An error event; many in a row are thinned out, and counted in the next that is written.
     pub fn error(&mut self, message: String) {
         if let Some(event) = self.thinned(message) {
@@ -143,13 +151,18 @@ impl Outputs {
     fn thinned(&mut self, message: String) -> Option<Event> {
         let message = match self.throttle.pass(Instant::now()) {
             Some(0) => message,
-            Some(more) => format!("{message} (and {more} errors before, not written)"),
+            Some(more) => format!("{} (and {more} errors before, not written)", shortened(&message)),
             None => {
                 log::debug!("{message}");
                 return None;
             }
         };
-        Some(Event { message: Some(message), model: Some(self.model.clone()), ..Event::new(Kind::Error) })
+        Some(self.error_event(&message))
+    }
+
+    fn error_event(&self, message: &str) -> Event {
+        let message = Some(shortened(message));
+        Event { message, model: Some(self.model.clone()), ..Event::new(Kind::Error) }
     }
 
     /// To be called between frames, and while one is waited for: collects failures of hook and sinks, tries what could
@@ -215,6 +228,13 @@ impl Outputs {
             let written = self.log.retry();
             self.note_log(written);
         }
+        if self.log.pending() == 0 {
+            let lost = self.log.take_lost();
+            if lost > 0 {
+                let path = self.log.path().display();
+                self.answer(&format!("{lost} events were given up: {path} could not be written for too long"));
+            }
+        }
     }
 
     fn hook_failed(&mut self, message: String) {
@@ -229,10 +249,11 @@ impl Outputs {
         }
     }
 
+    /// The log comes first: what was told anywhere is in it, whenever the process is killed.
     fn record(&mut self, event: &Event) {
+        let written = self.log.append(event);
         tell(event);
         self.metrics.event(event.event);
-        let written = self.log.append(event);
         self.note_log(written);
     }
 
@@ -250,6 +271,14 @@ impl Outputs {
                 self.log_failure = Some(failure);
             }
         }
+    }
+}
+
+/// A message without its end where that is too long, and with room for a word behind it.
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) if message[end..].len() > MAX_MESSAGE / 10 => format!("{} ...", &message[..end]),
+        _ => message.to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use ::image::{Rgb, RgbImage};
 
-use crate::model::heat::Heat;
+use crate::model::heat::{Heat, Placed};
 
 /// Opacity of the tint at the hottest place.
 const OPACITY: f32 = 0.7;
@@ -14,34 +14,30 @@ const UNSEEN: f32 = 0.4;
 /// From the faintest to the hottest.
 const RAMP: [[f32; 3]; 3] = [[255.0, 235.0, 60.0], [255.0, 130.0, 0.0], [225.0, 0.0, 20.0]];
 
-/// A heat and where in the picture it lies.
+/// A heat to be drawn over its picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
-    heat: Heat,
-    /// Left, top, width, height in pixels of the picture.
-    seen: [f64; 4],
+    placed: Placed,
     hottest: (usize, usize),
 }
 
 impl HeatMap {
     /// None where nothing is hot: the model has no residual to share out.
-    pub fn new(heat: Heat, seen: [f64; 4]) -> Option<Self> {
-        let (row, column, share) = heat.hottest()?;
-        (share > 0.0).then_some(HeatMap { heat, seen, hottest: (row, column) })
+    pub fn new(placed: Placed) -> Option<Self> {
+        let (row, column, share) = placed.heat.hottest()?;
+        (share > 0.0).then_some(HeatMap { placed, hottest: (row, column) })
     }
 
     /// The hottest cell: left, top, width, height in pixels of the picture.
     pub fn hottest(&self) -> [f64; 4] {
-        let [left, top, width, height] = self.seen;
         let (row, column) = self.hottest;
-        let (width, height) = (width / self.heat.width as f64, height / self.heat.height as f64);
-        [left + column as f64 * width, top + row as f64 * height, width, height]
+        self.placed.cell(row, column)
     }
 
     /// Draws the map over a picture of the size that it was made for.
     pub fn draw(&self, picture: &RgbImage) -> RgbImage {
-        let levels = levels(&self.heat);
-        let [left, top, width, height] = self.seen;
+        let levels = levels(&self.placed.heat);
+        let [left, top, width, height] = self.placed.region;
         let mut drawn = picture.clone();
         for (x, y, pixel) in drawn.enumerate_pixels_mut() {
             let (u, v) = ((f64::from(x) + 0.5 - left) / width, (f64::from(y) + 0.5 - top) / height);
@@ -61,7 +57,7 @@ impl HeatMap {
 
     /// Between the centres of the cells, linearly; `u` and `v` are shares of width and height.
     fn level(&self, levels: &[f32], u: f64, v: f64) -> f32 {
-        let (columns, rows) = (self.heat.width, self.heat.height);
+        let (columns, rows) = (self.placed.heat.width, self.placed.heat.height);
         let at = |share: f64, cells: usize| {
             let centre = (share * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
             let low = centre as usize;
@@ -114,7 +110,7 @@ mod tests {
     fn map(seen: [f64; 4]) -> HeatMap {
         let mut cells = vec![1.0; 16];
         cells[6] = 9.0;
-        HeatMap::new(Heat { height: 4, width: 4, cells }, seen).unwrap()
+        HeatMap::new(Heat { height: 4, width: 4, cells }.at(seen)).unwrap()
     }
 
     fn is_red(pixel: &Rgb<u8>) -> bool {
@@ -146,7 +142,7 @@ mod tests {
             let map = map([0.0, 0.0, f64::from(width), f64::from(height)]);
             assert_eq!(map.draw(&picture).dimensions(), (width, height));
         }
-        let one = HeatMap::new(Heat { height: 1, width: 1, cells: vec![2.0] }, [0.0, 0.0, 8.0, 8.0]).unwrap();
+        let one = HeatMap::new(Heat { height: 1, width: 1, cells: vec![2.0] }.at([0.0, 0.0, 8.0, 8.0])).unwrap();
         one.draw(&RgbImage::new(8, 8));
     }
 
@@ -154,8 +150,8 @@ mod tests {
     fn nothing_hot_is_no_map() {
         for share in [0.0, -1.0, f32::NAN] {
             let heat = Heat { height: 2, width: 2, cells: vec![share; 4] };
-            assert_eq!(HeatMap::new(heat, [0.0, 0.0, 8.0, 8.0]), None);
+            assert_eq!(HeatMap::new(heat.at([0.0, 0.0, 8.0, 8.0])), None);
         }
-        assert_eq!(HeatMap::new(Heat { height: 0, width: 0, cells: Vec::new() }, [0.0, 0.0, 8.0, 8.0]), None);
+        assert_eq!(HeatMap::new(Heat { height: 0, width: 0, cells: Vec::new() }.at([0.0, 0.0, 8.0, 8.0])), None);
     }
 }

@@ -53,30 +53,36 @@ pub fn signals() -> io::Result<Receiver<Command>> {
 /// systemd's notification socket; silent where there is none.
 #[derive(Debug)]
 pub struct Notifier {
+    /// Held open: the watchdog must be fed also when no descriptor is left.
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    failed: bool,
     watchdog: Option<Duration>,
     last_alive: Option<Instant>,
     last_status: Option<(String, Instant)>,
 }
 
 impl Notifier {
-    /// Reads the watchdog's time from the environment.
+    /// Reads socket and watchdog's time from the environment.
     pub fn from_env() -> Self {
-        Notifier { watchdog: sd_notify::watchdog_enabled(), last_alive: None, last_status: None }
+        let path = std::env::var_os("NOTIFY_SOCKET");
+        let socket = path.and_then(|path| connect(&path).map_err(|e| log::warn!("cannot notify systemd: {e}")).ok());
+        let watchdog = sd_notify::watchdog_enabled();
+        Notifier { socket, failed: false, watchdog, last_alive: None, last_status: None }
     }
 
-    pub fn ready(&self) {
-        send(&[NotifyState::Ready]);
+    pub fn ready(&mut self) {
+        self.send(&[NotifyState::Ready]);
     }
 
-    pub fn reloading(&self) {
+    pub fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => send(&[NotifyState::Reloading, now]),
+            Ok(now) => self.send(&[NotifyState::Reloading, now]),
             Err(e) => log::warn!("cannot read the monotonic clock: {e}"),
         }
     }
 
-    pub fn stopping(&self) {
-        send(&[NotifyState::Stopping]);
+    pub fn stopping(&mut self) {
+        self.send(&[NotifyState::Stopping]);
     }
 
     /// One line of `systemctl status`; sent when it has changed, once a second at most.
@@ -87,7 +93,7 @@ impl Notifier {
         };
         if due {
             self.last_status = Some((text.to_owned(), Instant::now()));
-            send(&[NotifyState::Status(text)]);
+            self.send(&[NotifyState::Status(text)]);
         }
     }
 
@@ -96,7 +102,7 @@ impl Notifier {
         let Some(limit) = self.watchdog else { return };
         if self.last_alive.is_none_or(|at| at.elapsed() >= limit / 3) {
             self.last_alive = Some(Instant::now());
-            send(&[NotifyState::Watchdog]);
+            self.send(&[NotifyState::Watchdog]);
         }
     }
 
@@ -104,27 +110,31 @@ impl Notifier {
     pub fn alive_interval(&self) -> Duration {
         self.watchdog.map_or(Duration::from_secs(10), |limit| limit / 4)
     }
-}
 
-/// Sends without ever waiting: a service manager that does not read must not hold up the watch.
-fn send(states: &[NotifyState<'_>]) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-    match try_send(&path, message.as_bytes()) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => log::debug!("systemd does not read its notifications"),
-        Err(e) => log::warn!("cannot notify systemd: {e}"),
+    /// Never waits: a service manager that does not read must not hold up the watch. A failure is told once.
+    fn send(&mut self, states: &[NotifyState<'_>]) {
+        let Some((socket, address)) = &self.socket else { return };
+        let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+        match socket.send_to_addr(message.as_bytes(), address) {
+            Ok(_) => self.failed = false,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => log::debug!("systemd does not read its notifications"),
+            Err(e) => {
+                if !std::mem::replace(&mut self.failed, true) {
+                    log::warn!("cannot notify systemd: {e}");
+                }
+            }
+        }
     }
 }
 
-fn try_send(path: &OsStr, message: &[u8]) -> io::Result<()> {
+fn connect(path: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(path)?,
     };
-    socket.send_to_addr(message, &address).map(|_| ())
+    Ok((socket, address))
 }
 
 #[cfg(test)]
@@ -136,14 +146,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let reader = UnixDatagram::bind(&path).unwrap();
-        try_send(path.as_os_str(), b"READY=1\n").unwrap();
+        let (socket, address) = connect(path.as_os_str()).unwrap();
+        let send = |message: &[u8]| socket.send_to_addr(message, &address);
+        send(b"READY=1\n").unwrap();
         let mut buffer = [0; 64];
         let len = reader.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"READY=1\n");
-        let full = (0..100_000).find_map(|_| try_send(path.as_os_str(), &[b'x'; 1000]).err());
+        let full = (0..100_000).find_map(|_| send(&[b'x'; 1000]).err());
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
         drop(reader);
+        assert!(send(b"x").is_err());
+        // A service manager that starts anew is found again.
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(try_send(path.as_os_str(), b"x").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let _reader = UnixDatagram::bind(&path).unwrap();
+        send(b"x").unwrap();
     }
 }

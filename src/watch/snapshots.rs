@@ -3,7 +3,6 @@
 //! An event's files are `outlier-ID.jpg` and, where there is a heat map, `outlier-ID-heat.jpg`; they go together.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,6 +11,7 @@ use ::image::RgbImage;
 use ::image::codecs::jpeg::JpegEncoder;
 
 use super::events::sync_folder;
+use crate::files;
 
 /// The newest snapshot's link.
 pub const LAST: &str = "last.jpg";
@@ -104,9 +104,11 @@ impl Snapshots {
 
     /// Removes the oldest events' pictures beyond what is kept, and what a killed run left half written; never those
     /// of `newest` and of the event that stands, however large. A file that cannot be removed does not save others.
+    /// Pictures of a time to come, which a clock that was wrong has left, count as the oldest.
     fn prune(&self, newest: &str) -> io::Result<()> {
         let mut events: BTreeMap<String, Kept> = BTreeMap::new();
         let mut failure = Ok(());
+        let now = SystemTime::now();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -122,7 +124,7 @@ impl Snapshots {
             }
             let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
             let id = id.strip_suffix(HEAT).unwrap_or(id);
-            let modified = metadata.modified()?;
+            let modified = Some(metadata.modified()?).filter(|at| *at <= now).unwrap_or(SystemTime::UNIX_EPOCH);
             let kept = events.entry(id.to_owned()).or_insert(Kept { modified, bytes: 0, paths: Vec::new() });
             kept.modified = kept.modified.max(modified);
             kept.bytes += metadata.len();
@@ -156,13 +158,15 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = files::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {

@@ -30,16 +30,27 @@ pub fn world() -> &'static Path {
     dir.path()
 }
 
-/// A folder of its own with a config that watches the world's frames.
+/// A folder of its own with a config; unless told otherwise it watches the world's frames with the world's model.
 pub struct Place {
     pub dir: tempfile::TempDir,
+    pub frames: PathBuf,
+    pub model: PathBuf,
+    pub log: PathBuf,
+    pub snapshots: PathBuf,
 }
 
 impl Place {
     pub fn new(camera: &str, more: &str) -> Self {
-        let place = Place { dir: tempfile::tempdir().unwrap() };
+        let place = Place::unconfigured();
         place.configure(camera, more);
         place
+    }
+
+    pub fn unconfigured() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (log, snapshots) = (at("events.jsonl"), at("snapshots"));
+        Place { frames: world().join("frames"), model: world().join("model.outlierd"), log, snapshots, dir }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -48,10 +59,12 @@ impl Place {
 
     pub fn configure(&self, camera: &str, more: &str) {
         let text = format!(
-            "[camera]\nsource = \"folder:{0}/frames\"\n{camera}\n[model]\npath = \"{0}/model.outlierd\"\nthreads = 1\n\
-             [events]\nlog = \"{1}/events.jsonl\"\nsnapshots = \"{1}/snapshots\"\n{more}",
-            world().display(),
-            self.dir.path().display()
+            "[camera]\nsource = \"folder:{}\"\n{camera}\n[model]\npath = {:?}\nthreads = 1\n\
+             [events]\nlog = {:?}\nsnapshots = {:?}\n{more}",
+            self.frames.display(),
+            self.model,
+            self.log,
+            self.snapshots
         );
         std::fs::write(self.path("o.toml"), text).unwrap();
     }
@@ -61,16 +74,23 @@ impl Place {
     }
 
     pub fn spawn(&self) -> Daemon {
+        self.spawn_with(|_| {})
+    }
+
+    /// `adapt` has the last word on the command.
+    pub fn spawn_with(&self, adapt: impl FnOnce(&mut Command)) -> Daemon {
         let err = std::fs::File::create(self.path("stderr")).unwrap();
+        let _ = std::fs::remove_file(self.path("notify"));
         let notices = listen(&self.path("notify"));
         let mut command = outlierd();
         command.args(["run", "--config"]).arg(self.path("o.toml")).env("NOTIFY_SOCKET", self.path("notify"));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().unwrap();
-        Daemon { child, notices, log: self.path("events.jsonl") }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err);
+        adapt(&mut command);
+        Daemon { child: command.spawn().unwrap(), notices, log: self.log.clone() }
     }
 
     pub fn kinds(&self) -> Vec<Kind> {
-        kinds(&self.path("events.jsonl"))
+        kinds(&self.log)
     }
 }
 
@@ -95,7 +115,7 @@ fn listen(path: &Path) -> Receiver<String> {
 
 pub struct Daemon {
     pub child: Child,
-    notices: Receiver<String>,
+    pub notices: Receiver<String>,
     log: PathBuf,
 }
 

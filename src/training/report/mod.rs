@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::evaluation::Evaluation;
 use super::metrics;
-use crate::model::heat::Heat;
+use crate::model::heat::Placed;
 use crate::model::{Model, Verdict, hex};
 
 mod plots;
@@ -26,7 +26,7 @@ pub struct Case {
 pub struct Exhibit {
     pub case: Case,
     pub thumbnail: Thumbnail,
-    pub heat: Option<Heat>,
+    pub heat: Option<Placed>,
 }
 
 /// What the page is made from.
@@ -187,7 +187,8 @@ fn exhibits(page: &mut String, title: &str, id: &str, exhibits: &[Exhibit], none
     }
     page.push_str("</div>\n");
     if exhibits.iter().any(|e| e.heat.is_some()) {
-        page.push_str("<p class=\"note\">The frame marks where the residual is largest; the tint is its share.</p>");
+        page.push_str("<p class=\"note\">The frame marks where the residual is largest; the tint is its share. What the network did \
+             not see is dark.</p>");
     }
     page.push_str("</section>\n");
 }

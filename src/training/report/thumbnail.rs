@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ::image::codecs::jpeg::JpegEncoder;
 use ::image::{RgbImage, imageops};
 
-use crate::model::heat::Heat;
+use crate::model::heat::Placed;
 
 const SIDE: u32 = 160;
 
@@ -14,6 +14,8 @@ const SIDE: u32 = 160;
 pub struct Thumbnail {
     width: u32,
     height: u32,
+    /// From the picture's pixels to those of the thumbnail, across and down.
+    scale: [f64; 2],
     jpeg: Vec<u8>,
 }
 
@@ -27,41 +29,62 @@ impl Thumbnail {
         };
         let mut jpeg = Vec::new();
         JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&small)?;
-        Ok(Thumbnail { width: small.width(), height: small.height(), jpeg })
+        let (width, height) = small.dimensions();
+        let scale = |small: u32, all: u32| f64::from(small) / f64::from(all.max(1));
+        let scale = [scale(width, picture.width()), scale(height, picture.height())];
+        Ok(Thumbnail { width, height, scale, jpeg })
     }
 
-    /// The picture, tinted where `heat` is high, with a frame around its hottest cell.
-    pub fn svg(&self, heat: Option<&Heat>) -> String {
+    /// The picture, tinted where `heat` is high, with a frame around its hottest cell, and dark where the network did
+    /// not look.
+    pub fn svg(&self, heat: Option<&Placed>) -> String {
         let (w, h) = (self.width, self.height);
         let mut svg = format!(
             "<svg viewBox=\"0 0 {w} {h}\" role=\"img\"><image width=\"{w}\" height=\"{h}\" \
              href=\"data:image/jpeg;base64,{}\"/>",
             base64(&self.jpeg)
         );
-        if let Some((heat, (row, column, hottest))) = heat.and_then(|h| Some((h, h.hottest()?))) {
-            let (cell_w, cell_h) = (f64::from(w) / heat.width as f64, f64::from(h) / heat.height as f64);
-            for (at, share) in heat.cells.iter().enumerate() {
+        if let Some((placed, (row, column, hottest))) = heat.and_then(|placed| Some((placed, placed.heat.hottest()?))) {
+            let [left, top, width, height] = self.small(placed.region);
+            let (w, h) = (f64::from(w), f64::from(h));
+            if width < w - 0.5 || height < h - 0.5 {
+                let _ = write!(
+                    svg,
+                    "<path class=\"unseen\" fill-rule=\"evenodd\" opacity=\"0.6\" \
+                     d=\"M0 0H{w}V{h}H0ZM{left:.1} {top:.1}H{:.1}V{:.1}H{left:.1}Z\"/>",
+                    left + width,
+                    top + height
+                );
+            }
+            for (at, share) in placed.heat.cells.iter().enumerate() {
                 let opacity = if hottest > 0.0 { 0.45 * (share / hottest).clamp(0.0, 1.0).powi(2) } else { 0.0 };
                 if opacity > 0.03 {
-                    let (left, top) = ((at % heat.width) as f64 * cell_w, (at / heat.width) as f64 * cell_h);
+                    let [x, y, w, h] = self.small(placed.cell(at / placed.heat.width, at % placed.heat.width));
                     let _ = write!(
                         svg,
-                        "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{cell_w:.1}\" height=\"{cell_h:.1}\" \
+                        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" \
                          fill=\"#ff2d2d\" opacity=\"{opacity:.2}\"/>"
                     );
                 }
             }
+            let [x, y, w, h] = self.small(placed.cell(row, column));
             let _ = write!(
                 svg,
                 "<rect class=\"hot\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
-                column as f64 * cell_w + 1.0,
-                row as f64 * cell_h + 1.0,
-                (cell_w - 2.0).max(1.0),
-                (cell_h - 2.0).max(1.0)
+                x + 1.0,
+                y + 1.0,
+                (w - 2.0).max(1.0),
+                (h - 2.0).max(1.0)
             );
         }
         svg.push_str("</svg>");
         svg
+    }
+
+    /// A rectangle of the picture in the thumbnail's pixels.
+    fn small(&self, [left, top, width, height]: [f64; 4]) -> [f64; 4] {
+        let [across, down] = self.scale;
+        [left * across, top * down, width * across, height * down]
     }
 }
 
@@ -85,6 +108,8 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{self, InputRecipe};
+    use crate::model::heat::Heat;
 
     #[test]
     fn base64_of_the_standard_s_examples() {
@@ -93,12 +118,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_hottest_cell_is_framed() {
+    fn svg(recipe: &InputRecipe) -> String {
         let thumbnail = Thumbnail::of(&RgbImage::new(320, 160)).unwrap();
         let heat = Heat { height: 2, width: 2, cells: vec![0.0, 0.1, 5.0, 1.0] };
-        let svg = thumbnail.svg(Some(&heat));
-        assert!(svg.contains("viewBox=\"0 0 160 80\""));
+        thumbnail.svg(Some(&heat.at(image::seen(320, 160, recipe))))
+    }
+
+    #[test]
+    fn the_hottest_cell_is_framed() {
+        let svg = svg(&InputRecipe::caffe());
+        assert!(svg.contains("viewBox=\"0 0 160 80\"") && !svg.contains("unseen"), "{svg}");
         assert!(svg.contains("<rect class=\"hot\" x=\"1.0\" y=\"41.0\" width=\"78.0\" height=\"38.0\"/>"), "{svg}");
+    }
+
+    /// 140 of 160 lines are seen, in the middle.
+    #[test]
+    fn the_heat_of_a_cropping_recipe_lies_in_what_it_shows_to_the_network() {
+        let svg = svg(&InputRecipe::torch());
+        assert!(svg.contains("d=\"M0 0H160V80H0ZM45.0 5.0H115.0V75.0H45.0Z\""), "{svg}");
+        assert!(svg.contains("<rect class=\"hot\" x=\"46.0\" y=\"41.0\" width=\"33.0\" height=\"33.0\"/>"), "{svg}");
+        assert!(svg.contains("<rect x=\"45.0\" y=\"40.0\" width=\"35.0\" height=\"35.0\" fill"), "{svg}");
     }
 }

@@ -1,0 +1,173 @@
+//! The source of frames: opened, lost and found again.
+
+use std::time::{Duration, Instant};
+
+use super::OpenCamera;
+use super::events::{Event, Kind};
+use super::state::{State, seconds};
+use crate::camera::{self, Frame, FrameSource};
+use crate::config;
+
+/// How long the loop waits for a camera before it looks for signals again.
+const SLICE: Duration = Duration::from_millis(200);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+pub(super) enum Got {
+    Frame(Frame),
+    Dropped,
+    Nothing,
+    End,
+}
+
+/// The source of frames, lost and found.
+pub(super) struct Link<S> {
+    source: Option<S>,
+    /// When the source was asked for the first frame that did not come.
+    failing_since: Option<Instant>,
+    last_frame: Option<Instant>,
+    announced: bool,
+    reason: String,
+    opened_at: Instant,
+    retry_at: Instant,
+    retry: Duration,
+}
+
+impl<S> Link<S> {
+    pub(super) fn new(now: Instant) -> Self {
+        Link {
+            source: None,
+            failing_since: None,
+            last_frame: None,
+            announced: false,
+            reason: String::new(),
+            opened_at: now,
+            retry_at: now,
+            retry: FIRST_RETRY,
+        }
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
+    /// A source is open and has not failed since its last frame.
+    pub(super) fn is_up(&self) -> bool {
+        self.source.is_some() && !self.is_failing()
+    }
+
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.is_failing().then_some(self.reason.as_str())
+    }
+
+    /// Drops the source, to be opened again at once.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.source = None;
+        self.retry_at = now;
+        self.retry = FIRST_RETRY;
+    }
+
+    fn fail(&mut self, since: Instant, reason: String) {
+        if self.reason != reason {
+            log::warn!("{reason}");
+        }
+        self.failing_since.get_or_insert(since);
+        self.reason = reason;
+    }
+
+    /// Drops the source, to be opened again later and later.
+    fn back_off(&mut self) {
+        self.source = None;
+        self.retry_at = Instant::now() + self.retry;
+        self.retry = (self.retry * 2).min(LAST_RETRY);
+    }
+}
+
+impl<S: FrameSource> Link<S> {
+    pub(super) fn open(
+        &mut self,
+        config: &config::Camera,
+        open: &mut OpenCamera<'_, S>,
+        asked: Instant,
+    ) -> Result<(), camera::Error> {
+        match open(config) {
+            Ok(source) => {
+                log::info!("camera: {}", source.describe());
+                self.source = Some(source);
+                self.opened_at = Instant::now();
+                Ok(())
+            }
+            Err(e) => {
+                self.fail(asked, e.to_string());
+                self.back_off();
+                Err(e)
+            }
+        }
+    }
+
+    pub(super) fn next(&mut self, config: &config::Camera, open: &mut OpenCamera<'_, S>, state: &mut State) -> Got {
+        let asked = Instant::now();
+        if self.source.is_none() && asked >= self.retry_at {
+            // A failure is kept in `self.reason`.
+            let _ = self.open(config, open, asked);
+        }
+        let Some(source) = &mut self.source else {
+            std::thread::sleep(SLICE.min(self.retry_at.saturating_duration_since(asked)));
+            self.announce(config, state);
+            return Got::Nothing;
+        };
+        match source.next(asked + SLICE) {
+            Ok(Some(frame)) => {
+                self.found(state);
+                Got::Frame(frame)
+            }
+            Ok(None) => Got::End,
+            Err(e @ camera::Error::Dropped { .. }) => {
+                state.drop_frame();
+                // Not `fail`, which logs every reason: each picture has a name of its own.
+                self.failing_since.get_or_insert(asked);
+                self.reason = e.to_string();
+                state.outputs.error(self.reason.clone());
+                self.announce(config, state);
+                Got::Dropped
+            }
+            Err(e @ camera::Error::Timeout { .. }) => {
+                self.fail(asked, e.to_string());
+                if self.opened_at.elapsed().min(self.failing_since.map_or(Duration::ZERO, |t| t.elapsed()))
+                    >= config.lost_after
+                {
+                    self.back_off();
+                }
+                self.announce(config, state);
+                Got::Nothing
+            }
+            Err(e) => {
+                self.fail(asked, e.to_string());
+                self.back_off();
+                self.announce(config, state);
+                Got::Nothing
+            }
+        }
+    }
+
+    fn announce(&mut self, config: &config::Camera, state: &mut State) {
+        if self.announced || self.failing_since.is_none_or(|since| since.elapsed() < config.lost_after) {
+            return;
+        }
+        self.announced = true;
+        let duration_s = self.last_frame.map(|at| seconds(at.elapsed()));
+        let message = Some(self.reason.clone());
+        state.outputs.emit(Event { duration_s, message, ..Event::new(Kind::CameraLost) });
+    }
+
+    fn found(&mut self, state: &mut State) {
+        if std::mem::take(&mut self.announced) {
+            let duration_s = self.last_frame.map(|at| seconds(at.elapsed()));
+            state.outputs.emit(Event { duration_s, ..Event::new(Kind::CameraFound) });
+        }
+        self.last_frame = Some(Instant::now());
+        self.failing_since = None;
+        self.retry = FIRST_RETRY;
+        self.reason.clear();
+    }
+}
