@@ -13,6 +13,8 @@
 //! | [`files`] | reading what others name or write: plain files only, up to a limit |
 //! | [`cli`] | the commands |
 
+#![deny(unsafe_code)]
+
 pub mod backbone;
 pub mod camera;
 pub mod cli;

@@ -15,6 +15,7 @@ use crate::image::{ChannelOrder, InputRecipe, Resize};
 mod fold;
 mod graph;
 mod island;
+#[allow(unsafe_code)]
 pub mod kernels;
 mod lower;
 pub mod onnx;

@@ -1,7 +1,10 @@
 //! The detectors as the model file keeps them.
 
+use std::marker::PhantomData;
+
 use ndarray::{Array1, Array2};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Detector;
 use super::file::check;
@@ -22,9 +25,24 @@ pub(super) struct FloatsV1 {
 pub(super) enum DetectorV1 {
     GaussianMixture(MixtureV1),
     PcaResidual,
-    OneClassSvm { kernel: KernelV1, support_vectors: FloatsV1, dual_coef: Vec<f64>, offset: f64 },
-    IsolationForest { trees: Vec<TreeV1>, max_samples: u32, offset: f64 },
-    MixtureResidual { mixture: MixtureV1, noise_variance: f64, dof: u32, log_volume: f64 },
+    OneClassSvm {
+        kernel: KernelV1,
+        support_vectors: FloatsV1,
+        dual_coef: Vec<f64>,
+        offset: f64,
+    },
+    IsolationForest {
+        #[serde(deserialize_with = "trees")]
+        trees: Vec<TreeV1>,
+        max_samples: u32,
+        offset: f64,
+    },
+    MixtureResidual {
+        mixture: MixtureV1,
+        noise_variance: f64,
+        dof: u32,
+        log_volume: f64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,7 +75,42 @@ pub(super) enum CovariancesV1 {
     Spherical(Vec<f64>),
     Diag(FloatsV1),
     Tied(FloatsV1),
+    #[serde(deserialize_with = "matrices")]
     Full(Vec<FloatsV1>),
+}
+
+/// More of what takes more memory than bytes of the file are refused before they are kept.
+const MAX_TREES: usize = 10_000;
+const MAX_MATRICES: usize = 10_000;
+
+fn trees<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TreeV1>, D::Error> {
+    deserializer.deserialize_seq(AtMost::<TreeV1>(MAX_TREES, PhantomData))
+}
+
+fn matrices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FloatsV1>, D::Error> {
+    deserializer.deserialize_seq(AtMost::<FloatsV1>(MAX_MATRICES, PhantomData))
+}
+
+/// A list with at most so many elements.
+pub(super) struct AtMost<T>(pub(super) usize, pub(super) PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "at most {} elements", self.0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            if values.len() == self.0 {
+                return Err(A::Error::invalid_length(self.0 + 1, &self));
+            }
+            values.push(value);
+        }
+        Ok(values)
+    }
 }
 
 impl FloatsV1 {
@@ -215,5 +268,23 @@ pub(super) fn detector(body: DetectorV1, n: usize, n_features: usize) -> Result<
                 offset,
             }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_take_more_memory_than_bytes_have_a_limit() {
+        let empty =
+            || TreeV1 { feature: vec![], threshold: vec![], left: vec![], right: vec![], n_node_samples: vec![] };
+        let forest = |n: usize| DetectorV1::IsolationForest {
+            trees: (0..n).map(|_| empty()).collect(),
+            max_samples: 1,
+            offset: 0.0,
+        };
+        let read = |n: usize| postcard::from_bytes::<DetectorV1>(&postcard::to_stdvec(&forest(n)).unwrap()).is_ok();
+        assert!(read(MAX_TREES) && !read(MAX_TREES + 1));
     }
 }

@@ -18,6 +18,8 @@ use crate::files;
 pub const ROTATED: u32 = 5;
 /// Lines that wait in memory while the log cannot be written; then the oldest are given up.
 pub const MAX_PENDING: usize = 1000;
+/// How much of one file is read.
+pub const MAX_READ: u64 = 32 << 20;
 /// Longer lines are not events.
 const MAX_LINE: usize = 64 * 1024;
 /// Another writer of the same log is waited for so often, and so long each time; then the line waits.
@@ -398,8 +400,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(file: File) -> Self {
-        Reader { input: BufReader::new(file), line: Vec::new(), skipped: 0, position: 0 }
+    /// A file that is larger than [`MAX_READ`] is read from so far before its end.
+    pub fn new(mut file: File) -> Self {
+        let before = file.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_READ));
+        let position = if before > 0 { file.seek(SeekFrom::Start(before)).unwrap_or(0) } else { 0 };
+        if position > 0 {
+            log::warn!("the event log is large: what stands before its last {MAX_READ} bytes is not read");
+        }
+        Reader { input: BufReader::new(file), line: Vec::new(), skipped: 0, position }
     }
 
     /// Lines that were no events.
