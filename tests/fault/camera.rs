@@ -220,6 +220,7 @@ fn as_nobody(test: &str, rig: &Rig) -> Option<crate::daemon::Daemon> {
         open_to_all(path);
     }
     let daemon = rig.spawn_with(|command| {
+        open_to_all(&rig.path("notify"));
         command.uid(NOBODY).gid(NOBODY);
     });
     daemon.notified("READY=1");
