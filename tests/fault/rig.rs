@@ -87,7 +87,7 @@ impl Rig {
         self.place.configure(&camera, more);
     }
 
-    /// From now on the camera shows an object, or none. The names stay, so that no frame is missed.
+    /// From now on the camera shows an object, or none: with one step for all of its pictures.
     pub fn show(&self, object: bool) {
         self.take(usize::from(object));
     }
@@ -97,11 +97,27 @@ impl Rig {
         self.take(2);
     }
 
+    /// The camera's pictures are links through `shown`, itself a link.
     fn take(&self, kind: usize) {
-        for (name, picture) in NAMES.iter().zip(&pictures()[kind]) {
-            std::fs::copy(picture, self.path("next")).unwrap();
-            std::fs::rename(self.path("next"), self.frames.join(name)).unwrap();
+        let folder = self.path(&format!("kind-{kind}"));
+        if !folder.exists() {
+            std::fs::create_dir(&folder).unwrap();
+            for (name, picture) in NAMES.iter().zip(&pictures()[kind]) {
+                std::fs::copy(picture, folder.join(name)).unwrap();
+            }
         }
+        self.link(&format!("kind-{kind}"), &self.path("shown"));
+        for name in NAMES {
+            let path = self.frames.join(name);
+            if !path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+                self.link(&format!("../shown/{name}"), &path);
+            }
+        }
+    }
+
+    fn link(&self, to: &str, path: &Path) {
+        std::os::unix::fs::symlink(to, self.path("next")).unwrap();
+        std::fs::rename(self.path("next"), path).unwrap();
     }
 
     pub fn events(&self) -> Vec<Event> {
