@@ -25,14 +25,16 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Also where there are more than `max`.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes"));
     let file = open(path)?;
-    let len = file.metadata()?.len().min(max);
-    let mut bytes = Vec::with_capacity(len as usize);
-    file.take(max + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > max {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes"))),
-        false => Ok(bytes),
+    let len = file.metadata()?.len();
+    if len > max {
+        return Err(too_large());
     }
+    let mut bytes = Vec::with_capacity(len as usize);
+    // A file may grow while it is read, and those of /proc have no length.
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }
 }
 
 /// The text of a plain file of at most `max` bytes.

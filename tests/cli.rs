@@ -1,5 +1,7 @@
 //! The real binary: the whole job on drawn pictures with the embedded backbone, and wrong input of every kind.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -176,6 +178,22 @@ fn the_report_is_one_page_that_needs_nothing_else() {
     for outside in ["http://", "https://", "<script", "<link", "@import"] {
         assert!(!html.contains(outside), "{outside} in the page");
     }
+}
+
+/// The figure of models/default.md: 0.966.
+#[test]
+fn the_embedded_backbone_tells_the_defects_of_real_tiles() {
+    let Some(shared) = common::shared("the_embedded_backbone_tells_the_defects_of_real_tiles") else { return };
+    let list = |name: &str| shared.join(format!("images/magnetic-tiles/{name}.txt"));
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("tiles.outlierd");
+    let fit = run(&[&"fit", &"--normal", &list("train"), &"-o", &model]);
+    assert_eq!(fit.code, 0, "{}", fit.err);
+    let (normal, outlier) = (list("test-normal"), list("test-outlier"));
+    let eval = run(&[&"eval", &"--model", &model, &"--normal", &normal, &"--outliers", &outlier, &"--json"]);
+    assert_eq!(eval.code, 0, "{}", eval.err);
+    let auroc = serde_json::from_str::<Value>(&eval.out).unwrap()["auroc"].as_f64().unwrap();
+    assert!(auroc > 0.95, "AUROC {auroc}");
 }
 
 #[test]

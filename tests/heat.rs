@@ -97,7 +97,7 @@ fn the_hottest_cell_lies_on_the_object() {
 /// The maps that a judgement left behind are used for its own picture only.
 #[test]
 fn a_heat_map_is_the_same_after_the_judgement_as_without_one() {
-    let mut judge = judge("layer3", Resize::Crop);
+    let mut judge = judge("layer3", Pooling::Avg, Resize::Crop);
     let mut scene = Scene::new(2);
     let normal = scene.frame(None);
     let [object, other] = [(120, 90), (180, 60)].map(|(x, y)| {

@@ -1,4 +1,5 @@
-"""AUROC of one-class detectors on a backbone's features, through onnxruntime.
+"""AUROC of one-class detectors on a backbone's features, through onnxruntime, pooled by the greatest value over the
+views that the file names in its metadata.
 
     python evaluate.py backbone.onnx                        formula scenes: the set to choose by
     python evaluate.py backbone.onnx --plates               rendered plates with faults
@@ -31,10 +32,11 @@ SCENE_SEED = 8101
 
 
 class Features:
-    """The average-pooled outputs of layer2, layer3, layer4 of a float or QDQ file."""
+    """The pooled outputs of layer2, layer3, layer4 of a float or QDQ file, averaged over its views."""
 
     def __init__(self, path, threads):
         model = onnx.load(path)
+        self.corners = any(p.key == "outlierd.views" and p.value == "whole+corners" for p in model.metadata_props)
         consumers = {}
         for node in model.graph.node:
             for name in node.input:
@@ -54,15 +56,26 @@ class Features:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self.size = self.session.get_inputs()[0].shape[2]
+        self.input = self.session.get_inputs()[0].shape[2]
+        # The side of the pictures that are asked for.
+        self.size = self.input + -(-self.input // 10) if self.corners else self.input
+
+    def views(self, picture):
+        if not self.corners:
+            return [picture]
+        whole = Image.fromarray(picture.transpose(1, 2, 0)).resize((self.input, self.input), Image.BILINEAR)
+        first = slice(0, self.input), slice(self.size - self.input, None)
+        corners = [picture[:, rows, columns] for rows in first for columns in first]
+        return [np.asarray(whole).transpose(2, 0, 1), *corners]
 
     def __call__(self, pictures):
         """u8 [n, 3, size, size] to {tap: [n, features]}."""
         rows = {tap: [] for tap in LAST_ADDS}
         for picture in pictures:
-            x = (picture[None].astype(np.float32) / 255 - MEAN) / STD
-            for tap, value in zip(rows, self.session.run(None, {"input": x})):
-                rows[tap].append(value.mean((2, 3))[0])
+            seen = [(view[None].astype(np.float32) / 255 - MEAN) / STD for view in self.views(picture)]
+            maps = [self.session.run(None, {"input": x}) for x in seen]
+            for tap, values in zip(rows, zip(*maps)):
+                rows[tap].append(np.mean([value.max((2, 3))[0] for value in values], 0))
         single = {tap: np.array(value, np.float64) for tap, value in rows.items()}
         return {tap: np.concatenate([single[part] for part in tap.split("+")], 1) for tap in TAPS}
 

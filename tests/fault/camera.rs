@@ -164,6 +164,7 @@ fn fault_garbage_for_long_is_a_lost_camera_that_is_found_again() {
     let daemon = rig.starts();
     daemon.notified("STATUS=normal");
     for name in ["a.png", "b.png", "c.png"] {
+        std::fs::remove_file(rig.frames.join(name)).unwrap();
         std::fs::write(rig.frames.join(name), "no picture").unwrap();
     }
     daemon.wait_for("camera-lost", |events| count(events, Kind::CameraLost) == 1);
@@ -220,6 +221,7 @@ fn as_nobody(test: &str, rig: &Rig) -> Option<crate::daemon::Daemon> {
         open_to_all(path);
     }
     let daemon = rig.spawn_with(|command| {
+        open_to_all(&rig.path("notify"));
         command.uid(NOBODY).gid(NOBODY);
     });
     daemon.notified("READY=1");

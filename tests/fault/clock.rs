@@ -54,6 +54,7 @@ fn fault_an_event_of_a_clock_at_1970_is_learnt_from_its_snapshot() {
     place.model = place.path("model.outlierd");
     std::fs::copy(world().join("model.outlierd"), &place.model).unwrap();
     let rig = Rig::on(place, "", "[decision]\nthreshold = 1.0\n");
+    rig.show_doubtful();
     let daemon = rig.starts();
     daemon.wait_for("raise", |events| count(events, Kind::Raise) == 1);
     rig.stops(daemon);

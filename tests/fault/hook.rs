@@ -161,6 +161,7 @@ fn fault_a_hook_that_kills_the_daemon_finds_its_event_in_the_log() {
     let raised = rig.announcements().into_iter().find(|event| event.event == Kind::Raise).unwrap();
     assert!(rig.events().contains(&raised), "{:?}", rig.events());
     rig.show(false);
+    rig.watch("", "");
     let daemon = rig.starts();
     rig.works(&daemon);
     rig.stops(daemon);

@@ -179,6 +179,7 @@ fn with_false_alarm() -> (Rig, String) {
     std::fs::copy(world().join("model.outlierd"), &place.model).unwrap();
     // An inlier of the model that is called an outlier: what is learnt lies within the calibration.
     let rig = Rig::on(place, "", "[decision]\nthreshold = 1.0\n");
+    rig.show_doubtful();
     let daemon = rig.starts();
     daemon.wait_for("raise", |events| count(events, Kind::Raise) == 1);
     rig.stops(daemon);

@@ -16,9 +16,9 @@ const NAMES: [&str; 3] = ["a.png", "b.png", "c.png"];
 /// Writes down what is announced, whatever the log says; the daemon must run in the rig's folder.
 pub const HOOK: &str = "hook = [\"/bin/sh\", \"-c\", \"cat >> announced; echo >> announced\"]\n";
 
-/// Three pictures that are inliers beyond doubt, and three that are outliers.
-fn pictures() -> &'static [Vec<PathBuf>; 2] {
-    static PICTURES: OnceLock<[Vec<PathBuf>; 2]> = OnceLock::new();
+/// Three pictures that are inliers beyond doubt, three that are outliers, and three that are nearly.
+fn pictures() -> &'static [Vec<PathBuf>; 3] {
+    static PICTURES: OnceLock<[Vec<PathBuf>; 3]> = OnceLock::new();
     PICTURES.get_or_init(|| {
         let mut score = outlierd();
         score.args(["score", "--json", "--model"]).arg(world().join("model.outlierd"));
@@ -29,7 +29,7 @@ fn pictures() -> &'static [Vec<PathBuf>; 2] {
             rows.iter().map(|row| (row["p"].as_f64().unwrap(), row["path"].as_str().unwrap().into())).collect();
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));
         let paths: Vec<PathBuf> = rows.into_iter().map(|(_, path)| path).collect();
-        [paths[42..].to_vec(), paths[..3].to_vec()]
+        [paths[42..].to_vec(), paths[..3].to_vec(), paths[25..28].to_vec()]
     })
 }
 
@@ -87,12 +87,37 @@ impl Rig {
         self.place.configure(&camera, more);
     }
 
-    /// From now on the camera shows an object, or none. The names stay, so that no frame is missed.
+    /// From now on the camera shows an object, or none: with one step for all of its pictures.
     pub fn show(&self, object: bool) {
-        for (name, picture) in NAMES.iter().zip(&pictures()[usize::from(object)]) {
-            std::fs::copy(picture, self.path("next")).unwrap();
-            std::fs::rename(self.path("next"), self.frames.join(name)).unwrap();
+        self.take(usize::from(object));
+    }
+
+    /// Pictures that a strict threshold calls outliers.
+    pub fn show_doubtful(&self) {
+        self.take(2);
+    }
+
+    /// The camera's pictures are links through `shown`, itself a link.
+    fn take(&self, kind: usize) {
+        let folder = self.path(&format!("kind-{kind}"));
+        if !folder.exists() {
+            std::fs::create_dir(&folder).unwrap();
+            for (name, picture) in NAMES.iter().zip(&pictures()[kind]) {
+                std::fs::copy(picture, folder.join(name)).unwrap();
+            }
         }
+        self.link(&format!("kind-{kind}"), &self.path("shown"));
+        for name in NAMES {
+            let path = self.frames.join(name);
+            if !path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+                self.link(&format!("../shown/{name}"), &path);
+            }
+        }
+    }
+
+    fn link(&self, to: &str, path: &Path) {
+        std::os::unix::fs::symlink(to, self.path("next")).unwrap();
+        std::fs::rename(self.path("next"), path).unwrap();
     }
 
     pub fn events(&self) -> Vec<Event> {
