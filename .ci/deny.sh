@@ -8,10 +8,10 @@ export CARGO_TERM_COLOR=never
 [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $version" ] || cargo install cargo-deny --version "$version" --locked --quiet
 for manifest in Cargo.toml tests/fuzz/Cargo.toml tests/emulated/Cargo.toml; do
     echo "deny: $manifest"
-    cargo deny --manifest-path "$manifest" --locked check --config .ci/deny.toml --hide-inclusion-graph licenses bans sources
+    cargo deny --manifest-path "$manifest" --locked --config .ci/deny.toml check --hide-inclusion-graph licenses bans sources
 done
-if cargo deny --locked fetch --config .ci/deny.toml db >/dev/null 2>&1; then
-    cargo deny --locked check --config .ci/deny.toml advisories
+if cargo deny --locked --config .ci/deny.toml fetch db >/dev/null 2>&1; then
+    cargo deny --locked --config .ci/deny.toml check advisories
 else
     echo "SKIPPED deny advisories: the advisory database cannot be reached"
 fi

@@ -13,6 +13,8 @@ pub enum Error {
     Short { wanted: usize, got: usize },
     #[error("a line of {stride} bytes cannot hold {width} pixels")]
     Stride { stride: usize, width: u32 },
+    #[error("a plane of {lines} lines cannot hold a picture of {height}")]
+    Plane { lines: u32, height: u32 },
     #[error("{format:?} frames have even sides, not {width}x{height}")]
     Odd { format: PixelFormat, width: u32, height: u32 },
     #[error("region {region:?} does not lie inside the {width}x{height} frame")]
@@ -93,6 +95,9 @@ impl Layout {
         }
         if format != PixelFormat::Mjpg && stride < (width as usize).saturating_mul(bytes_per_pixel(format)) {
             return Err(Error::Stride { stride, width });
+        }
+        if format == PixelFormat::Nv12 && self.plane_lines < height {
+            return Err(Error::Plane { lines: self.plane_lines, height });
         }
         let wanted = self.min_bytes();
         if bytes.len() < wanted { Err(Error::Short { wanted, got: bytes.len() }) } else { Ok(()) }
@@ -285,6 +290,8 @@ mod tests {
         }
         let layout = Layout { stride: 9, ..Layout::packed(PixelFormat::Yuyv, 6, 4) };
         assert!(matches!(to_rgb(&layout, &bytes, [0, 0, 1, 1]), Err(Error::Stride { .. })));
+        let layout = Layout { plane_lines: 3, ..Layout::packed(PixelFormat::Nv12, 6, 4) };
+        assert_eq!(to_rgb(&layout, &bytes, [0, 0, 1, 1]), Err(Error::Plane { lines: 3, height: 4 }));
         let layout = Layout::packed(PixelFormat::Grey, 6, 4);
         for region in [[0, 0, 7, 1], [0, 0, 0, 1], [6, 0, 1, 1], [u32::MAX, 0, 2, 2]] {
             assert!(matches!(to_rgb(&layout, &bytes, region), Err(Error::Region { .. })));
