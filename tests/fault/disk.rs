@@ -12,12 +12,12 @@ use crate::daemon::{Place, text};
 use crate::rig::{Disk, HOOK, Rig, count, limit, messages, until};
 
 /// The daemon's log and snapshots on a disk of their own.
-fn on_disk(test: &str, kilobytes: u32, more: &str) -> Option<(Disk, Rig)> {
+fn on_disk(test: &str, kilobytes: u32, more: &str) -> Option<(Rig, Disk)> {
     let mut place = Place::unconfigured();
     let disk = Disk::mount(test, &place.path("disk"), kilobytes)?;
     place.log = place.path("disk/log/events.jsonl");
     place.snapshots = place.path("disk/snapshots");
-    Some((disk, Rig::on(place, "", more)))
+    Some((Rig::on(place, "", more), disk))
 }
 
 /// All lines of the log are whole events; those that were announced are there once, in order.
@@ -32,7 +32,7 @@ fn is_complete(rig: &Rig, raises: usize) {
 
 #[test]
 fn fault_a_full_disk_delays_events_and_loses_none() {
-    let Some((disk, rig)) = on_disk("fault_a_full_disk_delays_events_and_loses_none", 128, HOOK) else { return };
+    let Some((rig, disk)) = on_disk("fault_a_full_disk_delays_events_and_loses_none", 128, HOOK) else { return };
     let daemon = rig.starts();
     disk.fill();
     let mut rounds = 0;
@@ -114,7 +114,7 @@ fn fault_a_file_size_limit_ends_no_daemon() {
 #[test]
 fn fault_a_disk_that_turns_read_only_delays_events_and_loses_none() {
     let test = "fault_a_disk_that_turns_read_only_delays_events_and_loses_none";
-    let Some((_disk, rig)) = on_disk(test, 1024, HOOK) else { return };
+    let Some((rig, _disk)) = on_disk(test, 1024, HOOK) else { return };
     let daemon = rig.starts();
     // A log that is open for writing keeps its disk writable: the daemon is to find it moved to another disk.
     std::fs::rename(rig.log.parent().unwrap(), rig.path("disk/old")).unwrap();
