@@ -394,7 +394,8 @@ fn false_alarms_are_learnt_once_and_the_object_never() {
     assert_eq!(std::fs::read(place.path("model.outlierd.bak")).unwrap(), before);
 
     place.run();
-    assert!(json_lines(&place.command(&["learn", "--last", "--json"]))[0]["score_of"] == "live");
+    let last = json_lines(&place.command(&["learn", "--last", "--json"]));
+    assert!(last[0]["score_of"] == "live", "{last:?}");
 
     let object = Place::new(&world().join("frames"), "", "", "");
     object.run();
