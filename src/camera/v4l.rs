@@ -50,7 +50,6 @@ pub struct Camera {
     /// As the driver answered, all that the layout hangs on.
     format: Format,
     layout: Layout,
-    fourcc: FourCC,
     interval: Option<Duration>,
     region: [u32; 4],
     sequence: u64,
@@ -77,7 +76,7 @@ impl Camera {
             .ok_or_else(|| {
                 fail(format!("it has no format that is wanted ({:?}); see `outlierd camera list`", config.format))
             })?;
-        let (format, fourcc) = set_format(&device, &offer).map_err(|e| fail(explain(&e)))?;
+        let format = set_format(&device, &offer).map_err(|e| fail(explain(&e)))?;
         let layout = layout(&format, offer.format);
         let region = config.crop.unwrap_or([0, 0, layout.width, layout.height]);
         let inside = |at: u32, len: u32, all: u32| at.checked_add(len).is_some_and(|end| end <= all);
@@ -92,7 +91,6 @@ impl Camera {
             stream: None,
             format,
             layout,
-            fourcc,
             interval: offer.interval,
             region,
             sequence: 0,
@@ -176,7 +174,7 @@ impl FrameSource for Camera {
             .interval
             .filter(|i| !i.is_zero())
             .map_or_else(String::new, |interval| format!(", up to {:.1} frames/s", 1.0 / interval.as_secs_f64()));
-        format!("{}: {width}x{height} {}{rate}", self.origin, self.fourcc)
+        format!("{}: {width}x{height} {}{rate}", self.origin, self.format.fourcc)
     }
 }
 
@@ -324,13 +322,13 @@ fn intervals(device: &Device, fourcc: FourCC, width: u32, height: u32) -> Vec<Du
     shortest.flatten().collect()
 }
 
-fn set_format(device: &Device, offer: &Offer) -> io::Result<(Format, FourCC)> {
+fn set_format(device: &Device, offer: &Offer) -> io::Result<Format> {
     let mut answered = None;
     for (code, _) in FORMATS.iter().filter(|(_, format)| *format == offer.format) {
         let wanted = Format::new(offer.width, offer.height, FourCC::new(code));
         let got = guard(|| device.set_format(&wanted))?;
         if known(got.fourcc) == Some(offer.format) {
-            return Ok((got, got.fourcc));
+            return Ok(got);
         }
         answered = Some(got.fourcc);
     }
