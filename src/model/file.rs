@@ -4,12 +4,11 @@
 //! [`Records`] behind; a model that has none is written as version 1, which older readers know.
 
 use std::io::Write;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::file_detector::{self, AtMost, DetectorV1, FloatsV1};
+use super::file_detector::{self, DetectorV1, FloatsV1};
 use super::projection::{Components, FloatMatrix, QuantizedMatrix};
 use super::records::{Learnt, MAX_NORMAL_SCORES, Records};
 use super::{Calibration, Error, FeatureSource, Model, Training};
@@ -74,16 +73,12 @@ struct BodyV2 {
     body: BodyV1,
     normal_scores: Vec<f64>,
     /// Event and score.
-    #[serde(deserialize_with = "learnt")]
+    #[serde(deserialize_with = "file_detector::at_most::<MAX_LEARNT, _, _>")]
     learnt: Vec<(String, f64)>,
 }
 
 /// More false alarms are refused.
 const MAX_LEARNT: usize = 100_000;
-
-fn learnt<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, f64)>, D::Error> {
-    deserializer.deserialize_seq(AtMost::<(String, f64)>(MAX_LEARNT, PhantomData))
-}
 
 #[derive(Serialize, Deserialize)]
 struct SourceV1 {

@@ -32,7 +32,7 @@ pub(super) enum DetectorV1 {
         offset: f64,
     },
     IsolationForest {
-        #[serde(deserialize_with = "trees")]
+        #[serde(deserialize_with = "at_most::<MAX_TREES, _, _>")]
         trees: Vec<TreeV1>,
         max_samples: u32,
         offset: f64,
@@ -75,7 +75,7 @@ pub(super) enum CovariancesV1 {
     Spherical(Vec<f64>),
     Diag(FloatsV1),
     Tied(FloatsV1),
-    #[serde(deserialize_with = "matrices")]
+    #[serde(deserialize_with = "at_most::<MAX_MATRICES, _, _>")]
     Full(Vec<FloatsV1>),
 }
 
@@ -83,29 +83,27 @@ pub(super) enum CovariancesV1 {
 const MAX_TREES: usize = 10_000;
 const MAX_MATRICES: usize = 10_000;
 
-fn trees<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TreeV1>, D::Error> {
-    deserializer.deserialize_seq(AtMost::<TreeV1>(MAX_TREES, PhantomData))
+/// Reads a list with at most so many elements.
+pub(super) fn at_most<'de, const MAX: usize, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_seq(AtMost::<MAX, T>(PhantomData))
 }
 
-fn matrices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FloatsV1>, D::Error> {
-    deserializer.deserialize_seq(AtMost::<FloatsV1>(MAX_MATRICES, PhantomData))
-}
+struct AtMost<const MAX: usize, T>(PhantomData<T>);
 
-/// A list with at most so many elements.
-pub(super) struct AtMost<T>(pub(super) usize, pub(super) PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
+impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "at most {} elements", self.0)
+        write!(f, "at most {MAX} elements")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = list.next_element()? {
-            if values.len() == self.0 {
-                return Err(A::Error::invalid_length(self.0 + 1, &self));
+            if values.len() == MAX {
+                return Err(A::Error::invalid_length(MAX + 1, &self));
             }
             values.push(value);
         }
