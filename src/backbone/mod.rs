@@ -333,16 +333,25 @@ impl Backbone {
     /// Runs the network on every view of a prepared picture, the whole one first: for each view one map per stage of
     /// the tap, before pooling.
     pub fn forward(&self, prepared: &RgbImage) -> Result<Vec<Vec<FeatureMap>>, Error> {
+        let mut maps = vec![self.forward_whole(prepared)?];
+        if self.views == Views::WholeAndCorners {
+            for corner in views::corners(prepared, &self.input) {
+                maps.push(self.run(&corner)?);
+            }
+        }
+        Ok(maps)
+    }
+
+    /// Runs the network on the whole of a prepared picture alone: the first maps of [`Backbone::forward`].
+    pub fn forward_whole(&self, prepared: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
         let (width, height) = (self.prepared.width, self.prepared.height);
         if prepared.dimensions() != (width, height) {
             let (got_width, got_height) = prepared.dimensions();
             return Err(Error::PictureSize { width, height, got_width, got_height });
         }
         match self.views {
-            Views::Whole => Ok(vec![self.run(prepared)?]),
-            Views::WholeAndCorners => {
-                views::whole_and_corners(prepared, &self.input)?.iter().map(|view| self.run(view)).collect()
-            }
+            Views::Whole => self.run(prepared),
+            Views::WholeAndCorners => self.run(&views::whole(prepared, &self.input)?),
         }
     }
 

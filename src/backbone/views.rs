@@ -46,14 +46,17 @@ impl Views {
     }
 }
 
-/// The views of [`Views::WholeAndCorners`] of a prepared picture, at the size of `input`.
-pub fn whole_and_corners(prepared: &RgbImage, input: &InputRecipe) -> Result<Vec<RgbImage>, image::Error> {
+/// All of a prepared picture, at the size of `input`.
+pub fn whole(prepared: &RgbImage, input: &InputRecipe) -> Result<RgbImage, image::Error> {
+    image::prepare(prepared, &input.clone().with_resize(Resize::Stretch))
+}
+
+/// The corners of a prepared picture, each of the size of `input`.
+pub fn corners(prepared: &RgbImage, input: &InputRecipe) -> [RgbImage; 4] {
     let (width, height) = (input.width, input.height);
     let (right, low) = (prepared.width().saturating_sub(width), prepared.height().saturating_sub(height));
-    let mut views = vec![image::prepare(prepared, &input.clone().with_resize(Resize::Stretch))?];
     let corners = [(0, 0), (right, 0), (0, low), (right, low)];
-    views.extend(corners.map(|(x, y)| crop_imm(prepared, x, y, width, height).to_image()));
-    Ok(views)
+    corners.map(|(x, y)| crop_imm(prepared, x, y, width, height).to_image())
 }
 
 #[cfg(test)]
@@ -66,7 +69,8 @@ mod tests {
         let recipe = Views::WholeAndCorners.recipe(&input);
         assert_eq!((recipe.width, recipe.height), (22, 33));
         let picture = RgbImage::from_fn(22, 33, |x, y| ::image::Rgb([x as u8 * 10, y as u8 * 5, 0]));
-        let views = whole_and_corners(&picture, &input).unwrap();
+        let whole = whole(&picture, &input).unwrap();
+        let views: Vec<RgbImage> = std::iter::once(whole).chain(corners(&picture, &input)).collect();
         assert_eq!(views.len(), Views::WholeAndCorners.count());
         assert!(views.iter().all(|view| view.dimensions() == (20, 30)));
         let firsts: Vec<[u8; 3]> = views[1..].iter().map(|view| view.get_pixel(0, 0).0).collect();

@@ -1,6 +1,7 @@
 //! The judge of the daemon: a backbone and the model that was fitted on it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ::image::RgbImage;
 
@@ -17,9 +18,9 @@ pub struct ModelJudge {
     backbone: Backbone,
     name: String,
     /// The network's input of the latest inlier: what the heat map compares with.
-    normal: Option<RgbImage>,
+    normal: Option<Arc<RgbImage>>,
     /// The latest picture as it was prepared, and what the network made of its views.
-    judged: Option<(RgbImage, Vec<Vec<FeatureMap>>)>,
+    judged: Option<(Arc<RgbImage>, Vec<Vec<FeatureMap>>)>,
 }
 
 impl ModelJudge {
@@ -48,7 +49,7 @@ impl ModelJudge {
 impl Judge for ModelJudge {
     fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
-        let prepared = self.backbone.prepare(picture).map_err(failed)?;
+        let prepared = Arc::new(self.backbone.prepare(picture).map_err(failed)?);
         // The maps of the picture before are not in memory while the network runs.
         self.judged = None;
         let views = self.backbone.forward(&prepared).map_err(failed)?;
@@ -64,14 +65,14 @@ impl Judge for ModelJudge {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
         let prepared = self.backbone.prepare(picture).map_err(failed)?;
         let views = match self.judged.take() {
-            Some((judged, views)) if judged == prepared => views,
+            Some((judged, views)) if *judged == prepared => views,
             _ => self.backbone.forward(&prepared).map_err(failed)?,
         };
-        let normal = self.normal.as_ref().map(|normal| self.backbone.forward(normal)).transpose().map_err(failed)?;
+        let normal = self.normal.as_ref().map(|normal| self.backbone.forward_whole(normal));
+        let normal = normal.transpose().map_err(failed)?;
         let feature = self.backbone.pool(&views);
-        let normal = normal.as_ref().and_then(|views| views.first());
         let maps = views.first().map_or(&[][..], Vec::as_slice);
-        let heat = self.model.heat_against(maps, &feature, normal.map(Vec::as_slice));
+        let heat = self.model.heat_against(maps, &feature, normal.as_deref());
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
         Ok(heat.and_then(|heat| HeatMap::new(heat.at(seen))))
