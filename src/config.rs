@@ -389,15 +389,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
 impl Config {
     /// Reads, parses and checks a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = Self::read(path)?;
+        let text = files::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let config = Self::parse(path, &text)?;
         config.check()?;
         Ok(config)
-    }
-
-    /// A file's text.
-    pub fn read(path: &Path) -> Result<String, Error> {
-        files::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
     /// Parses a file's text; `path` names it in errors. The values are not tried for sense.

@@ -11,6 +11,7 @@ use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::image::{InputRecipe, Resize};
 use crate::model::{self, Model};
 use crate::training::features::{self, Cache, Features};
+use crate::watch::events;
 
 /// Sets up the log on standard error: `info` and above unless `RUST_LOG` says otherwise, with journald's
 /// priority prefixes when journald reads it.
@@ -30,8 +31,7 @@ pub fn init_log() {
             log::Level::Info => (6, ""),
             log::Level::Debug | log::Level::Trace => (7, "debug: "),
         };
-        // A file's name with a line end in it must not write lines of its own into the journal.
-        let text = record.args().to_string().replace(char::is_control, "\u{fffd}");
+        let text = events::printable(&record.args().to_string());
         if journal { writeln!(out, "<{priority}>{text}") } else { writeln!(out, "outlierd: {word}{text}") }
     });
     let _ = builder.try_init();

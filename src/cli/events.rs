@@ -114,8 +114,7 @@ fn line(event: &Event) -> String {
     if let Some(message) = &event.message {
         add(message.clone());
     }
-    // What a file's name put into a message must not steer the terminal.
-    line.trim_end().replace(char::is_control, "\u{fffd}")
+    events::printable(line.trim_end())
 }
 
 fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {

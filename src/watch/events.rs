@@ -372,6 +372,12 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Text without control characters: what a file's name or a program put into it must not write lines of its own, nor
+/// steer a terminal.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// The events of a log and its rotated predecessors, oldest first; other lines are skipped. A run that was killed while
 /// it rotated leaves the predecessors alone.
 pub fn read(path: &Path) -> io::Result<Vec<Event>> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::events::{Event, Kind};
+use super::events::{self, Event, Kind};
 
 /// A hook that runs longer is killed, with all of its process group.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -257,7 +257,7 @@ impl Output {
     /// Without control characters: a hook must not write lines of its own into the journal.
     fn lines(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.kept);
-        let clean = |line: &str| line.trim_end().replace(char::is_control, "\u{fffd}");
+        let clean = |line: &str| events::printable(line.trim_end());
         text.lines().map(clean).filter(|line| !line.is_empty()).collect()
     }
 
