@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use outlierd::watch::events::{Event, Kind};
 
-use crate::daemon::{Place, text, world};
-use crate::rig::{Rig, count};
+use crate::daemon::{Place, text};
+use crate::rig::Rig;
 
 fn at(seconds: u64, kind: Kind, frames: u64) -> Event {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -50,15 +50,7 @@ fn fault_a_daemon_goes_on_in_a_log_of_any_time() {
 /// The score of an event from before the model was made, by its time, is another model's.
 #[test]
 fn fault_an_event_of_a_clock_at_1970_is_learnt_from_its_snapshot() {
-    let mut place = Place::unconfigured();
-    place.model = place.path("model.outlierd");
-    std::fs::copy(world().join("model.outlierd"), &place.model).unwrap();
-    let rig = Rig::on(place, "", "[decision]\nthreshold = 1.0\n");
-    rig.show_doubtful();
-    let daemon = rig.starts();
-    daemon.wait_for("raise", |events| count(events, Kind::Raise) == 1);
-    rig.stops(daemon);
-    let raise = rig.events().into_iter().find(|event| event.event == Kind::Raise).unwrap();
+    let (rig, raise) = Rig::with_false_alarm();
     let model = std::fs::read(&rig.place.model).unwrap();
     let learnt = |time: SystemTime| -> String {
         std::fs::write(&rig.log, Event { time, ..raise.clone() }.to_json() + "\n").unwrap();

@@ -71,7 +71,7 @@ fn fault_a_full_disk_leaves_no_half_snapshot_and_the_raise_goes_without() {
     rig.clears(&daemon);
     disk.remount("size=4m");
     rig.works(&daemon);
-    let raise = rig.events().into_iter().rfind(|event| event.event == Kind::Raise).unwrap();
+    let raise = rig.last_raise();
     assert!(raise.snapshot.unwrap().exists());
 }
 
@@ -152,7 +152,7 @@ fn fault_a_file_in_the_snapshot_folder_s_place_loses_no_event() {
     rig.error(&daemon, "cannot write the snapshot of");
     std::fs::remove_file(&rig.place.snapshots).unwrap();
     rig.works(&daemon);
-    let raise = rig.events().into_iter().rfind(|event| event.event == Kind::Raise).unwrap();
+    let raise = rig.last_raise();
     assert!(raise.snapshot.unwrap().exists());
 }
 
@@ -180,7 +180,7 @@ fn fault_snapshots_do_not_fill_the_card() {
     }
     let names = rig.snapshots();
     assert_eq!(names.len(), 7, "{names:?}");
-    let newest = rig.events().into_iter().rfind(|event| event.event == Kind::Raise).unwrap();
+    let newest = rig.last_raise();
     assert!(newest.snapshot.unwrap().exists());
 }
 

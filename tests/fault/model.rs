@@ -172,24 +172,10 @@ fn fault_a_fit_that_is_killed_at_any_byte_leaves_the_old_model_whole() {
     }
 }
 
-/// The rig after an event that the user calls a false alarm.
-fn with_false_alarm() -> (Rig, String) {
-    let mut place = Place::unconfigured();
-    place.model = place.path("model.outlierd");
-    std::fs::copy(world().join("model.outlierd"), &place.model).unwrap();
-    // An inlier of the model that is called an outlier: what is learnt lies within the calibration.
-    let rig = Rig::on(place, "", "[decision]\nthreshold = 1.0\n");
-    rig.show_doubtful();
-    let daemon = rig.starts();
-    daemon.wait_for("raise", |events| count(events, Kind::Raise) == 1);
-    rig.stops(daemon);
-    let id = rig.events().into_iter().find_map(|event| event.id).unwrap();
-    (rig, id)
-}
-
 #[test]
 fn fault_a_lesson_that_is_killed_at_any_byte_leaves_the_old_model_whole() {
-    let (rig, id) = with_false_alarm();
+    let (rig, raise) = Rig::with_false_alarm();
+    let id = raise.id.unwrap();
     let model = &rig.place.model;
     let old = std::fs::read(model).unwrap();
     for bytes in [0, 5000, old.len() as u64 - 1, old.len() as u64 + 1] {
@@ -205,7 +191,8 @@ fn fault_a_lesson_that_is_killed_at_any_byte_leaves_the_old_model_whole() {
 
 #[test]
 fn fault_lessons_under_a_running_daemon_are_taken_over_whole_or_not_at_all() {
-    let (rig, id) = with_false_alarm();
+    let (rig, raise) = Rig::with_false_alarm();
+    let id = raise.id.unwrap();
     let old = std::fs::read(&rig.place.model).unwrap();
     assert!(rig.run(&["learn", &id]).status.success());
     let new = std::fs::read(&rig.place.model).unwrap();
@@ -229,7 +216,8 @@ fn fault_a_model_that_root_has_taught_is_still_the_daemon_s() {
     if !crate::rig::is_root("fault_a_model_that_root_has_taught_is_still_the_daemon_s") {
         return;
     }
-    let (rig, id) = with_false_alarm();
+    let (rig, raise) = Rig::with_false_alarm();
+    let id = raise.id.unwrap();
     let model = &rig.place.model;
     chown(model, Some(1234), Some(1235)).unwrap();
     std::fs::set_permissions(model, std::fs::Permissions::from_mode(0o640)).unwrap();

@@ -81,6 +81,26 @@ impl Rig {
         rig
     }
 
+    /// A rig with a model of its own, after an event that the user calls a false alarm, and that event.
+    pub fn with_false_alarm() -> (Self, Event) {
+        let mut place = Place::unconfigured();
+        place.model = place.path("model.outlierd");
+        std::fs::copy(world().join("model.outlierd"), &place.model).unwrap();
+        // An inlier of the model that is called an outlier: what is learnt lies within the calibration.
+        let rig = Rig::on(place, "", "[decision]\nthreshold = 1.0\n");
+        rig.show_doubtful();
+        let daemon = rig.starts();
+        daemon.wait_for("raise", |events| count(events, Kind::Raise) == 1);
+        rig.stops(daemon);
+        let raise = rig.events().into_iter().find(|event| event.event == Kind::Raise).unwrap();
+        (rig, raise)
+    }
+
+    /// The newest raise in the log.
+    pub fn last_raise(&self) -> Event {
+        self.events().into_iter().rfind(|event| event.event == Kind::Raise).unwrap()
+    }
+
     /// Writes the config.
     pub fn watch(&self, camera: &str, more: &str) {
         let camera = format!("interval = \"5ms\"\nloop = true\nlost-after = \"300ms\"\n{camera}");
