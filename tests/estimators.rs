@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, array};
 use outlierd::estimators::Error;
-use outlierd::estimators::conformal::{self, Blocks, Conformal};
+use outlierd::estimators::conformal::{self, Conformal};
 use outlierd::estimators::feature_transform::FeatureTransform;
 use outlierd::estimators::gaussian_mixture::{CovarianceType, Covariances, GaussianMixture, GaussianMixtureParams};
 use outlierd::estimators::isolation_forest::{
@@ -215,19 +215,19 @@ fn conformal_intervals_are_scipys() {
     }
     for case in list(&f["observed"]) {
         let [n, m, k, low, high] = vector(case).to_vec()[..] else { panic!() };
-        let calibration = Conformal::fit(&(0..n as usize).map(|i| i as f64).collect::<Vec<_>>(), Blocks::Each).unwrap();
+        let calibration = Conformal::counted(&(0..n as usize).map(|i| i as f64).collect::<Vec<_>>()).unwrap();
         let rate = (k + 0.5) / (n + 1.0);
-        assert_eq!(calibration.rank(rate), k as usize);
-        let got = calibration.observed_false_alarm_interval(rate, 0.95, m as usize);
+        assert_eq!(calibration.threshold(rate), Some(k - 1.0));
+        let got = calibration.observed_false_alarm_interval(rate, m as usize);
         close("observed", &[got.0, got.1], &[low, high], 1e-9);
-        let realised = calibration.false_alarm_interval(rate, 0.95);
+        let realised = calibration.false_alarm_interval(rate);
         assert!(got.0 <= realised.0 && realised.1 <= got.1 && realised.0 < rate && rate < realised.1);
     }
     for case in list(&f["beta_quantile"]) {
         let [q, a, b, want] = vector(case).to_vec()[..] else { panic!() };
         if a.fract() == 0.0 && q != 0.5 {
-            let calibration = Conformal { scores: vec![0.0; (a + b - 1.0) as usize] };
-            let got = calibration.false_alarm_interval((a + 0.5) / (a + b), 0.95);
+            let scores: Vec<f64> = (0..(a + b - 1.0) as usize).map(|i| i as f64).collect();
+            let got = Conformal::counted(&scores).unwrap().false_alarm_interval((a + 0.5) / (a + b));
             close("beta", &[if q < 0.5 { got.0 } else { got.1 }], &[want], 1e-9);
         }
     }
@@ -236,7 +236,7 @@ fn conformal_intervals_are_scipys() {
 #[test]
 fn conformal_threshold_and_p_value_agree() {
     let scores: Vec<f64> = (0..199).map(|i| ((i * 7919) % 199) as f64).collect();
-    let calibration = Conformal::fit(&scores, Blocks::Each).unwrap();
+    let calibration = Conformal::counted(&scores).unwrap();
     for rate in [0.004, 0.005, 0.01, 0.02, 0.05, 0.5, 0.99] {
         match calibration.threshold(rate) {
             None => assert!(calibration.p_value(f64::NEG_INFINITY) >= rate),
@@ -249,43 +249,37 @@ fn conformal_threshold_and_p_value_agree() {
         }
         let enough = conformal::minimum_samples(rate);
         let scores = |n: usize| (0..n).map(|i| i as f64).collect::<Vec<_>>();
-        assert!(Conformal::fit(&scores(enough), Blocks::Each).unwrap().threshold(rate).is_some());
+        assert!(Conformal::counted(&scores(enough)).unwrap().threshold(rate).is_some());
         if enough > 1 {
-            assert!(Conformal::fit(&scores(enough - 1), Blocks::Each).unwrap().threshold(rate).is_none());
+            assert!(Conformal::counted(&scores(enough - 1)).unwrap().threshold(rate).is_none());
         }
     }
     assert_eq!(calibration.p_value(f64::NAN), 1.0 / 200.0);
 }
 
 #[test]
-fn conformal_blocks_hold_their_rate_on_dependent_frames() {
-    // Frames of a random walk that starts anew every 25 frames: neighbours are alike, blocks are not.
-    let mut state = 1u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 11) as f64 / (1u64 << 53) as f64
-    };
-    let mut video = |blocks: usize| {
-        let mut scores = Vec::new();
-        for _ in 0..blocks {
-            let mut level = uniform();
-            for _ in 0..25 {
-                scores.push(level);
-                level += 0.02 * (uniform() - 0.5);
-            }
-        }
-        scores
-    };
-    let calibration = Conformal::fit(&video(199), Blocks::Minimum(25)).unwrap();
-    assert_eq!(calibration.scores.len(), 199);
-    let fresh = video(4000);
-    let alarmed = fresh.chunks(25).filter(|b| b.iter().any(|s| calibration.p_value(*s) < 0.05)).count();
-    let (low, high) = calibration.observed_false_alarm_interval(0.05, 0.999, 4000);
-    assert!((low..=high).contains(&(alarmed as f64 / 4000.0)), "{alarmed} of 4000, {low} to {high}");
-    let one_per = Conformal::fit(&video(199), Blocks::OnePer(25)).unwrap();
-    let frames = fresh.iter().filter(|s| one_per.p_value(**s) < 0.05).count();
-    let (low, high) = one_per.observed_false_alarm_interval(0.05, 0.999, 4000);
-    assert!((low..=high).contains(&(frames as f64 / fresh.len() as f64)));
+fn a_calibration_with_a_tail_is_continuous_and_cut_where_p_is_the_rate() {
+    let scores: Vec<f64> = (1..=300).map(|i| (f64::from(i) / 301.0).ln()).collect();
+    let calibration = Conformal::fit(&scores, 300.0).unwrap();
+    let (mut before, mut score) = (0.0, -30.0);
+    while score < 0.1 {
+        let p = calibration.p_value(score);
+        assert!(p >= before && p - before < 0.012, "{before} to {p} at {score}");
+        // The scores are logarithms of p.
+        assert!(!(-5.0..0.0).contains(&score) || (p.ln() - score).abs() < 0.1 - 0.1 * score, "{p} at {score}");
+        (before, score) = (p, score + 0.01);
+    }
+    assert_eq!(before, 1.0);
+    for rate in [1e-6, 0.001, 0.01, 0.1, 0.19, 0.21, 0.5] {
+        let cut = calibration.threshold(rate).unwrap();
+        assert!(calibration.p_value(cut.next_down()) < rate && calibration.p_value(cut) >= rate, "{rate}");
+        let ((low, high), (least, most)) =
+            (calibration.false_alarm_interval(rate), calibration.observed_false_alarm_interval(rate, 200));
+        assert!(
+            low < rate && rate < high && least <= low.max(0.005) && high <= most,
+            "{rate}: {low} {high} {least} {most}"
+        );
+    }
 }
 
 #[test]
@@ -315,9 +309,9 @@ fn degenerate_input_is_refused_by_name() {
     assert!(matches!(Pca::fit(ok.view(), &more), Err(Error::Parameter { parameter: "n_components", .. })));
     let fitted = StandardScaler::fit(ok.view(), &scaler).unwrap();
     assert!(matches!(fitted.transform(array![[1.0, 2.0]].view()), Err(Error::Features { expected: 3, got: 2, .. })));
-    assert!(Conformal::fit(&[], Blocks::Each).is_err());
-    assert!(Conformal::fit(&[1.0, f64::NAN], Blocks::Each).is_err());
-    assert!(Conformal::fit(&[1.0; 10], Blocks::Minimum(11)).is_err());
+    assert!(Conformal::counted(&[]).is_err());
+    assert!(Conformal::fit(&[1.0, f64::NAN], 2.0).is_err());
+    assert!(Conformal::fit(&[1.0; 10], 11.0).is_err());
     assert!(IsotonicRegression::fit(&[], &[], None, &IsotonicRegressionParams::default()).is_err());
     assert!(IsotonicRegression::fit(&[1.0], &[1.0, 2.0], None, &IsotonicRegressionParams::default()).is_err());
 }
@@ -461,7 +455,9 @@ fn mixture_residual_of_one_component_is_probabilistic_pca() {
     let pca = Pca::fit(x.view(), &params).unwrap();
     let (z, residual) = pca.transform_with_residual(x.view()).unwrap();
     let one = GaussianMixtureParams { n_components: 1, reg_covar: 0.0, ..GaussianMixtureParams::default() };
-    let detector = MixtureResidual::fit(z.view(), residual.view(), &pca, &one).unwrap();
+    let detector =
+        MixtureResidual::fit(z.view(), residual.view(), pca.n_features() - pca.n_components(), pca.log_volume(), &one)
+            .unwrap();
     let (z, residual) = pca.transform_with_residual(new.view()).unwrap();
     let scores = detector.score_samples(z.view(), residual.view()).unwrap();
     let n = x.nrows() as f64;
@@ -586,7 +582,14 @@ fn detectors_reach_scikit_learns_auroc_on_magnetic_tiles() {
     // The default of fit.
     let (_, [train, normal, outlier], pca) = prepare(FeatureTransform::Sqrt, NComponents::Variance(0.98));
     let params = GaussianMixtureParams::default();
-    let detector = MixtureResidual::fit(train.0.view(), train.1.view(), &pca, &params).unwrap();
+    let detector = MixtureResidual::fit(
+        train.0.view(),
+        train.1.view(),
+        pca.n_features() - pca.n_components(),
+        pca.log_volume(),
+        &params,
+    )
+    .unwrap();
     let score = |(z, r): &(Array2<f64>, Array1<f64>)| detector.score_samples(z.view(), r.view()).unwrap();
     let got = auroc(&score(&normal), &score(&outlier));
     println!("mixture+residual after sqrt: {got:.4}");
@@ -642,9 +645,22 @@ fn detectors_fit_samples_without_information_and_refuse_the_impossible() {
     for k in [1, 3] {
         let pca = Pca::fit(repeated.view(), &keep(k)).unwrap();
         let (z, residual) = pca.transform_with_residual(repeated.view()).unwrap();
-        let detector = MixtureResidual::fit(z.view(), residual.view(), &pca, &mixture).unwrap();
+        let detector = MixtureResidual::fit(
+            z.view(),
+            residual.view(),
+            pca.n_features() - pca.n_components(),
+            pca.log_volume(),
+            &mixture,
+        )
+        .unwrap();
         assert!(detector.score_samples(z.view(), residual.view()).unwrap().iter().all(|v| v.is_finite()));
-        let short = MixtureResidual::fit(z.view(), residual.slice(ndarray::s![1..]), &pca, &mixture);
+        let short = MixtureResidual::fit(
+            z.view(),
+            residual.slice(ndarray::s![1..]),
+            pca.n_features() - pca.n_components(),
+            0.0,
+            &mixture,
+        );
         assert!(matches!(short, Err(Error::Length { what: "residual", .. })));
     }
     assert!("cube".parse::<FeatureTransform>().is_err());

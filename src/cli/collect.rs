@@ -1,6 +1,6 @@
 //! `collect`: normal frames from the camera, for `fit --normal`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,6 +10,9 @@ use crate::config;
 use crate::watch::events::format_time;
 
 /// Saves pictures of what is normal: as the daemon would see them, one by one.
+///
+/// Names are a number and the time. Numbers go on where an earlier run into the same folder ended, so that the natural
+/// order of names is that of the frames also where the clock was set between runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd collect -o normal --count 500 --every 2s")]
 pub struct Args {
@@ -35,6 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     common::print(format!("{} into {}", source.describe(), args.output.display()))?;
     let every = args.every.unwrap_or(config.interval);
     let bar = common::progress("pictures", args.count.unwrap_or(0) as usize);
+    let first = next_number(&args.output)?;
     let mut saved = 0;
     let mut tick = Instant::now();
     while args.count.is_none_or(|count| saved < count) && !stop.load(Ordering::Relaxed) {
@@ -45,7 +49,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         }
         let Some(frame) = camera::next_or_end(&mut source)? else { break };
         let time: String = format_time(SystemTime::now()).chars().filter(char::is_ascii_alphanumeric).collect();
-        camera::save(&frame.picture, &args.output.join(format!("{time}-{saved:06}.jpg")))?;
+        camera::save(&frame.picture, &args.output.join(format!("{:06}-{time}.jpg", first + saved)))?;
         saved += 1;
         bar.inc(1);
         tick = (tick + every).max(Instant::now());
@@ -58,4 +62,16 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
     common::print(format!("{pictures} in {output}; next: outlierd fit --normal {output} -o model.outlierd"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One more than the highest number that a name in the folder begins with.
+fn next_number(folder: &Path) -> Result<u64, Error> {
+    let cannot = |e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", folder.display()));
+    let mut next = 0;
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        let number = name.to_str().and_then(|name| name.split_once('-')).and_then(|(number, _)| number.parse().ok());
+        next = next.max(number.map_or(0, |number: u64| number.saturating_add(1)));
+    }
+    Ok(next)
 }

@@ -10,7 +10,9 @@ use super::{Error, exit};
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::image::{InputRecipe, Resize};
 use crate::model::{self, Model};
+use crate::training::cross::Made;
 use crate::training::features::{self, Cache, Features};
+use crate::training::synthetic;
 use crate::watch::events;
 
 /// Sets up the log on standard error: `info` and above unless `RUST_LOG` says otherwise, with journald's
@@ -183,6 +185,24 @@ pub fn extract(
         log::warn!("{error}");
     }
     found.map_err(features_error)
+}
+
+/// The features of outliers made of normal pictures, with a progress bar; kept in the cache as those of pictures.
+pub fn make_outliers(
+    backbone: &Backbone,
+    normal: &Features,
+    jobs: &[synthetic::Job],
+    seed: u64,
+    cache: &mut Cache,
+    stop: &AtomicBool,
+) -> Result<Made, Error> {
+    let bar = progress("made outliers", jobs.len());
+    let made = synthetic::extract(backbone, normal, jobs, seed, (&mut *cache, stop), &|| bar.inc(1));
+    bar.finish_and_clear();
+    if let Err(error) = cache.save() {
+        log::warn!("{error}");
+    }
+    made.map_err(features_error)
 }
 
 pub fn features_error(error: crate::training::features::Error) -> Error {

@@ -9,7 +9,7 @@ use crate::training::compare::{self, Pictures, Row};
 use crate::training::features::Cache;
 use crate::training::fit::Options;
 use crate::training::params::DetectorKind;
-use crate::training::pictures;
+use crate::training::{pictures, stretches};
 
 /// Fits every detector on the same pictures and judges them on the same others: the article's comparison.
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,10 @@ pub struct Args {
     /// Share of normal frames that may be called outliers
     #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     false_alarms: f64,
+    /// Frames of a video: so many neighbours, in the natural order of their names, are worth one; 1: pictures are
+    /// independent [default: found out]
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
+    block: Option<u32>,
     /// Splits to average over; the first is the one given, the others deal the normal pictures anew
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
@@ -52,15 +56,20 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
         common::extract(&backbone, what, &paths, &mut cache, &stop)
     };
-    let train = extract("training pictures", &args.train)?;
+    let mut train = extract("training pictures", &args.train)?;
     let normal = extract("normal pictures", &args.normal)?;
     let outliers = extract("outlier pictures", &args.outliers)?;
+    let found = stretches::arrange(&mut train).map_err(fit::fit_error)?;
+    let block = args.block.map_or(found.length, |block| block as usize);
+    if !args.json && args.block.is_none() {
+        found.sentence(train.paths.len()).map_or(Ok(()), common::print)?;
+    }
     let pictures = Pictures { train: train.rows.view(), normal: normal.rows.view(), outliers: outliers.rows.view() };
     let source = FeatureSource::of(&backbone);
     let bar = common::progress("fits", DetectorKind::ALL.len() * args.seeds as usize);
     let mut rows = Vec::new();
     for seed in 0..args.seeds {
-        let options = Options { false_alarms: args.false_alarms, seed, ..Options::default() };
+        let options = Options { false_alarms: args.false_alarms, seed, block, ..Options::default() };
         let own = compare::compare(&pictures, &source, &options, &args.set, &mut || bar.inc(1));
         rows.extend(own.map_err(fit::fit_error)?);
     }
@@ -77,8 +86,10 @@ type Figure = fn(&Row) -> f64;
 
 /// One line per detector; mean and spread where there are several seeds.
 fn table(rows: &[Row]) -> Result<(), Error> {
-    let columns: [(&str, Figure); 9] = [
+    let columns: [(&str, Figure); 11] = [
         ("AUROC", |r| r.evaluation.auroc.unwrap_or(f64::NAN)),
+        ("recall", |r| r.recall),
+        ("alarms", |r| r.false_alarms),
         ("AP", |r| r.evaluation.average_precision.unwrap_or(f64::NAN)),
         ("accuracy", |r| r.evaluation.accuracy),
         ("in prec", |r| r.evaluation.inlier.precision),
@@ -90,6 +101,12 @@ fn table(rows: &[Row]) -> Result<(), Error> {
     ];
     let several = rows.iter().any(|r| r.seed != 0);
     let width = if several { 16 } else { 9 };
+    if let Some(row) = rows.first() {
+        common::print(format!(
+            "recall: outliers caught at the promised {:.2} % of false alarms; alarms: false alarms counted",
+            100.0 * row.promised
+        ))?;
+    }
     let head: String = columns.iter().map(|(name, _)| format!("{name:>width$}")).collect();
     common::print(format!("{:<17}{head}{:>10}{:>10}{:>10}", "detector", "fit ms", "score ms", "bytes"))?;
     for kind in DetectorKind::ALL {

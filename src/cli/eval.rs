@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::{Error, common, exit};
 use crate::backbone::Backbone;
 use crate::image;
 use crate::model::{Model, file};
-use crate::training::evaluation::Evaluation;
+use crate::training::evaluation::{Evaluation, Promise};
 use crate::training::features::Cache;
-use crate::training::pictures;
 use crate::training::report::{self, Case, Exhibit, Report, Thumbnail};
+use crate::training::{pictures, stretches};
 
 /// Judges a model on labelled pictures: AUROC, precision, recall, confusion.
 #[derive(Debug, clap::Args)]
@@ -38,6 +40,14 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    false_alarms: Option<Promise>,
+}
+
 /// Pictures shown of each kind of mistake.
 const EXHIBITS: usize = 12;
 
@@ -46,14 +56,18 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     common::set_workers(args.threads)?;
     let stop = super::stop_flag()?;
     let mut cache = Cache::open(&Cache::beside(&args.model));
-    let (mut judged, mut cases) = (Vec::new(), Vec::new());
+    let (mut judged, mut cases, mut worth) = (Vec::new(), Vec::new(), 0.0);
     for (what, sources) in [("normal pictures", &args.normal), ("outlier pictures", &args.outliers)] {
         if sources.is_empty() {
             judged.push(Vec::new());
             continue;
         }
         let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
-        let found = common::extract(&backbone, what, &paths, &mut cache, &stop)?;
+        let mut found = common::extract(&backbone, what, &paths, &mut cache, &stop)?;
+        if judged.is_empty() {
+            let length = stretches::arrange(&mut found).map_err(super::fit::fit_error)?.length;
+            worth = found.paths.len() as f64 / length as f64;
+        }
         let verdicts = found.rows.rows().into_iter().map(|row| model.score(&row.to_vec()));
         let verdicts = verdicts.collect::<Result<Vec<_>, _>>().map_err(common::model_error)?;
         let outlier = !judged.is_empty();
@@ -62,6 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
     let evaluation =
         Evaluation::of(model.detector.name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
+    let promise = Promise::of(&model, &judged[0], worth);
     if let Some(path) = &args.report {
         let page = report::html(&Report {
             title: format!("{}: {} pictures", args.model.display(), cases.len()),
@@ -75,28 +90,32 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
     }
     if args.json {
-        common::print_json(&evaluation)?;
+        common::print_json(&Judged { evaluation, false_alarms: promise })?;
     } else {
         for line in evaluation.lines() {
             common::print(line)?;
+        }
+        if let Some(promise) = promise {
+            common::print(promise.sentence())?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The worst mistakes of one kind, with where the residual is.
+/// The worst mistakes of one kind.
 fn exhibits(model: &Model, backbone: &Backbone, cases: &[Case], outlier: bool) -> Result<Vec<Exhibit>, Error> {
-    let mut shown = Vec::new();
-    for case in report::worst(cases, outlier, EXHIBITS) {
-        let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
-        let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
-        let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
-        let maps = views.first().map_or(&[][..], Vec::as_slice);
-        let heat = model.heat(maps, &backbone.pool(&views)).map_err(common::model_error)?;
-        let seen = image::seen(picture.width(), picture.height(), backbone.input());
-        let heat = heat.map(|heat| heat.at(seen));
-        let thumbnail = Thumbnail::of(&picture).map_err(|e| Error::new(exit::SOFTWARE, e))?;
-        shown.push(Exhibit { case: case.clone(), thumbnail, heat });
-    }
-    Ok(shown)
+    report::worst(cases, outlier, EXHIBITS).into_iter().map(|case| exhibit(model, backbone, case)).collect()
+}
+
+/// A picture for the page, with where the residual is.
+pub fn exhibit(model: &Model, backbone: &Backbone, case: &Case) -> Result<Exhibit, Error> {
+    let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
+    let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
+    let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
+    let maps = views.first().map_or(&[][..], Vec::as_slice);
+    let heat = model.heat(maps, &backbone.pool(&views)).map_err(common::model_error)?;
+    let seen = image::seen(picture.width(), picture.height(), backbone.input());
+    let heat = heat.map(|heat| heat.at(seen));
+    let thumbnail = Thumbnail::of(&picture).map_err(|e| Error::new(exit::SOFTWARE, e))?;
+    Ok(Exhibit { case: case.clone(), thumbnail, heat })
 }

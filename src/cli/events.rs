@@ -93,7 +93,7 @@ impl Args {
 
 /// One aligned line: time, kind, id, p, what else is known.
 fn line(event: &Event) -> String {
-    let p = event.p.map_or_else(String::new, |p| format!("p={p:.4}"));
+    let p = event.p.map_or_else(String::new, |p| format!("p={}", crate::model::p_text(p)));
     let id = event.id.as_deref().unwrap_or("");
     let mut line = format!("{}  {:<12}  {id:<27}  {p:<8}", events::format_time(event.time), event.event.name());
     let mut add = |text: String| {

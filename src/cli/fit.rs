@@ -1,20 +1,35 @@
 //! `fit`: learns one class from pictures.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::{Error, common, exit, grid};
-use crate::model::{FeatureSource, file};
+use crate::backbone::Backbone;
+use crate::model::{FeatureSource, Model, Verdict, file, p_text};
+use crate::training::cross::Made;
 use crate::training::evaluation::Evaluation;
 use crate::training::features::{Cache, Features};
-use crate::training::fit::{self as training, Fitted, HeldOut, Options};
+use crate::training::fit::{self as training, Catches, FalseAlarms, Fitted, HeldOut, Options, Plan, Suspects};
 use crate::training::grid::Search;
 use crate::training::params::{DetectorKind, Params};
-use crate::training::pictures;
+use crate::training::report::fit::FitReport;
+use crate::training::report::{self, Case, Exhibit};
+use crate::training::stretches::{self, Stretches};
+use crate::training::{pictures, synthetic};
+
+/// Outliers made to estimate what is caught.
+const MADE: usize = 150;
+/// Pictures that look least like the rest, which are named or shown.
+const LEAST: usize = 20;
 
 /// Learns what is normal from pictures of it and writes a model file.
+///
+/// Pictures that follow each other, as frames of a camera that stands still do, are found out by the natural order of
+/// their names and by how alike neighbours are; whole stretches are then held out, and the promise of false alarms is
+/// as weak as there are few of them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd fit --normal good/ --backbone resnet50-int8.onnx -o tiles.outlierd")]
 pub struct Args {
@@ -24,6 +39,9 @@ pub struct Args {
     /// Outlier pictures, to calibrate with (never to fit): a folder or a list (.txt); may repeat
     #[arg(long, value_name = "DIR")]
     outliers: Vec<PathBuf>,
+    /// Normal pictures to leave out, or a list of them (.txt): those that `fit` named and that do not belong there
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    drop: Vec<PathBuf>,
     #[command(flatten)]
     backbone: common::BackboneArgs,
     #[arg(long, value_enum, default_value_t, value_name = "NAME")]
@@ -45,20 +63,34 @@ pub struct Args {
     #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     false_alarms: f64,
     /// Share of the normal pictures to calibrate with and not to fit on [default: every picture calibrates a fit
-    /// on the others, or 0.2 of very many]
+    /// on the others, or 0.2 of 5,000 and more]
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
-    /// Frames of a video: so many neighbours, in the order of their names, count as one
-    #[arg(long, default_value_t = 1, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
-    block: u32,
+    /// Frames of a video: so many neighbours, in the natural order of their names, are worth one; 1: pictures are
+    /// independent [default: found out]
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
+    block: Option<u32>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Writes a self-contained HTML page: the promise, the scores, the pictures that look least like the rest
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Model file to write; features are cached beside it
     #[arg(short, long, value_name = "MODEL")]
     output: PathBuf,
     /// One JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// A normal picture by a model that did not see it.
+#[derive(Serialize)]
+struct Least<'a> {
+    path: &'a Path,
+    score: f64,
+    p: f64,
+    /// Hardly one of the others.
+    suspect: bool,
 }
 
 #[derive(Serialize)]
@@ -69,6 +101,13 @@ struct Report<'a> {
     n_calibration: u32,
     n_outliers: u32,
     n_components: usize,
+    /// Pictures of a stretch that were held out together; 1: independent.
+    stretch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    false_alarms: Option<FalseAlarms>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    catches: Option<Catches>,
+    least_like_the_rest: &'a [Least<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     grid: Option<&'a Search>,
     warnings: &'a [String],
@@ -81,6 +120,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         params.set(assignment).map_err(|e| Error::new(exit::USAGE, e))?;
     }
     let normal = pictures::find_all(&args.normal).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let normal = without(normal, &args.drop)?;
     let outliers = pictures::find_all(&args.outliers).map_err(|e| Error::new(exit::NOINPUT, e))?;
     if normal.len() < training::MIN_PICTURES {
         return Err(fit_error(training::Error::TooFew { got: normal.len() }));
@@ -94,15 +134,20 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut extract = |what: &str, paths: &[PathBuf]| -> Result<Features, Error> {
         common::extract(&backbone, what, paths, &mut cache, &stop)
     };
-    let normal = extract("normal pictures", &normal)?;
+    let mut normal = extract("normal pictures", &normal)?;
     let outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
+    let found = stretches::arrange(&mut normal).map_err(fit_error)?;
+    let found = match args.block {
+        Some(block) => Stretches { length: block as usize, too_short: false },
+        None => found,
+    };
     let mut options = Options {
         detector: args.detector,
         params,
         false_alarms: args.false_alarms,
         seed: args.seed,
         held_out: args.held_out.map_or(HeldOut::Auto, HeldOut::Share),
-        block: args.block as usize,
+        block: found.length,
     };
     options.check().map_err(fit_error)?;
     let (search, outliers) = if args.grid {
@@ -115,18 +160,62 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     } else {
         (None, outliers.map(|o| o.rows))
     };
+    let made = match &outliers {
+        Some(_) => Made::default(),
+        None => {
+            let plan = Plan::new(normal.rows.nrows(), &options).map_err(fit_error)?;
+            let jobs = synthetic::plan(&plan.parts, MADE);
+            common::make_outliers(&backbone, &normal, &jobs, options.seed, &mut cache, &stop)?
+        }
+    };
     let source = FeatureSource::of(&backbone);
-    let fitted =
-        training::fit(normal.rows.view(), outliers.as_ref().map(|o| o.view()), source, &options).map_err(fit_error)?;
+    let fitted = training::fit_with(normal.rows.view(), outliers.as_ref().map(|o| o.view()), &made, source, &options)
+        .map_err(fit_error)?;
     file::save(&fitted.model, &args.output).map_err(common::model_error)?;
-    report(&args, &fitted, search.as_ref())?;
+    report(&args, &fitted, search.as_ref(), (&normal, found), &backbone)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(args: &Args, fitted: &Fitted, search: Option<&Search>) -> Result<(), Error> {
-    let Fitted { model, evaluation, warnings } = fitted;
+/// The pictures but those that `drop` names, each of which must be among them.
+fn without(pictures: Vec<PathBuf>, drop: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let known: HashSet<PathBuf> = pictures.iter().map(|path| canonical(path)).collect();
+    let mut dropped = HashSet::new();
+    for path in pictures::find_all(drop).map_err(|e| Error::new(exit::NOINPUT, e))? {
+        let path = canonical(&path);
+        if !known.contains(&path) {
+            let message = format!("--drop: {} is not among the normal pictures", path.display());
+            return Err(Error::new(exit::NOINPUT, message));
+        }
+        dropped.insert(path);
+    }
+    Ok(pictures.into_iter().filter(|path| !dropped.contains(&canonical(path))).collect())
+}
+
+/// The normals that look least like the rest, the least first.
+fn least<'a>(fitted: &Fitted, paths: &'a [PathBuf]) -> Vec<Least<'a>> {
+    let one = |(rank, &(at, score)): (usize, &(usize, f64))| {
+        let p = fitted.model.calibration.p(score);
+        Least { path: &paths[at], score, p, suspect: rank < fitted.suspects.count }
+    };
+    fitted.held.iter().take(LEAST).enumerate().map(one).collect()
+}
+
+fn report(
+    args: &Args,
+    fitted: &Fitted,
+    search: Option<&Search>,
+    (normal, found): (&Features, Stretches),
+    backbone: &Backbone,
+) -> Result<(), Error> {
+    let Fitted { model, evaluation, warnings, catches, .. } = fitted;
     for warning in warnings {
         log::warn!("{warning}");
+    }
+    let least = least(fitted, &normal.paths);
+    let said = sentences(args, fitted, (normal.paths.len(), found), &least);
+    if let Some(path) = &args.report {
+        page(path, args, fitted, &said, &least, backbone)?;
     }
     let bytes = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     if args.json {
@@ -137,6 +226,10 @@ fn report(args: &Args, fitted: &Fitted, search: Option<&Search>) -> Result<(), E
             n_calibration: model.training.n_calibration,
             n_outliers: model.training.n_outliers,
             n_components: model.components.rows(),
+            stretch: found.length,
+            false_alarms: FalseAlarms::of(model),
+            catches: *catches,
+            least_like_the_rest: &least,
             grid: search,
             warnings,
             evaluation,
@@ -145,14 +238,74 @@ fn report(args: &Args, fitted: &Fitted, search: Option<&Search>) -> Result<(), E
     if let Some(search) = search {
         grid::table(search)?;
     }
-    common::print(format!("{}; {} components", model.training.sentence(), model.components.rows()))?;
-    for line in evaluation.lines() {
+    for line in said {
         common::print(line)?;
     }
-    for line in training::meaning(model, crate::config::Decision::default().raise_after) {
-        common::print(line)?;
+    if let Some(path) = &args.report {
+        common::print(format!("wrote {}", path.display()))?;
     }
     common::print(format!("wrote {} ({bytes} bytes)", args.output.display()))
+}
+
+/// What `fit` says, a line each.
+fn sentences(args: &Args, fitted: &Fitted, (n, found): (usize, Stretches), least: &[Least]) -> Vec<String> {
+    let Fitted { model, evaluation, catches, .. } = fitted;
+    let mut lines = vec![format!("{}; {} components", model.training.sentence(), model.components.rows())];
+    lines.extend(found.sentence(n).filter(|_| args.block.is_none()));
+    if model.training.n_outliers > 0 {
+        lines.extend(evaluation.lines());
+    }
+    lines.extend(training::meaning(model, crate::config::Decision::default().raise_after));
+    if let Some(Catches { recall, interval: (low, high), made }) = catches {
+        lines.push(format!(
+            "it catches about {:.0} % of small visible things (estimate: of {made} drawn into held-out pictures; 95 % \
+             interval {:.0} to {:.0} %)",
+            100.0 * recall,
+            100.0 * low,
+            100.0 * high
+        ));
+    }
+    let Suspects { count, expected } = fitted.suspects;
+    if count > 0 {
+        lines.push(format!(
+            "{} farther from the rest than chance puts them ({expected:.1} expected there); leave out with --drop what \
+             does not belong:",
+            if count == 1 { "1 picture lies".into() } else { format!("{count} pictures lie") }
+        ));
+        lines.extend(least.iter().take(count).map(|one| format!("  {}  p {}", one.path.display(), p_text(one.p))));
+    }
+    lines
+}
+
+/// Writes the page of `--report`.
+fn page(
+    path: &Path,
+    args: &Args,
+    fitted: &Fitted,
+    said: &[String],
+    least: &[Least],
+    backbone: &Backbone,
+) -> Result<(), Error> {
+    let (suspects, next): (Vec<&Least>, Vec<&Least>) = least.iter().partition(|one| one.suspect);
+    let shown = |all: Vec<&Least>| {
+        all.into_iter().map(|one| exhibit(&fitted.model, backbone, one)).collect::<Result<Vec<_>, _>>()
+    };
+    let scores: Vec<f64> = fitted.held.iter().map(|(_, score)| *score).collect();
+    let page = report::fit::html(&FitReport {
+        title: format!("{}: fitted on {} pictures", args.output.display(), fitted.model.training.n_train),
+        model: &fitted.model,
+        said,
+        scores: &scores,
+        suspects: shown(suspects)?,
+        next: shown(next)?,
+    });
+    file::write_atomically(path, page.as_bytes())
+        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
+}
+
+fn exhibit(model: &Model, backbone: &Backbone, one: &Least) -> Result<Exhibit, Error> {
+    let verdict = Verdict { score: one.score, p: one.p, outlier: one.p < model.threshold };
+    super::eval::exhibit(model, backbone, &Case { path: one.path.to_owned(), outlier: false, verdict })
 }
 
 pub fn fit_error(error: training::Error) -> Error {

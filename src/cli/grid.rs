@@ -1,14 +1,13 @@
 //! `fit --grid`: chooses a detector's parameters before the fit.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use ndarray::{Array2, Axis};
 
 use super::{Error, common, exit, fit};
-use crate::backbone::{self, Backbone};
-use crate::image;
-use crate::training::features::{self, Cache, Features};
+use crate::backbone::Backbone;
+use crate::training::cross::Made;
+use crate::training::features::{Cache, Features};
 use crate::training::fit::Options;
 use crate::training::grid::{self, Folds, MAX_SYNTHETIC, MIN_OUTLIERS, Outliers, Problem, Row, Search};
 use crate::training::{split, synthetic};
@@ -73,20 +72,7 @@ fn make_outliers(
     seed: u64,
 ) -> Result<Outliers, Error> {
     let jobs = synthetic::plan(&folds.parts, MAX_SYNTHETIC);
-    let read = |path: &Path| -> Result<_, backbone::Error> { backbone.prepare(&image::read(path)?) };
-    let make = |index: usize| {
-        let job = &jobs[index];
-        let picture = read(&normal.paths[job.picture])?;
-        let donor = if job.donor == job.picture { picture.clone() } else { read(&normal.paths[job.donor])? };
-        Ok(synthetic::make(&picture, &donor, job, seed))
-    };
-    let bar = common::progress("synthetic outliers", jobs.len());
-    let rows = features::extract_made(backbone, jobs.len(), &make, cache, stop, &|| bar.inc(1));
-    bar.finish_and_clear();
-    if let Err(error) = cache.save() {
-        log::warn!("{error}");
-    }
-    let rows = rows.map_err(common::features_error)?;
+    let Made { rows, .. } = common::make_outliers(backbone, normal, &jobs, seed, cache, stop)?;
     let of_fold = |fold: usize| -> Vec<usize> { (0..jobs.len()).filter(|&job| jobs[job].fold == fold).collect() };
     Ok(Outliers::Synthetic((0..folds.parts.len()).map(|fold| rows.select(Axis(0), &of_fold(fold))).collect()))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Error, common};
 use crate::model::{Model, hex};
+use crate::training::fit::FalseAlarms;
 
 /// Says what is in a model file.
 #[derive(Debug, clap::Args)]
@@ -42,6 +43,9 @@ struct Report {
     n_calibration: u32,
     n_outliers: u32,
     n_learnt: usize,
+    stretch: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    false_alarms: Option<FalseAlarms>,
     seed: u64,
     auroc: Option<f64>,
     false_alarm_rate: f64,
@@ -90,6 +94,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         n_calibration: model.training.n_calibration,
         n_outliers: model.training.n_outliers,
         n_learnt: model.records.learnt.len(),
+        stretch: model.training.stretch.max(1),
+        false_alarms: FalseAlarms::of(&model),
         seed: model.training.seed,
         auroc: model.training.auroc,
         false_alarm_rate: model.training.false_alarm_rate,
@@ -120,8 +126,18 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     if let Some(auroc) = r.auroc {
         common::print(format!("AUROC         {auroc:.4} on pictures it was not fitted on"))?;
     }
-    if r.false_alarm_rate.is_finite() {
-        common::print(format!("false alarms  {:.2} % of normal frames expected", 100.0 * r.false_alarm_rate))?;
+    match r.false_alarms {
+        Some(FalseAlarms { promised, interval: (low, high), stretches, .. }) => common::print(format!(
+            "false alarms  {:.2} % of normal frames promised (95 % interval {:.2} to {:.2} %), by {stretches:.0} \
+             independent pictures",
+            100.0 * promised,
+            100.0 * low,
+            100.0 * high
+        ))?,
+        None if r.false_alarm_rate.is_finite() => {
+            common::print(format!("false alarms  {:.2} % of normal frames expected", 100.0 * r.false_alarm_rate))?;
+        }
+        None => {}
     }
     Ok(ExitCode::SUCCESS)
 }

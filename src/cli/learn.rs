@@ -14,10 +14,10 @@ use crate::config::{self, Config};
 use crate::files;
 use crate::model::learn::{self, Lesson, Outcome, Taken};
 use crate::model::records::Learnt;
-use crate::model::{Calibration, Model, file};
+use crate::model::{Calibration, Model, file, p_text};
 use crate::watch::events::{self, Event, Kind};
 
-/// More than this share of the calibration learnt from false alarms: it is time to fit again.
+/// More false alarms than this share of what the calibration is worth: it is time to fit again.
 const MUCH: f64 = 0.1;
 
 /// Teaches the model that events were false alarms, or collects their snapshots for the next fit.
@@ -152,7 +152,7 @@ fn list(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
             common::print_json(&listed)?;
             continue;
         }
-        let p = listed.p.map_or_else(String::new, |p| format!("p={p:.4}"));
+        let p = listed.p.map_or_else(String::new, |p| format!("p={}", p_text(p)));
         let shot = match snapshot {
             Some(path) if listed.snapshot_exists => path.display().to_string(),
             Some(_) => "snapshot removed".into(),
@@ -341,10 +341,10 @@ fn report(args: &Args, lesson: &Lesson, live: usize, threshold: f64, path: &Path
             "outliers now score below {after:.2}, before it was {before:.2}: what lies between is no longer seen"
         ))?;
     }
-    let Lesson { calibration, learnt, .. } = lesson;
-    if *learnt as f64 > MUCH * *calibration as f64 {
+    let Lesson { worth, learnt, .. } = lesson;
+    if *learnt as f64 > MUCH * worth {
         common::print(format!(
-            "{learnt} of {calibration} calibration scores are false alarms now: p means little; --keep and fit again"
+            "{learnt} false alarms beside a calibration worth {worth:.0} pictures: p means little; --keep and fit again"
         ))?;
     }
     common::print(format!("wrote {}, the one before is {}", path.display(), backup(path).display()))?;
@@ -359,8 +359,8 @@ fn sentence(outcome: &Outcome, is_live: bool, threshold: f64) -> String {
         n => format!("still below the threshold {threshold}; {n} more of its kind would do"),
     };
     match outcome.taken {
-        Taken::Learnt => format!("{scored}, p {p_before:.4} -> {p_after:.4}: {verdict}"),
-        Taken::Already => format!("{scored}, learnt before, p {p_after:.4}: {verdict}"),
+        Taken::Learnt => format!("{scored}, p {} -> {}: {verdict}", p_text(*p_before), p_text(*p_after)),
+        Taken::Already => format!("{scored}, learnt before, p {}: {verdict}", p_text(*p_after)),
         Taken::TooFar => format!("{scored}, not learnt: far below all of the calibration"),
     }
 }

@@ -66,8 +66,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             } else {
                 let word = if verdict.outlier { "outlier" } else { "inlier" };
                 common::print(format!(
-                    "{word:<8} p={:.4} score={:<12.5} {}",
-                    verdict.p,
+                    "{word:<8} p={} score={:<12.5} {}",
+                    crate::model::p_text(verdict.p),
                     verdict.score,
                     path.display()
                 ))?;

@@ -1,108 +1,163 @@
 //! Conformal calibration: the p-value of a score against scores of held-out normals.
 //!
-//! `p = (1 + #{calibration scores <= score}) / (n + 1)` (Vovk, Gammerman, Shafer 2005). When the normals to come are
-//! exchangeable with the calibration samples, a normal has `p <= a` with probability at most `a`, whatever the
-//! detector. The calibration samples must not have been fitted on: hold a share out, or, where samples are few, score
-//! each by a detector fitted on the other folds and fit the detector to use on all (cross-conformal, Vovk 2015); that
-//! one has seen more, so false alarms come out below the rate. Neighbouring frames of a video are not exchangeable: see [`Blocks`].
+//! p is the share of normals that score at most as high. Counted, it is `(1 + #{calibration scores <= score}) / (n + 1)`
+//! (Vovk, Gammerman, Shafer 2005): when the normals to come are exchangeable with the calibration samples, a normal has
+//! `p <= a` with probability at most `a`, whatever the detector. With a [`Tail`] p is continuous: between the scores it
+//! is linear, in the lowest fifth it is what the tail predicts, far below `1 / (n + 1)` too.
+//!
+//! The calibration samples must not have been fitted on: hold a share out, or, where samples are few, score each by a
+//! detector fitted on the other folds and fit the detector to use on all (cross-conformal, Vovk 2015). Scores of frames
+//! that follow each other are alike: what they are worth, in independent ones, says how sure p is.
 
+use super::tail::Tail;
 use super::{Error, check_finite, special};
 
 const NAME: &str = "conformal calibration";
+const CONFIDENCE: f64 = 0.95;
 
-/// Which of the scores, in the order of time, count as independent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blocks {
-    /// Every score: pictures taken independently.
-    Each,
-    /// The smallest score of each block of so many consecutive frames.
-    ///
-    /// The p-value of a frame is then at most wrong in the safe direction, and the false-alarm rate bounds the share
-    /// of *blocks* with any false alarm in them. Choose blocks longer than the scene's memory (light, passing
-    /// shadows); a last, shorter block is left out.
-    Minimum(usize),
-    /// The middle frame of each block of so many consecutive frames.
-    ///
-    /// The rate is per frame, as for `Each`, from fewer scores.
-    OnePer(usize),
-}
-
-/// Scores of held-out normals.
+/// Scores of held-out normals, and what they say of lower ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conformal {
     /// Rising.
     pub scores: Vec<f64>,
+    /// None: p is counted.
+    pub tail: Option<Tail>,
+    /// How many independent scores they are worth.
+    pub worth: f64,
+    /// Rising scores of false alarms that were taken back: each weighs as much as one independent score.
+    pub learnt: Vec<f64>,
 }
 
 impl Conformal {
-    /// Keeps the scores of held-out normals; with [`Blocks`] other than `Each` they must be in the order of time.
+    /// Counts the scores of held-out normals, all of them independent.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], [`Error::Parameter`] for a block of no frames, [`Error::TooFewSamples`] for less than
-    /// one block.
-    pub fn fit(scores: &[f64], blocks: Blocks) -> Result<Conformal, Error> {
+    /// [`Error::NotFinite`], [`Error::TooFewSamples`] for none.
+    pub fn counted(scores: &[f64]) -> Result<Conformal, Error> {
         check_finite(NAME, scores)?;
-        let mut scores: Vec<f64> = match blocks {
-            Blocks::Each => scores.to_vec(),
-            Blocks::Minimum(0) | Blocks::OnePer(0) => {
-                let reason = "must hold at least one frame".into();
-                return Err(Error::Parameter { estimator: NAME, parameter: "block", reason });
-            }
-            Blocks::Minimum(len) => {
-                scores.chunks_exact(len).map(|block| block.iter().copied().fold(f64::INFINITY, f64::min)).collect()
-            }
-            Blocks::OnePer(len) => scores.chunks_exact(len).map(|block| block[len / 2]).collect(),
-        };
         if scores.is_empty() {
             return Err(Error::TooFewSamples { estimator: NAME, needed: 1, got: 0 });
         }
+        let mut scores = scores.to_vec();
         scores.sort_by(f64::total_cmp);
-        Ok(Conformal { scores })
+        let worth = scores.len() as f64;
+        Ok(Conformal { scores, tail: None, worth, learnt: Vec::new() })
     }
 
-    /// `(1 + #{calibration scores <= score}) / (n + 1)`; for NaN the smallest, `1 / (n + 1)`.
-    pub fn p_value(&self, score: f64) -> f64 {
-        let below = self.scores.partition_point(|s| *s <= score);
-        (1 + below) as f64 / (self.scores.len() + 1) as f64
-    }
-
-    /// How many calibration scores a frame must fall below to have `p < rate`: it is an outlier when its score is
-    /// below the k-th smallest. 0: no score is low enough.
-    pub fn rank(&self, rate: f64) -> usize {
-        rank(self.scores.len(), rate)
-    }
-
-    /// The score below which `p < rate`; `None` when the calibration is too small for that rate
-    /// (see [`minimum_samples`]).
-    pub fn threshold(&self, rate: f64) -> Option<f64> {
-        self.rank(rate).checked_sub(1).and_then(|k| self.scores.get(k).copied())
-    }
-
-    /// The interval that holds the realised false-alarm rate with probability `confidence`.
+    /// The scores of held-out normals that are worth `worth` independent ones, with their tail; counted where there
+    /// are too few for one or they have no spread.
     ///
-    /// With continuous scores the rate that one calibration realises, over endless normals, follows
-    /// Beta(k, n + 1 - k), k the [`Conformal::rank`] (Vovk 2012, "Conditional validity of inductive conformal
-    /// predictors"). Equal tails.
-    pub fn false_alarm_interval(&self, rate: f64, confidence: f64) -> (f64, f64) {
-        let (k, n) = (self.rank(rate), self.scores.len());
-        if k == 0 {
-            return (0.0, 0.0);
+    /// # Errors
+    /// Those of [`Conformal::counted`]; [`Error::Parameter`] when `worth` is not between 1 and the number of scores.
+    pub fn fit(scores: &[f64], worth: f64) -> Result<Conformal, Error> {
+        let mut conformal = Conformal::counted(scores)?;
+        if !(1.0..=conformal.scores.len() as f64).contains(&worth) {
+            let reason = format!("= {worth} must lie between 1 and the {} scores", conformal.scores.len());
+            return Err(Error::Parameter { estimator: NAME, parameter: "worth", reason });
         }
-        let tail = 0.5 * (1.0 - confidence);
-        let (a, b) = (k as f64, (n + 1 - k) as f64);
+        conformal.worth = worth;
+        conformal.tail = Tail::fit(&conformal.scores, worth);
+        Ok(conformal)
+    }
+
+    /// The share of normals that score at most as high; for NaN the smallest.
+    pub fn p_value(&self, score: f64) -> f64 {
+        let score = if score.is_nan() { f64::MIN } else { score };
+        let known = self.known_p(score);
+        if self.learnt.is_empty() {
+            return known;
+        }
+        self.with_learnt(known, self.learnt.partition_point(|s| *s <= score), self.learnt.len())
+    }
+
+    /// p without what was learnt.
+    pub fn known_p(&self, score: f64) -> f64 {
+        let n = (self.scores.len() + 1) as f64;
+        let below = self.scores.partition_point(|s| *s <= score);
+        let Some(tail) = &self.tail else { return (1 + below) as f64 / n };
+        if score <= tail.start() {
+            return tail.p(score);
+        }
+        let (Some(last), Some(next)) = (below.checked_sub(1), self.scores.get(below)) else { return 1.0 };
+        let (at, way) = (self.scores[last], next - self.scores[last]);
+        (below as f64 + (score - at) / way) / n
+    }
+
+    /// p where `below` of `all` learnt scores are at most the score whose p is `known` without them.
+    pub fn with_learnt(&self, known: f64, below: usize, all: usize) -> f64 {
+        (self.weight() * known + below as f64) / (self.weight() + all as f64)
+    }
+
+    /// What the scores weigh against learnt ones.
+    pub fn weight(&self) -> f64 {
+        self.worth + 1.0
+    }
+
+    /// The score below which `p < rate`; `None` when no score has so small a p.
+    pub fn threshold(&self, rate: f64) -> Option<f64> {
+        let (mut low, mut high) = (ordered(f64::MIN), ordered(f64::MAX));
+        let passes = |at: i64| self.p_value(from_ordered(at)) < rate;
+        if !passes(low) {
+            return None;
+        }
+        if passes(high) {
+            return Some(f64::INFINITY);
+        }
+        while high - 1 > low {
+            let middle = ((i128::from(low) + i128::from(high)) / 2) as i64;
+            *(if passes(middle) { &mut low } else { &mut high }) = middle;
+        }
+        Some(from_ordered(high))
+    }
+
+    /// The interval that holds the realised false-alarm rate with 95 % probability, when frames with `p < rate` are
+    /// called outliers. Equal tails.
+    ///
+    /// Counted, the rate that one calibration realises over endless normals follows Beta(k, n + 1 - k), k how many
+    /// scores lie below the threshold (Vovk 2012, "Conditional validity of inductive conformal predictors").
+    pub fn false_alarm_interval(&self, rate: f64) -> (f64, f64) {
+        let tail = 0.5 * (1.0 - CONFIDENCE);
+        let (a, b) = match &self.tail {
+            Some(tail) if rate <= tail.share() => {
+                let Some(score) = self.threshold(rate) else { return (0.0, 0.0) };
+                return tail.interval(score.min(tail.start()));
+            }
+            Some(_) => (rate * self.worth + 0.5, (1.0 - rate) * self.worth + 0.5),
+            None => match self.beta(rate) {
+                Some(beta) => beta,
+                None => return (0.0, 0.0),
+            },
+        };
         (special::beta_quantile(tail, a, b), special::beta_quantile(1.0 - tail, a, b))
     }
 
-    /// The interval that holds, with probability `confidence` at least, the rate counted on `m` fresh normals.
+    /// The interval that holds, with 95 % probability at least, the rate counted on `m` fresh independent normals.
     ///
-    /// Wider than [`Conformal::false_alarm_interval`] by the error of counting: the count is beta-binomial.
-    pub fn observed_false_alarm_interval(&self, rate: f64, confidence: f64, m: usize) -> (f64, f64) {
-        let (k, n) = (self.rank(rate), self.scores.len());
-        if k == 0 || m == 0 {
-            return (0.0, if m == 0 { 1.0 } else { 0.0 });
+    /// Wider than [`Conformal::false_alarm_interval`] by the error of counting: the count is beta-binomial. With a
+    /// tail the beta distribution is the one with the mean `rate` whose upper end is that of the interval.
+    pub fn observed_false_alarm_interval(&self, rate: f64, m: usize) -> (f64, f64) {
+        if m == 0 {
+            return (0.0, 1.0);
         }
-        let tail = 0.5 * (1.0 - confidence);
-        let (a, b) = (k as f64, (n + 1 - k) as f64);
+        let (a, b) = match &self.tail {
+            None => match self.beta(rate) {
+                Some(beta) => beta,
+                None => return (0.0, 0.0),
+            },
+            Some(_) => {
+                let high = self.false_alarm_interval(rate).1;
+                let at = |ln: f64| (rate * ln.exp(), (1.0 - rate) * ln.exp());
+                let (mut low_ln, mut high_ln) = (-3.0_f64, 20.0_f64);
+                for _ in 0..60 {
+                    let middle = 0.5 * (low_ln + high_ln);
+                    let (a, b) = at(middle);
+                    let wide = special::beta_quantile(0.5 + 0.5 * CONFIDENCE, a, b) > high;
+                    *(if wide { &mut low_ln } else { &mut high_ln }) = middle;
+                }
+                at(low_ln)
+            }
+        };
+        let tail = 0.5 * (1.0 - CONFIDENCE);
         let (mut low, mut high) = (None, m);
         let mut sum = 0.0;
         for count in 0..=m {
@@ -117,15 +172,22 @@ impl Conformal {
         }
         (low.unwrap_or(0) as f64 / m as f64, high as f64 / m as f64)
     }
+
+    /// Of the rate that the counted calibration realises; None where no score is low enough.
+    fn beta(&self, rate: f64) -> Option<(f64, f64)> {
+        let cut = self.threshold(rate)?;
+        let k = self.scores.partition_point(|s| *s <= cut);
+        Some((k as f64, (self.scores.len() + 1 - k) as f64))
+    }
 }
 
-/// The fewest calibration scores with which some score has `p < rate`.
+/// The fewest counted scores with which some score has `p < rate`.
 pub fn minimum_samples(rate: f64) -> usize {
     if rate.is_nan() || rate <= 0.0 {
         return usize::MAX;
     }
     let guess = (1.0 / rate).floor().min(1e15) as usize;
-    (guess.saturating_sub(2)..).find(|n| rank(*n, rate) > 0).unwrap_or(usize::MAX)
+    (guess.saturating_sub(2)..).find(|n| 1.0 / (*n as f64 + 1.0) < rate).unwrap_or(usize::MAX)
 }
 
 /// The exact interval (Clopper and Pearson 1934) of a rate of which `count` of `m` was seen.
@@ -137,15 +199,12 @@ pub fn clopper_pearson(count: usize, m: usize, confidence: f64) -> (f64, f64) {
     (low, high)
 }
 
-/// How many counts `c` have `(1 + c) / (n + 1) < rate`, computed as the p-value is.
-fn rank(n: usize, rate: f64) -> usize {
-    let passes = |c: usize| ((1 + c) as f64 / (n + 1) as f64) < rate;
-    let mut k = ((rate * (n + 1) as f64).max(0.0) as usize).saturating_sub(2).min(n);
-    while k > 0 && !passes(k - 1) {
-        k -= 1;
-    }
-    while k <= n && passes(k) {
-        k += 1;
-    }
-    k.min(n)
+/// Integers in the order of the doubles that they stand for.
+fn ordered(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    if bits < 0 { i64::MIN.wrapping_sub(bits) } else { bits }
+}
+
+fn from_ordered(at: i64) -> f64 {
+    f64::from_bits(if at < 0 { i64::MIN.wrapping_sub(at) } else { at } as u64)
 }

@@ -6,8 +6,7 @@
 //! It is a density of the sample that PCA was given, so scores of fits on different folds compare.
 
 use super::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
-use super::pca::Pca;
-use super::{Error, check_features, check_finite};
+use super::{Error, check_finite};
 use ndarray::{Array1, ArrayView1, ArrayView2};
 
 const NAME: &str = "mixture+residual";
@@ -30,26 +29,23 @@ pub struct MixtureResidual {
 }
 
 impl MixtureResidual {
-    /// Fits on projections `z` (`n_samples` x `n_components`) and squared residuals, both from `pca`'s
-    /// [`Pca::transform_with_residual`].
+    /// Fits on projections `z` (`n_samples` x `n_components`) and squared residuals of `dof` dropped dimensions;
+    /// `log_volume` is the log of what whitening multiplied volumes with, 0 without.
     ///
     /// # Errors
-    /// Those of [`GaussianMixture::fit`]; [`Error::Length`] when `residual` and `z` differ in length;
-    /// [`Error::Features`] when `z` is not as wide as `pca` projects.
+    /// Those of [`GaussianMixture::fit`]; [`Error::Length`] when `residual` and `z` differ in length.
     pub fn fit(
         z: ArrayView2<f64>,
         residual: ArrayView1<f64>,
-        pca: &Pca,
+        dof: usize,
+        log_volume: f64,
         params: &GaussianMixtureParams,
     ) -> Result<MixtureResidual, Error> {
-        check_features(NAME, pca.n_components(), z.ncols())?;
         if residual.len() != z.nrows() {
             let (expected, got) = (z.nrows(), residual.len());
             return Err(Error::Length { estimator: NAME, what: "residual", expected, got });
         }
         check_finite(NAME, &residual.to_vec())?;
-        let dof = pca.n_features() - pca.n_components();
-        let log_volume = pca.scale().iter().map(|s| s.ln()).sum();
         let mixture = GaussianMixture::fit(z, params)?;
         let noise_variance = (residual.sum() / (z.nrows() * dof.max(1)) as f64).max(MIN_NOISE_VARIANCE);
         Ok(MixtureResidual { mixture, noise_variance, dof, log_volume })

@@ -12,6 +12,7 @@
 //! | [`isolation_forest`] | how few random cuts isolate a sample |
 //! | [`isotonic`] | monotone regression: score to probability |
 //! | [`conformal`] | score to p-value against held-out normals |
+//! | [`tail`] | p-values below what counting can tell |
 //!
 //! Arrays are `n_samples` x `n_features`, f64. Parameters and fitted attributes carry scikit-learn's names.
 //! A seed gives the same fit on every run of one machine.
@@ -27,9 +28,10 @@ pub mod one_class_svm;
 pub mod pca;
 pub mod pca_residual;
 pub mod standard_scaler;
+pub mod tail;
 
 mod kmeans;
-mod linalg;
+pub(crate) mod linalg;
 mod random;
 mod smo;
 mod special;

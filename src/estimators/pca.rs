@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 const NAME: &str = "PCA";
 
 /// Below this share of the largest eigenvalue the covariance has lost the digits that an SVD keeps.
-const COVARIANCE_LIMIT: f64 = 1e-9;
+pub(crate) const COVARIANCE_LIMIT: f64 = 1e-9;
 
 /// How many components to keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,7 +117,7 @@ impl Pca {
             full_spectrum(&xc, params.n_components)?
         };
         let kept = match params.n_components {
-            NComponents::Variance(share) => components_for(&spectrum.values, share).min(most),
+            NComponents::Variance(share) => components_for(&spectrum.values, share, spectrum.values.sum()).min(most),
             _ => wanted,
         };
         let noise_variance = if kept >= most {
@@ -149,6 +149,11 @@ impl Pca {
     /// Width of the projection.
     pub fn n_components(&self) -> usize {
         self.components.nrows()
+    }
+
+    /// log of what whitening multiplies volumes with; 0 without whitening.
+    pub fn log_volume(&self) -> f64 {
+        self.scale().iter().map(|s| s.ln()).sum()
     }
 
     /// What the projection on each axis is divided by: standard deviations when whitening, else ones.
@@ -236,9 +241,8 @@ fn parameter(reason: String) -> Error {
     Error::Parameter { estimator: NAME, parameter: "n_components", reason }
 }
 
-/// The first count whose cumulated share is above `share`.
-fn components_for(values: &Array1<f64>, share: f64) -> usize {
-    let total = values.sum();
+/// The first count whose cumulated share of the total is above `share`.
+pub(crate) fn components_for(values: &Array1<f64>, share: f64, total: f64) -> usize {
     let mut sum = 0.0;
     let at_most = values
         .iter()
@@ -263,7 +267,7 @@ fn full_spectrum(xc: &Array2<f64>, n_components: NComponents) -> Result<Spectrum
     let wanted = match n_components {
         NComponents::All => most,
         NComponents::Count(k) => k,
-        NComponents::Variance(share) => components_for(&values, share).min(most),
+        NComponents::Variance(share) => components_for(&values, share, values.sum()).min(most),
     };
     let exact = values[wanted - 1] > COVARIANCE_LIMIT * values[0];
     if exact && !wide {

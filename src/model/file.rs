@@ -1,7 +1,8 @@
 //! The model file: magic `OUTLIERD`, format version, postcard body, CRC-32 of all before it.
 //!
 //! The body's structs are frozen per format version: a change of shape is a new version. Version 2 is version 1 with
-//! [`Records`] behind; a model that has none is written as version 1, which older readers know.
+//! [`Records`] behind, its learnt scores among those of the calibration. Version 3 keeps them apart, and the tail of the
+//! calibration and what it is worth. A model that has none of these is written as version 1, which older readers know.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,13 @@ use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+use crate::estimators::tail::{KNOTS, Knot, Tail};
 use crate::files;
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
 pub const MAGIC: &[u8; 8] = b"OUTLIERD";
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
+const WITHOUT_TAIL: u16 = 2;
 const WITHOUT_RECORDS: u16 = 1;
 /// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -75,6 +78,17 @@ struct BodyV2 {
     /// Event and score.
     #[serde(deserialize_with = "file_detector::at_most::<MAX_LEARNT, _, _>")]
     learnt: Vec<(String, f64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BodyV3 {
+    body: BodyV2,
+    /// What the conformal scores are worth, in independent ones.
+    worth: f64,
+    /// Score, p, low and high of the tail's knots, by rising score; none without a tail.
+    tail: Vec<[f64; 4]>,
+    /// Frames of a stretch that were held out together; 1: independent pictures.
+    stretch: u32,
 }
 
 /// More false alarms are refused.
@@ -143,12 +157,25 @@ pub fn rounded(model: &Model) -> Result<Model, Error> {
 
 /// The bytes of a model file.
 pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
-    let (version, body) = if model.records.is_empty() {
+    let conformal = match &model.calibration {
+        Calibration::Conformal(conformal) => Some(conformal),
+        Calibration::Isotonic(_) => None,
+    };
+    let tail = conformal.and_then(|conformal| conformal.tail.as_ref());
+    let (version, body) = if model.records.is_empty() && tail.is_none() && model.training.stretch <= 1 {
         (WITHOUT_RECORDS, postcard::to_stdvec(&body(model)))
     } else {
         let learnt = model.records.learnt.iter().map(|known| (known.event.clone(), known.score)).collect();
         let normal_scores = model.records.normal_scores.clone();
-        (VERSION, postcard::to_stdvec(&BodyV2 { body: body(model), normal_scores, learnt }))
+        let body = BodyV3 {
+            body: BodyV2 { body: body(model), normal_scores, learnt },
+            worth: conformal.map_or(0.0, |conformal| conformal.worth),
+            tail: tail.map_or_else(Vec::new, |tail| {
+                tail.knots.iter().map(|knot| [knot.score, knot.p, knot.low, knot.high]).collect()
+            }),
+            stretch: model.training.stretch,
+        };
+        (VERSION, postcard::to_stdvec(&body))
     };
     let body = body.map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
     let mut bytes = Vec::with_capacity(body.len() + 14);
@@ -177,25 +204,81 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
     if crc32fast::hash(&bytes[..bytes.len() - 4]) != u32::from_le_bytes(*crc) {
         return Err("its checksum is wrong: it is cut short or damaged; copy it again or fit again".into());
     }
-    let taken = if version == WITHOUT_RECORDS {
-        postcard::take_from_bytes::<BodyV1>(body).map(|(body, left)| ((body, Records::default()), left))
-    } else {
-        postcard::take_from_bytes::<BodyV2>(body).map(|(body, left)| (parts(body), left))
+    let taken = match version {
+        WITHOUT_RECORDS => postcard::take_from_bytes::<BodyV1>(body).map(|(body, left)| (Body::V1(body), left)),
+        WITHOUT_TAIL => postcard::take_from_bytes::<BodyV2>(body).map(|(body, left)| (Body::V2(body), left)),
+        _ => postcard::take_from_bytes::<BodyV3>(body).map(|(body, left)| (Body::V3(body), left)),
     };
-    let ((body, records), left) = taken.map_err(|e| format!("its body is damaged: {e}"))?;
+    let (body, left) = taken.map_err(|e| format!("its body is damaged: {e}"))?;
     if !left.is_empty() {
         return Err(format!("{} bytes follow its body", left.len()));
     }
-    let scores = &records.normal_scores;
-    check(scores.len() <= MAX_NORMAL_SCORES, "the number of scores of normals")?;
-    check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the scores of normals")?;
-    check(records.learnt.iter().all(|known| known.score.is_finite()), "a learnt score")?;
-    Ok(Model { records, ..model(body)? })
+    match body {
+        Body::V1(body) => model(body),
+        Body::V2(body) => {
+            let (body, records) = parts(body)?;
+            let mut model = Model { records, ..model(body)? };
+            if let Calibration::Conformal(conformal) = &mut model.calibration {
+                for known in &model.records.learnt {
+                    let at = conformal.scores.binary_search_by(|score| score.total_cmp(&known.score));
+                    conformal.scores.remove(at.map_err(|_| "a learnt score is not in its calibration")?);
+                }
+                check(!conformal.scores.is_empty(), "the calibration's length")?;
+                conformal.worth = conformal.scores.len() as f64;
+                conformal.learnt = learnt(&model.records);
+            }
+            Ok(model)
+        }
+        Body::V3(BodyV3 { body, worth, tail, stretch }) => {
+            let (body, records) = parts(body)?;
+            let mut model = Model { records, ..model(body)? };
+            model.training.stretch = stretch;
+            if let Calibration::Conformal(conformal) = &mut model.calibration {
+                check((1.0..=conformal.scores.len() as f64).contains(&worth), "what the calibration is worth")?;
+                conformal.worth = worth;
+                conformal.tail = self::tail(tail)?;
+                conformal.learnt = learnt(&model.records);
+            }
+            Ok(model)
+        }
+    }
 }
 
-fn parts(body: BodyV2) -> (BodyV1, Records) {
+enum Body {
+    V1(BodyV1),
+    V2(BodyV2),
+    V3(BodyV3),
+}
+
+fn parts(body: BodyV2) -> Result<(BodyV1, Records), String> {
+    let scores = &body.normal_scores;
+    check(scores.len() <= MAX_NORMAL_SCORES, "the number of scores of normals")?;
+    check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the scores of normals")?;
+    check(body.learnt.iter().all(|(_, score)| score.is_finite()), "a learnt score")?;
     let learnt = body.learnt.into_iter().map(|(event, score)| Learnt { event, score }).collect();
-    (body.body, Records { normal_scores: body.normal_scores, learnt })
+    Ok((body.body, Records { normal_scores: body.normal_scores, learnt }))
+}
+
+/// The scores that were learnt, rising.
+fn learnt(records: &Records) -> Vec<f64> {
+    let mut scores: Vec<f64> = records.learnt.iter().map(|known| known.score).collect();
+    scores.sort_by(f64::total_cmp);
+    scores
+}
+
+/// Knots by rising score and p, within intervals of probabilities.
+fn tail(knots: Vec<[f64; 4]>) -> Result<Option<Tail>, String> {
+    if knots.is_empty() {
+        return Ok(None);
+    }
+    let what = "the calibration's tail";
+    check((2..=KNOTS).contains(&knots.len()), what)?;
+    check(knots.iter().flatten().all(|v| v.is_finite()), what)?;
+    check(knots.is_sorted_by(|a, b| a[0] < b[0]), what)?;
+    check((1..4).all(|column| knots.is_sorted_by(|a, b| a[column] <= b[column])), what)?;
+    check(knots.iter().all(|[_, p, low, high]| *p > 0.0 && *low >= 0.0 && low <= high && p.max(*high) <= 1.0), what)?;
+    let knots = knots.into_iter().map(|[score, p, low, high]| Knot { score, p, low, high }).collect();
+    Ok(Some(Tail { knots }))
 }
 
 fn body(model: &Model) -> BodyV1 {
@@ -285,6 +368,7 @@ fn model(body: BodyV1) -> Result<Model, String> {
             seed: body.training.seed,
             auroc: body.training.auroc,
             false_alarm_rate: body.training.false_alarm_rate,
+            stretch: 1,
         },
         records: Records::default(),
     })
@@ -344,7 +428,7 @@ fn calibration(calibration: CalibrationV1) -> Result<Calibration, String> {
         CalibrationV1::Conformal { scores } => {
             check(!scores.is_empty(), "the calibration's length")?;
             check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
-            Ok(Calibration::Conformal(Conformal { scores }))
+            Conformal::counted(&scores).map(Calibration::Conformal).map_err(|e| e.to_string())
         }
     }
 }

@@ -195,7 +195,7 @@ pub(super) mod tests {
             variance: vec![1.0],
             whiten: true,
             detector: Detector::PcaResidual,
-            calibration: Calibration::Conformal(Conformal { scores: vec![0.0] }),
+            calibration: Calibration::Conformal(Conformal::counted(&[0.0]).unwrap()),
             threshold: 0.5,
             training: Training::default(),
             records: Records::default(),

@@ -1,8 +1,9 @@
 //! Takes false alarms back: their scores join the conformal calibration, so that frames like them get a higher p.
 //!
-//! With `n` calibration scores of which `b` are at most the frame's, p is `(1 + b) / (n + 1)`; `k` more scores, `j` of
-//! them at most the frame's, make it `(1 + b + j) / (n + 1 + k)`. One false alarm lifts frames like it by little more
-//! than `1 / (n + 1)`: how many it takes to pass the threshold is told by [`Outcome::more_needed`].
+//! Where the calibration's scores are worth `w` independent ones and give the frame `q`, p is
+//! `((w + 1) q + j) / (w + 1 + k)` after `k` scores were learnt, `j` of them at most the frame's. One false alarm lifts
+//! frames like it by little more than `1 / (w + 1)`: how many it takes to pass the threshold is told by
+//! [`Outcome::more_needed`].
 //!
 //! What that does to the rates: the scores that are added were chosen because they are low, so the calibration is no
 //! random sample of normals any more, and its threshold no promise. The score that p is cut at moves down. Frames like
@@ -18,7 +19,7 @@ use super::records::Learnt;
 use super::{Calibration, Model};
 use crate::estimators::conformal::Conformal;
 
-/// Less than p's steps of `1 / (n + 1)`, more than the rounding of a log.
+/// Less than what one learnt score changes, more than the rounding of a log.
 const SAME_P: f64 = 1e-9;
 
 /// The calibration cannot take single scores.
@@ -57,8 +58,8 @@ pub struct Lesson {
     /// Scores below are outliers: before and after. None: no score is.
     pub cut_before: Option<f64>,
     pub cut_after: Option<f64>,
-    /// Scores in the calibration, and how many of them were learnt, now.
-    pub calibration: usize,
+    /// What the calibration is worth, in independent scores, and how many were learnt, now.
+    pub worth: f64,
     pub learnt: usize,
 }
 
@@ -77,15 +78,15 @@ pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) 
     let Calibration::Conformal(conformal) = &mut model.calibration else { return Err(NotConformal) };
     let learnt = &mut model.records.learnt;
     let before = conformal.clone();
-    let limit = far(&original(&before.scores, learnt));
+    let limit = far(&before.scores);
     let mut taken = Vec::with_capacity(false_alarms.len());
     for (event, score) in false_alarms {
         taken.push(match score {
             _ if learnt.iter().any(|known| known.event == *event) => Taken::Already,
             score if *score < limit => Taken::TooFar,
             score => {
-                let at = conformal.scores.partition_point(|known| known < score);
-                conformal.scores.insert(at, *score);
+                let at = conformal.learnt.partition_point(|known| known < score);
+                conformal.learnt.insert(at, *score);
                 learnt.push(Learnt { event: event.clone(), score: *score });
                 Taken::Learnt
             }
@@ -103,7 +104,7 @@ pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) 
         outcomes: false_alarms.iter().zip(taken).map(outcome).collect(),
         cut_before: before.threshold(threshold),
         cut_after: conformal.threshold(threshold),
-        calibration: conformal.scores.len(),
+        worth: conformal.worth,
         learnt: learnt.len(),
     })
 }
@@ -112,17 +113,12 @@ pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) 
 /// learnt since, gives that p.
 pub fn is_of(model: &Model, score: f64, p: f64) -> bool {
     let Calibration::Conformal(conformal) = &model.calibration else { return false };
+    let known = conformal.known_p(score);
     let learnt = &model.records.learnt;
-    let mut known = Conformal { scores: original(&conformal.scores, learnt) };
-    let mut later = learnt.iter().map(|known| known.score);
-    loop {
-        if (known.p_value(score) - p).abs() < SAME_P {
-            return true;
-        }
-        let Some(next) = later.next() else { return false };
-        let at = known.scores.partition_point(|s| *s < next);
-        known.scores.insert(at, next);
-    }
+    (0..=learnt.len()).any(|all| {
+        let below = learnt[..all].iter().filter(|known| known.score <= score).count();
+        (conformal.with_learnt(known, below, all) - p).abs() < SAME_P
+    })
 }
 
 /// The score below which a false alarm is not taken: as far below the lowest of the calibration's own scores as that
@@ -134,23 +130,13 @@ pub fn far(scores: &[f64]) -> f64 {
     }
 }
 
-/// The scores without those that were learnt.
-fn original(scores: &[f64], learnt: &[Learnt]) -> Vec<f64> {
-    let mut scores = scores.to_vec();
-    for known in learnt {
-        if let Ok(at) = scores.binary_search_by(|score| score.total_cmp(&known.score)) {
-            scores.remove(at);
-        }
-    }
-    scores
-}
-
-/// The smallest `m` with `(1 + b + m) / (n + 1 + m) >= threshold`.
+/// How many more learnt scores at most this one make p the threshold or more.
 fn more_needed(conformal: &Conformal, score: f64, threshold: f64) -> usize {
-    let n = conformal.scores.len();
-    let b = conformal.scores.partition_point(|known| *known <= score);
-    let passes = |m: usize| (1 + b + m) as f64 / (n + 1 + m) as f64 >= threshold;
-    let exact = (threshold * (n + 1) as f64 - (1 + b) as f64) / (1.0 - threshold);
+    let below = conformal.learnt.partition_point(|known| *known <= score);
+    let (known, all) = (conformal.known_p(score), conformal.learnt.len());
+    let passes = |m: usize| conformal.with_learnt(known, below + m, all + m) >= threshold;
+    let weight = conformal.weight();
+    let exact = (threshold * (weight + all as f64) - weight * known - below as f64) / (1.0 - threshold);
     let mut m = exact.max(0.0).ceil().min(1e9) as usize;
     while m > 0 && passes(m - 1) {
         m -= 1;
@@ -161,14 +147,12 @@ fn more_needed(conformal: &Conformal, score: f64, threshold: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::estimators::conformal::Blocks;
     use crate::estimators::feature_transform::FeatureTransform;
     use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
     use crate::model::heat;
 
-    fn model(scores: &[f64]) -> Model {
-        let calibration = Calibration::Conformal(Conformal::fit(scores, Blocks::Each).unwrap());
-        Model { calibration, ..heat::tests::model(FeatureTransform::Identity) }
+    fn model(conformal: Conformal) -> Model {
+        Model { calibration: Calibration::Conformal(conformal), ..heat::tests::model(FeatureTransform::Identity) }
     }
 
     fn alarm(name: &str, score: f64) -> (String, f64) {
@@ -177,7 +161,28 @@ mod tests {
 
     /// 499 scores from 2 to 500: p < 0.01 means that fewer than 4 of them are at most the score.
     fn five_hundred() -> Model {
-        model(&(2..=500).map(f64::from).collect::<Vec<_>>())
+        model(Conformal::counted(&(2..=500).map(f64::from).collect::<Vec<_>>()).unwrap())
+    }
+
+    /// Scores as those of a log density, worth a quarter of their number.
+    fn with_tail() -> Model {
+        let scores: Vec<f64> = (1..=400).map(|at| 100.0 * (f64::from(at) / 401.0).ln()).collect();
+        model(Conformal::fit(&scores, 100.0).unwrap())
+    }
+
+    #[test]
+    fn a_tail_takes_lessons_by_what_it_is_worth() {
+        let mut model = with_tail();
+        let Calibration::Conformal(before) = model.calibration.clone() else { panic!() };
+        let score = before.threshold(0.01).unwrap() - 20.0;
+        let needed = learn(&mut model.clone(), &[alarm("a", score)], 0.01).unwrap().outcomes[0].more_needed;
+        let alarms: Vec<_> = (0..=needed).map(|n| alarm(&n.to_string(), score)).collect();
+        let lesson = learn(&mut model, &alarms, 0.01).unwrap();
+        let known = before.p_value(score);
+        let p = (101.0 * known + alarms.len() as f64) / (101.0 + alarms.len() as f64);
+        assert!((lesson.outcomes[0].p_after - p).abs() < 1e-12 && p >= 0.01);
+        assert!(lesson.cut_after.unwrap() < lesson.cut_before.unwrap());
+        assert!(is_of(&model, score, known) && is_of(&model, score, p) && !is_of(&model, score, 0.5 * (known + p)));
     }
 
     #[test]
@@ -203,12 +208,12 @@ mod tests {
         let alarms: Vec<_> = (0..6).map(|n| alarm(&n.to_string(), -20.0 + f64::from(n))).collect();
         let lesson = learn(&mut model, &alarms, 0.01).unwrap();
         assert!(lesson.cut_after.unwrap() < lesson.cut_before.unwrap(), "{lesson:?}");
-        assert_eq!((lesson.calibration, lesson.learnt, lesson.taken()), (505, 6, 6));
+        assert_eq!((lesson.worth, lesson.learnt, lesson.taken()), (499.0, 6, 6));
         for (score, before) in known.iter().zip(before) {
             assert!(model.calibration.p(*score) >= before, "{score}");
         }
         let Calibration::Conformal(conformal) = &model.calibration else { panic!() };
-        assert!(conformal.scores.is_sorted());
+        assert!(conformal.learnt.is_sorted());
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl FeatureSource {
 pub enum Calibration {
     /// Probability of being an inlier, from labelled outliers.
     Isotonic(IsotonicRegression),
-    /// Share of held-out normals that look at most as normal.
+    /// Share of normals that look at most as normal, from held-out ones.
     Conformal(Conformal),
 }
 
@@ -131,6 +131,8 @@ pub struct Training {
     pub auroc: Option<f64>,
     /// The share of held-out normals below the threshold that calibration promises; NaN where nobody counted.
     pub false_alarm_rate: f64,
+    /// Frames that follow each other and were held out together; 1 or 0: independent pictures.
+    pub stretch: u32,
 }
 
 impl Training {
@@ -142,7 +144,8 @@ impl Training {
             format!("calibrated on {} more", self.n_calibration)
         };
         let outliers = if self.n_outliers > 0 { format!(" and {} outliers", self.n_outliers) } else { String::new() };
-        format!("fitted on {} normals, {calibrated}{outliers}, seed {}", self.n_train, self.seed)
+        let stretch = if self.stretch > 1 { format!(" in stretches of {}", self.stretch) } else { String::new() };
+        format!("fitted on {} normals{stretch}, {calibrated}{outliers}, seed {}", self.n_train, self.seed)
     }
 }
 
@@ -227,11 +230,30 @@ impl Model {
         Verdict { score, p, outlier: p < self.threshold }
     }
 
+    /// The score below which a picture is an outlier; None where isotonic calibration has no single one or none is low
+    /// enough.
+    pub fn cut(&self) -> Option<f64> {
+        match &self.calibration {
+            Calibration::Isotonic(_) => None,
+            Calibration::Conformal(conformal) => conformal.threshold(self.threshold),
+        }
+    }
+
     /// Rising scores of normals that the model was not fitted on, or quantiles of them; empty where it keeps none.
     pub fn normal_scores(&self) -> &[f64] {
         match &self.calibration {
             Calibration::Isotonic(_) => &self.records.normal_scores,
             Calibration::Conformal(conformal) => &conformal.scores,
+        }
+    }
+
+    /// How many independent scores [`Model::normal_scores`] are worth.
+    pub fn worth(&self) -> f64 {
+        match &self.calibration {
+            Calibration::Isotonic(_) => {
+                self.records.normal_scores.len() as f64 / f64::from(self.training.stretch.max(1))
+            }
+            Calibration::Conformal(conformal) => conformal.worth,
         }
     }
 
@@ -263,6 +285,11 @@ impl Model {
         }
         Ok(backbone)
     }
+}
+
+/// p for people: four places, and the power of ten of what these would not show.
+pub fn p_text(p: f64) -> String {
+    if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.4}") }
 }
 
 /// Lower-case hexadecimal digits.

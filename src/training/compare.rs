@@ -5,13 +5,12 @@ use std::time::Instant;
 use ndarray::{ArrayView2, Axis};
 use serde::Serialize;
 
+use super::cross::{self, Made};
 use super::evaluation::Evaluation;
 use super::fit::{self, Error, Options};
 use super::params::{DetectorKind, Params};
 use super::{pipeline, split};
 use crate::model::{FeatureSource, Verdict, file};
-
-const CALIBRATION_FOLDS: usize = 10;
 
 /// One detector's figures under one seed.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +18,12 @@ pub struct Row {
     pub seed: u64,
     #[serde(flatten)]
     pub evaluation: Evaluation,
+    /// The false-alarm rate that the threshold is set for.
+    pub promised: f64,
+    /// Of the judged normals, those that were called outliers.
+    pub false_alarms: f64,
+    /// Of the judged outliers, those that were called outliers at the promised rate.
+    pub recall: f64,
     /// Scaler, PCA and detector.
     pub fit_ms: f64,
     /// Per feature vector.
@@ -38,7 +43,7 @@ pub struct Pictures<'a> {
 /// overrides parameters of all; `done` is called after each.
 ///
 /// Seed 0 takes the pictures as they are given; any other seed deals the normal ones anew, so that the spread over
-/// seeds is that of the pictures too.
+/// seeds is that of the pictures too. Frames that follow each other stay in a row: the row is begun elsewhere.
 pub fn compare(
     pictures: &Pictures,
     source: &FeatureSource,
@@ -54,7 +59,8 @@ pub fn compare(
         .ok_or(Error::Width { normal: pictures.train.ncols(), outliers: pictures.normal.ncols() })?;
     let mut order: Vec<usize> = (0..dealt.nrows()).collect();
     if options.seed > 0 {
-        order = split::folds(order.len(), 1, options.seed, 1).concat();
+        let dealt = split::folds(order.len(), 1, options.seed, 1).concat();
+        if options.block > 1 { order.rotate_left(dealt[0]) } else { order = dealt }
     }
     let (train, normal) = order.split_at(n);
     let (train, normal) = (dealt.select(Axis(0), train), dealt.select(Axis(0), normal));
@@ -68,11 +74,12 @@ pub fn compare(
         candidates.push((kind, params));
     }
     let mut warnings = Vec::new();
-    let held_out = fit::cross_scores(train.view(), CALIBRATION_FOLDS, &candidates, options)?;
+    let plan = fit::Plan::new(n, &Options { held_out: fit::HeldOut::crossed(n), ..options.clone() })?;
+    let held_out = cross::scores_by_part(train.view(), &Made::default(), &plan.parts, &candidates, options)?;
     let fitted = pipeline::models(train.view(), &candidates, source, options.seed, &mut warnings)?;
     let mut rows = Vec::new();
     for (((kind, _), fitted), held_out) in candidates.iter().zip(fitted).zip(held_out) {
-        let (model, _) = fit::calibrate(fitted.model, &held_out, &[], n, options, &mut warnings)?;
+        let (model, _) = fit::calibrate(fitted.model, &held_out.normal, &[], n, options, &mut warnings)?;
         let start = Instant::now();
         let judge = |rows: ArrayView2<f32>| -> Result<Vec<Verdict>, Error> {
             Ok(fit::scores(&model, rows)?.into_iter().map(|score| model.verdict(score)).collect())
@@ -80,9 +87,15 @@ pub fn compare(
         let (inliers, outliers) = (judge(normal.view())?, judge(pictures.outliers)?);
         let judged = (inliers.len() + outliers.len()).max(1);
         let score_ms = start.elapsed().as_secs_f64() * 1e3 / judged as f64;
+        let share = |judged: &[Verdict]| {
+            judged.iter().filter(|verdict| verdict.outlier).count() as f64 / judged.len().max(1) as f64
+        };
         rows.push(Row {
             seed: options.seed,
             evaluation: Evaluation::of(kind.name(), model.calibration.name(), model.threshold, &inliers, &outliers),
+            promised: model.threshold,
+            false_alarms: share(&inliers),
+            recall: share(&outliers),
             fit_ms: fitted.fit_ms,
             score_ms,
             model_bytes: file::encode(&model)?.len(),

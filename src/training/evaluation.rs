@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::metrics::{self, ClassFigures, Confusion};
-use crate::model::Verdict;
+use crate::model::{Calibration, Model, Verdict};
 
 /// The figures of one detector over labelled pictures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,6 +23,51 @@ pub struct Evaluation {
     pub confusion: Confusion,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
     pub brier: Option<f64>,
+}
+
+/// Whether the rate of false alarms that calibration promised was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Promise {
+    pub promised: f64,
+    pub counted: f64,
+    /// Holds the share counted on so many pictures with 95 % probability.
+    pub interval: (f64, f64),
+    /// How many independent pictures the normals are worth.
+    pub stretches: f64,
+    pub held: bool,
+}
+
+impl Promise {
+    /// Of verdicts of normals that are worth so many independent ones; None with isotonic calibration, which promises
+    /// no rate, and without normals.
+    pub fn of(model: &Model, inliers: &[Verdict], worth: f64) -> Option<Promise> {
+        let Calibration::Conformal(conformal) = &model.calibration else { return None };
+        if inliers.is_empty() {
+            return None;
+        }
+        let counted = inliers.iter().filter(|verdict| verdict.outlier).count() as f64 / inliers.len() as f64;
+        let promised = model.threshold;
+        let interval = conformal.observed_false_alarm_interval(promised, worth.round().max(1.0) as usize);
+        let held = counted <= interval.1;
+        Some(Promise { promised, counted, interval, stretches: worth, held })
+    }
+
+    /// For people.
+    pub fn sentence(&self) -> String {
+        let Promise { promised, counted, interval: (low, high), stretches, held } = *self;
+        let verdict = match held {
+            true if counted < low => "the promise held, with room: fewer than expected",
+            true => "the promise held",
+            false => "the promise did not hold: fit again with more of what these pictures show",
+        };
+        format!(
+            "false alarms {:.2} %, promised {:.2} %; {stretches:.0} independent pictures may show {:.2} to {:.2} % (95 %): {verdict}",
+            100.0 * counted,
+            100.0 * promised,
+            100.0 * low,
+            100.0 * high
+        )
+    }
 }
 
 fn rounded<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {

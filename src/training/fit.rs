@@ -1,18 +1,21 @@
 //! Fitting a model on features: split, estimators, rounding, calibration, evaluation.
 
 use ndarray::{Array2, ArrayView2, Axis};
-use rayon::prelude::*;
+use serde::Serialize;
 
+use super::cross::{self, Held, Made};
 use super::evaluation::Evaluation;
 use super::params::{DetectorKind, Params};
 use super::{metrics, pipeline, split};
 use crate::estimators;
-use crate::estimators::conformal::{Blocks, Conformal};
+use crate::estimators::conformal::{Conformal, clopper_pearson};
 use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
 use crate::model::{self, Calibration, FeatureSource, Model, Training, Verdict, file, records};
 
 /// Fewer normal pictures than this are refused.
 pub const MIN_PICTURES: usize = 10;
+/// So many pictures and more leave a share out instead of being fitted fold by fold.
+const MANY: usize = 5000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,7 +34,8 @@ pub enum Error {
 /// Which normal pictures give the scores that calibrate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeldOut {
-    /// A share of a fifth where that makes scores enough to see ten of the accepted false alarms, else ten folds.
+    /// As many folds as pay: a picture each of at most a hundred, 30 of a thousand, ten of more; of 5,000 pictures and
+    /// more a share of a fifth.
     Auto,
     /// A share of the pictures that the estimators are not fitted on.
     Share(f64),
@@ -49,11 +53,61 @@ impl HeldOut {
         }
     }
 
-    fn resolve(self, n: usize, false_alarms: f64) -> HeldOut {
+    /// The folds of `n` pictures.
+    pub fn crossed(n: usize) -> HeldOut {
+        HeldOut::Folds(match n {
+            0..=100 => n,
+            101..=1000 => 30,
+            _ => 10,
+        })
+    }
+
+    fn resolve(self, n: usize) -> HeldOut {
         match self {
-            HeldOut::Auto if n as f64 * 0.2 * false_alarms >= 10.0 => HeldOut::Share(0.2),
-            HeldOut::Auto => HeldOut::Folds(10),
+            HeldOut::Auto if n >= MANY => HeldOut::Share(0.2),
+            HeldOut::Auto => HeldOut::crossed(n),
             given => given,
+        }
+    }
+}
+
+/// Which pictures are held out together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub parts: Vec<Vec<usize>>,
+    /// Whether the model is fitted on all pictures, and each part scored by a fit on the others; else the only part
+    /// is not fitted on.
+    pub crossed: bool,
+}
+
+impl Plan {
+    /// # Errors
+    /// [`Error::TooFew`]; [`Error::Parameter`] for shares and folds that leave nothing to fit on or to hold out.
+    pub fn new(n: usize, options: &Options) -> Result<Plan, Error> {
+        if n < MIN_PICTURES {
+            return Err(Error::TooFew { got: n });
+        }
+        options.check()?;
+        match options.held_out.resolve(n) {
+            HeldOut::Folds(folds) => {
+                if folds < 2 {
+                    let reason = format!("cross-calibration needs 2 folds or more, not {folds}");
+                    return Err(Error::Parameter(reason));
+                }
+                let parts = split::folds(n, folds.min(n), options.seed, options.block);
+                if parts.len() < 2 {
+                    let block = options.block;
+                    let reason =
+                        format!("{n} pictures in blocks of {block} leave nothing to hold out; smaller blocks do");
+                    return Err(Error::Parameter(reason));
+                }
+                Ok(Plan { parts, crossed: true })
+            }
+            HeldOut::Share(share) => {
+                let parts = vec![split::random(n, share, options.seed, options.block).held_out];
+                Ok(Plan { parts, crossed: false })
+            }
+            HeldOut::Auto => Err(Error::Parameter("the held-out share is not settled".into())),
         }
     }
 }
@@ -68,7 +122,8 @@ pub struct Options {
     pub false_alarms: f64,
     pub seed: u64,
     /// Consecutive pictures that are not independent: frames of a video, in the order of time. They are held out
-    /// together and count as one for calibration. 1: pictures taken independently.
+    /// together, and together are worth one for calibration. 1: pictures taken independently. See
+    /// [`super::stretches`].
     pub block: usize,
 }
 
@@ -113,6 +168,57 @@ pub struct Fitted {
     pub model: Model,
     pub evaluation: Evaluation,
     pub warnings: Vec<String>,
+    /// Place and score of the normals that calibrated, by models that did not see them; the lowest score first.
+    pub held: Vec<(usize, f64)>,
+    /// How many of these lie farther off than so many normals would; 0 with isotonic calibration.
+    pub suspects: Suspects,
+    /// None where no outliers were made.
+    pub catches: Option<Catches>,
+}
+
+/// Normals that may be none.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Suspects {
+    /// The lowest scores.
+    pub count: usize,
+    /// How many normals would be expected to score as low.
+    pub expected: f64,
+}
+
+impl Suspects {
+    /// The most of the rising scores, of which [`SUSPECT_SHARE`] at most are looked at, that are more than chance
+    /// ([`CHANCE`], Poisson) puts below the highest of them, by a calibration that allows for some.
+    fn of(calibration: &Calibration, rising: impl ExactSizeIterator<Item = f64>) -> Suspects {
+        let Calibration::Conformal(Conformal { tail: Some(_), .. }) = calibration else { return Suspects::default() };
+        let n = rising.len();
+        let mut found = Suspects::default();
+        for (at, score) in rising.take((SUSPECT_SHARE * n as f64).ceil() as usize).enumerate() {
+            let expected = n as f64 * calibration.p(score);
+            // P(N > at), N of that mean.
+            let mut term = (-expected).exp();
+            let mut below = 0.0;
+            for count in 0..=at {
+                below += term;
+                term *= expected / (count + 1) as f64;
+            }
+            if 1.0 - below < CHANCE {
+                found = Suspects { count: at + 1, expected };
+            }
+        }
+        found
+    }
+}
+
+const SUSPECT_SHARE: f64 = 0.05;
+const CHANCE: f64 = 0.01;
+
+/// An estimate of recall: of outliers made of held-out normals.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Catches {
+    pub recall: f64,
+    /// The 95 % interval of counting so few.
+    pub interval: (f64, f64),
+    pub made: usize,
 }
 
 /// Fits on `normal` (n x features); `outliers`, if any, are only used to calibrate and to judge.
@@ -122,11 +228,19 @@ pub fn fit(
     source: FeatureSource,
     options: &Options,
 ) -> Result<Fitted, Error> {
+    fit_with(normal, outliers, &Made::default(), source, options)
+}
+
+/// [`fit`], with an estimate of what it catches of outliers that were made of the parts of [`Plan::new`].
+pub fn fit_with(
+    normal: ArrayView2<f32>,
+    outliers: Option<ArrayView2<f32>>,
+    made: &Made,
+    source: FeatureSource,
+    options: &Options,
+) -> Result<Fitted, Error> {
     let n = normal.nrows();
-    if n < MIN_PICTURES {
-        return Err(Error::TooFew { got: n });
-    }
-    options.check()?;
+    let plan = Plan::new(n, options)?;
     if let Some(outliers) = &outliers
         && outliers.ncols() != normal.ncols()
     {
@@ -134,59 +248,28 @@ pub fn fit(
     }
     let mut warnings = Vec::new();
     let outliers = outliers.filter(|o| o.nrows() > 0);
-    let (model, held_out, n_train) = match options.held_out.resolve(n, options.false_alarms) {
-        HeldOut::Folds(folds) => {
-            let candidate = [(options.detector, options.params.clone())];
-            let mut scores = cross_scores(normal, folds, &candidate, options)?;
-            (estimate(normal, source, options, &mut warnings)?, scores.pop().unwrap_or_default(), n)
-        }
-        HeldOut::Share(share) => {
-            let split = split::random(n, share, options.seed, options.block);
-            let train = normal.select(Axis(0), &split.train);
-            let model = estimate(train.view(), source, options, &mut warnings)?;
-            let held_out = scores(&model, normal.select(Axis(0), &split.held_out).view())?;
-            (model, held_out, split.train.len())
-        }
-        HeldOut::Auto => return Err(Error::Parameter("the held-out share is not settled".into())),
+    let places = if plan.crossed { (0..n).collect() } else { plan.parts.concat() };
+    let (model, held, n_train) = if plan.crossed {
+        let candidate = [(options.detector, options.params.clone())];
+        let mut held = cross::scores_by_part(normal, made, &plan.parts, &candidate, options)?;
+        (estimate(normal, source, options, &mut warnings)?, held.pop().unwrap_or_default(), n)
+    } else {
+        let train: Vec<usize> = (0..n).filter(|at| places.binary_search(at).is_err()).collect();
+        let model = estimate(normal.select(Axis(0), &train).view(), source, options, &mut warnings)?;
+        let of_normal = scores(&model, normal.select(Axis(0), &places).view())?;
+        let of_made = scores(&model, made.rows.view())?;
+        (model, Held { normal: of_normal, made: of_made }, train.len())
     };
     let outliers = outliers.map(|o| scores(&model, o)).transpose()?.unwrap_or_default();
-    let (model, evaluation) = calibrate(model, &held_out, &outliers, n_train, options, &mut warnings)?;
-    Ok(Fitted { model, evaluation, warnings })
-}
-
-/// The score of every row by a model fitted on the other folds, for each candidate. Candidates that agree in
-/// transform and PCA share these.
-pub fn cross_scores(
-    normal: ArrayView2<f32>,
-    folds: usize,
-    candidates: &[(DetectorKind, Params)],
-    options: &Options,
-) -> Result<Vec<Vec<f64>>, Error> {
-    let n = normal.nrows();
-    if folds < 2 {
-        return Err(Error::Parameter(format!("cross-calibration needs 2 folds or more, not {folds}")));
-    }
-    let seed = options.seed;
-    let folds = split::folds(n, folds.min(n), seed, options.block);
-    if folds.len() < 2 {
-        let reason =
-            format!("{n} pictures in blocks of {} leave nothing to hold out; smaller blocks do", options.block);
-        return Err(Error::Parameter(reason));
-    }
-    let by_fold = folds.par_iter().map(|fold| {
-        let train: Vec<usize> = (0..n).filter(|i| !fold.contains(i)).collect();
-        let (train, rest) = (normal.select(Axis(0), &train), normal.select(Axis(0), fold));
-        let models = pipeline::models(train.view(), candidates, &FeatureSource::unknown(), seed, &mut Vec::new())?;
-        models.iter().map(|fitted| Ok(scores(&fitted.model, rest.view())?)).collect()
+    let (model, evaluation) = calibrate(model, &held.normal, &outliers, n_train, options, &mut warnings)?;
+    let catches = (!held.made.is_empty()).then(|| {
+        let (made, caught) = (held.made.len(), held.made.iter().filter(|s| model.verdict(**s).outlier).count());
+        Catches { recall: caught as f64 / made as f64, interval: clopper_pearson(caught, made, 0.95), made }
     });
-    let by_fold: Vec<Vec<Vec<f64>>> = by_fold.collect::<Result<_, Error>>()?;
-    let mut all = vec![vec![0.0; n]; candidates.len()];
-    for (fold, candidate_scores) in folds.iter().zip(by_fold) {
-        for (all, scores) in all.iter_mut().zip(candidate_scores) {
-            fold.iter().zip(scores).for_each(|(&at, score)| all[at] = score);
-        }
-    }
-    Ok(all)
+    let mut held: Vec<(usize, f64)> = places.into_iter().zip(held.normal).collect();
+    held.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let suspects = Suspects::of(&model.calibration, held.iter().map(|(_, score)| *score));
+    Ok(Fitted { model, evaluation, warnings, held, suspects, catches })
 }
 
 /// Calibrates a model with the scores of normals that it was not fitted on and, if any, of labelled outliers, and
@@ -215,6 +298,7 @@ pub fn calibrate(
         seed: options.seed,
         auroc: evaluation.auroc,
         false_alarm_rate: if outliers.is_empty() { model.threshold } else { alarms },
+        stretch: options.block as u32,
     };
     Ok((file::rounded(&model)?, evaluation))
 }
@@ -242,60 +326,95 @@ fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
     Ok(Calibration::Isotonic(IsotonicRegression::fit(&x, &y, None, &IsotonicRegressionParams::default())?))
 }
 
-/// Conformal calibration and the threshold for the accepted rate, or the lowest rate that so few pictures allow.
+/// Conformal calibration and the threshold for the accepted rate, or, where the scores have no tail, the lowest rate
+/// that so few pictures allow.
 fn conformal(
     held_out: &[f64],
     n_train: usize,
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<(Calibration, f64), Error> {
-    let blocks = if options.block > 1 { Blocks::OnePer(options.block) } else { Blocks::Each };
-    let conformal = Conformal::fit(held_out, blocks)?;
+    let worth = (held_out.len() as f64 / options.block.max(1) as f64).max(1.0);
+    let conformal = Conformal::fit(held_out, worth)?;
+    let counts = conformal.tail.is_none();
     let lowest = 1.0 / (conformal.scores.len() + 1) as f64;
-    let count = conformal.scores.len();
     let calibration = Calibration::Conformal(conformal);
-    if options.false_alarms > lowest {
+    if !counts || options.false_alarms > lowest {
         return Ok((calibration, options.false_alarms));
     }
-    let pictures = n_train.max(held_out.len());
+    let (count, pictures) = (held_out.len(), n_train.max(held_out.len()));
     let per_score = pictures as f64 / count as f64;
     warnings.push(format!(
-        "{count} calibration scores cannot show a false-alarm rate of {}: the threshold is set for {lowest:.4}; \
-         {} normal pictures would be enough",
+        "{count} calibration scores without a spread cannot show a false-alarm rate of {}: the threshold is set for \
+         {lowest:.4}; {} normal pictures would be enough",
         options.false_alarms,
         ((1.0 / options.false_alarms).ceil() * per_score).ceil()
     ));
     Ok((calibration, 1.5 * lowest))
 }
 
+/// What a conformal calibration promises of normal frames.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct FalseAlarms {
+    /// The rate that the threshold is set for.
+    pub promised: f64,
+    /// Holds the true rate with 95 % probability.
+    pub interval: (f64, f64),
+    /// The lowest rate that counting the calibration's pictures could show; a lower one is extrapolated.
+    pub vouched_for: f64,
+    /// How many independent pictures the calibration is worth.
+    pub stretches: f64,
+}
+
+impl FalseAlarms {
+    /// None with isotonic calibration.
+    pub fn of(model: &Model) -> Option<FalseAlarms> {
+        let Calibration::Conformal(conformal) = &model.calibration else { return None };
+        let promised = model.threshold;
+        Some(FalseAlarms {
+            promised,
+            interval: conformal.false_alarm_interval(promised),
+            vouched_for: 1.0 / (conformal.worth + 1.0),
+            stretches: (conformal.worth * 10.0).round() / 10.0,
+        })
+    }
+}
+
 /// What the threshold means, for people.
 pub fn meaning(model: &Model, raise_after: u32) -> Vec<String> {
     let rate = model.training.false_alarm_rate;
     let mut lines = Vec::new();
-    match &model.calibration {
-        Calibration::Conformal(conformal) => {
-            let (low, high) = conformal.false_alarm_interval(model.threshold, 0.95);
+    match FalseAlarms::of(model) {
+        Some(FalseAlarms { promised, interval: (low, high), vouched_for, stretches }) => {
+            let low = if low > RARE { format!(" to 1 in {}", one_in(low)) } else { " or fewer".into() };
             lines.push(format!(
-                "about 1 false alarm in {} normal frames (95 % interval: 1 in {} to 1 in {})",
-                one_in(rate),
-                one_in(high),
-                one_in(low)
+                "about 1 false alarm in {} normal frames (95 % interval: 1 in {}{low})",
+                one_in(promised),
+                one_in(high)
             ));
+            if promised < vouched_for {
+                lines.push(format!(
+                    "{stretches:.0} independent pictures can vouch for 1 in {}; what is rarer is extrapolated from the \
+                     tail of their scores, and the interval says how surely",
+                    one_in(vouched_for)
+                ));
+            }
         }
-        Calibration::Isotonic(_) => {
-            lines.push(format!("about 1 false alarm in {} normal frames, as counted here", one_in(rate)));
-        }
+        None => lines.push(format!("about 1 false alarm in {} normal frames, as counted here", one_in(rate))),
     }
     lines.push(format!(
-        "with raise-after = {raise_after}, one false event in about {} frames if frames were independent; \
-         neighbouring frames are not, so expect more",
-        one_in(rate.powi(raise_after as i32))
+        "with raise-after = {raise_after}, at most one false event in about {} normal frames: a false event takes \
+         {raise_after} false alarms in a row, and frames that follow each other have them together",
+        one_in(rate / f64::from(raise_after.max(1)))
     ));
     lines
 }
 
+/// A rate that nobody will wait for.
+const RARE: f64 = 1e-5;
+
 fn one_in(rate: f64) -> String {
-    if rate <= 1e-12 { "very many".into() } else { format!("{:.0}", 1.0 / rate) }
+    if rate <= RARE { "very many".into() } else { format!("{:.0}", 1.0 / rate) }
 }
 
 /// Figures on the held-out normals and the outliers. Isotonic calibration is fitted on one half and judged on

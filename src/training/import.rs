@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, Array3, Axis, Ix1, Ix2, Ix3};
 
 use super::npz::{self, Npz};
 use crate::estimators;
-use crate::estimators::conformal::{Blocks, Conformal};
+use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::{IsolationForest, Tree};
@@ -229,6 +229,6 @@ fn calibration(arrays: &Npz, false_alarms: f64) -> Result<(Calibration, f64, u32
         return Err(Error::NoCalibration);
     }
     let scores: Array1<f64> = arrays.array("calibration_scores")?;
-    let conformal = Conformal::fit(&scores.to_vec(), Blocks::Each)?;
+    let conformal = Conformal::counted(&scores.to_vec())?;
     Ok((Calibration::Conformal(conformal), false_alarms, scores.len() as u32))
 }

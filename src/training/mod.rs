@@ -1,6 +1,7 @@
 //! What `fit`, `eval` and `compare` do: lists of pictures, the feature cache, splits, fitting, metrics.
 
 pub mod compare;
+pub mod cross;
 pub mod evaluation;
 pub mod features;
 pub mod fit;
@@ -13,4 +14,5 @@ pub mod pictures;
 pub mod pipeline;
 pub mod report;
 pub mod split;
+pub mod stretches;
 pub mod synthetic;

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use super::fit::Error;
 use super::params::{DetectorKind, Params};
-use crate::estimators::conformal::{Blocks, Conformal};
+use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
 use crate::estimators::isolation_forest::IsolationForest;
@@ -29,7 +29,29 @@ pub struct Projected {
     pub residual: Array1<f64>,
 }
 
+/// What a detector is fitted on.
+#[derive(Debug, Clone, Copy)]
+pub struct Projection<'a> {
+    /// n x components.
+    pub y: ArrayView2<'a, f64>,
+    /// Squared norm of what the components leave over, n.
+    pub residual: ArrayView1<'a, f64>,
+    /// Dropped dimensions.
+    pub dof: usize,
+    /// log of what whitening multiplies volumes with.
+    pub log_volume: f64,
+}
+
 impl Projected {
+    pub fn components(&self) -> Projection<'_> {
+        Projection {
+            y: self.y.view(),
+            residual: self.residual.view(),
+            dof: self.pca.n_features() - self.pca.n_components(),
+            log_volume: self.pca.log_volume(),
+        }
+    }
+
     /// Components and squared residual of further rows.
     pub fn apply(&self, rows: ArrayView2<f32>) -> Result<(Array2<f64>, Array1<f64>), Error> {
         let mut x = rows.mapv(f64::from);
@@ -122,7 +144,7 @@ pub fn models(
         };
         let (_, projected, project_ms) = &projections[at];
         let start = Instant::now();
-        let detector = detector(*kind, &params.clone().seeded(seed), projected, warnings)?;
+        let detector = detector(*kind, &params.clone().seeded(seed), &projected.components(), warnings)?;
         let fit_ms = project_ms + start.elapsed().as_secs_f64() * 1e3;
         fitted.push(Timed { model: model(source.clone(), projected, detector)?, fit_ms });
     }
@@ -133,10 +155,10 @@ pub fn models(
 pub fn detector(
     kind: DetectorKind,
     params: &Params,
-    projected: &Projected,
+    projection: &Projection,
     warnings: &mut Vec<String>,
 ) -> Result<Detector, Error> {
-    let y = projected.y.view();
+    let Projection { y, residual, dof, log_volume } = *projection;
     Ok(match kind {
         DetectorKind::GaussianMixture => {
             let mixture = GaussianMixture::fit(y, &mixture_params(params, y.nrows(), warnings))?;
@@ -145,7 +167,7 @@ pub fn detector(
         }
         DetectorKind::MixtureResidual => {
             let params = mixture_params(params, y.nrows(), warnings);
-            let both = MixtureResidual::fit(y, projected.residual.view(), &projected.pca, &params)?;
+            let both = MixtureResidual::fit(y, residual, dof, log_volume, &params)?;
             check_converged(&both.mixture, warnings);
             Detector::MixtureResidual(both)
         }
@@ -195,7 +217,7 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
         variance: pca.explained_variance.to_vec(),
         whiten: pca.whiten,
         detector,
-        calibration: Calibration::Conformal(Conformal::fit(&[0.0], Blocks::Each)?),
+        calibration: Calibration::Conformal(Conformal::counted(&[0.0])?),
         threshold: 0.5,
         training: Training::default(),
         records: Records::default(),

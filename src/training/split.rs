@@ -25,12 +25,17 @@ pub fn random(n: usize, share: f64, seed: u64, block: usize) -> Split {
     Split { train: sorted(&blocks[..cut]), held_out: sorted(&blocks[cut..]) }
 }
 
-/// Deals `n` indices into `folds` parts, drawn with `seed` in runs of `block` consecutive ones; the parts differ by
-/// one run at most. Frames of a video are dealt in runs, so that a frame's neighbours are not in the other parts.
+/// Deals `n` indices into `folds` parts of the same size but for one, drawn with `seed`. Frames that follow each other
+/// (`block` above 1) are cut into as many stretches of `block` or more instead, so that a frame's neighbours are not in
+/// the other parts.
 pub fn folds(n: usize, folds: usize, seed: u64, block: usize) -> Vec<Vec<usize>> {
+    if block > 1 {
+        let folds = folds.min(n / block).max(1);
+        return (0..folds).map(|at| (at * n / folds..(at + 1) * n / folds).collect()).collect();
+    }
     let mut parts = vec![Vec::new(); folds.max(1)];
-    for (at, run) in shuffled_blocks(n, seed, block).into_iter().enumerate() {
-        parts[at % folds.max(1)].extend(run);
+    for (at, one) in shuffled_blocks(n, seed, 1).concat().into_iter().enumerate() {
+        parts[at % folds.max(1)].push(one);
     }
     parts.retain(|part| !part.is_empty());
     parts
@@ -71,11 +76,11 @@ mod tests {
     fn blocks_stay_together() {
         let parts = folds(100, 4, 3, 10);
         assert_eq!(parts.len(), 4);
-        for part in &parts {
-            assert!(part.chunks(10).all(|run| run[0] % 10 == 0 && run.windows(2).all(|w| w[1] == w[0] + 1)));
-        }
+        assert_eq!(parts.concat(), (0..100).collect::<Vec<_>>());
+        assert!(parts.iter().all(|part| part.len() == 25));
         let split = random(100, 0.2, 3, 10);
         assert!(split.held_out.chunks(10).all(|run| run[0] % 10 == 0 && run[9] == run[0] + 9));
-        assert_eq!(folds(5, 10, 0, 3).len(), 2);
+        assert_eq!(folds(5, 10, 0, 3).len(), 1);
+        assert!(folds(107, 30, 0, 10).iter().all(|part| part.len() >= 10));
     }
 }

@@ -3,9 +3,16 @@
 //! They stand in for real outliers where a search needs some and there are none. All work on pictures of the
 //! network's input size, so that what is added is neither cut off nor lost in resizing.
 
+use std::sync::atomic::AtomicBool;
+
 use ::image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use super::cross::Made;
+use super::features::{self, Cache, Features};
+use crate::backbone::{self, Backbone};
+use crate::image;
 
 /// Least mean change, in levels of 255, of the pixels that an edit covers; less is drawn again.
 const MIN_CHANGE: f32 = 8.0;
@@ -60,6 +67,29 @@ pub fn plan(folds: &[Vec<usize>], limit: usize) -> Vec<Job> {
         }
     }
     jobs
+}
+
+/// The features of the outliers that [`plan`] made jobs of; `done` is called once for each, from several threads.
+///
+/// # Errors
+/// Those of [`features::extract_made`].
+pub fn extract(
+    backbone: &Backbone,
+    normal: &Features,
+    jobs: &[Job],
+    seed: u64,
+    (cache, stop): (&mut Cache, &AtomicBool),
+    done: &(dyn Fn() + Sync),
+) -> Result<Made, features::Error> {
+    let read = |at: usize| -> Result<_, backbone::Error> { backbone.prepare(&image::read(&normal.paths[at])?) };
+    let one = |index: usize| {
+        let job = &jobs[index];
+        let picture = read(job.picture)?;
+        let donor = if job.donor == job.picture { picture.clone() } else { read(job.donor)? };
+        Ok(make(&picture, &donor, job, seed))
+    };
+    let rows = features::extract_made(backbone, jobs.len(), &one, cache, stop, done)?;
+    Ok(Made { rows, part: jobs.iter().map(|job| job.fold).collect() })
 }
 
 /// The picture with the job's edit; `seed` and the job's stream decide where, how large and how strong.

@@ -7,9 +7,9 @@
 //!
 //! Neighbouring frames are alike, so that the number of frames says nothing about the error of `A`. The window is cut
 //! into [`BLOCKS`] blocks, and the error is taken from how the blocks' means scatter (batch means; Law and Kelton,
-//! Simulation Modeling and Analysis), to which the finite calibration adds `1 / (12 n)` of variance, n its scores:
+//! Simulation Modeling and Analysis), to which the finite calibration adds `1 / (12 n)` of variance:
 //!
-//! `t = (1/2 - A) / sqrt(S² / BLOCKS + 1 / (12 n))`, S² the variance between the blocks' means.
+//! `t = (1/2 - A) / sqrt(S² / BLOCKS + 1 / (12 n))`, S² the variance between the blocks' means, n what the scores are worth in independent ones.
 //!
 //! Drift begins where in each of the latest [`WINDOWS`] windows `A` is at most the limit, and in the last of them `t`
 //! at least [`T`]; it is over where `A` of the last window is back half of the way from the limit to 1/2. Windows are
@@ -76,6 +76,8 @@ pub struct Finding {
 pub struct Drift {
     /// Rising.
     reference: Vec<f64>,
+    /// How many independent scores the reference is worth.
+    worth: f64,
     limit: f64,
     window: Span,
     /// The length of a block: seconds, or frames.
@@ -99,11 +101,12 @@ struct Block {
 }
 
 impl Drift {
-    /// Watches against the scores of normals that calibrated the model, which rise.
+    /// Watches against the scores of normals that calibrated the model, which rise and are worth `worth` independent
+    /// ones.
     ///
     /// # Errors
     /// Why drift cannot be watched for, for people.
-    pub fn new(config: &config::Drift, normal_scores: &[f64]) -> Result<Self, String> {
+    pub fn new(config: &config::Drift, normal_scores: &[f64], worth: f64) -> Result<Self, String> {
         let block = match config.window {
             window if window.is_zero() => return Err("drift.window is 0".into()),
             Span::Time(time) => time.as_secs_f64() / BLOCKS as f64,
@@ -120,6 +123,7 @@ impl Drift {
         }
         Ok(Drift {
             reference: normal_scores.to_vec(),
+            worth,
             limit: config.mean_p,
             window: config.window,
             block,
@@ -134,7 +138,8 @@ impl Drift {
 
     /// The same comparison as `other` makes: it may go on through a reload.
     pub fn is_like(&self, other: &Drift) -> bool {
-        (self.window, self.limit, &self.reference) == (other.window, other.limit, &other.reference)
+        (self.window, self.limit, self.worth, &self.reference)
+            == (other.window, other.limit, other.worth, &other.reference)
     }
 
     pub fn is_drifting(&self) -> bool {
@@ -221,7 +226,7 @@ impl Drift {
         let rank = mean(last(), |block| block.rank);
         let scatter: f64 = last().map(|block| (block.rank / block.frames as f64 - rank).powi(2)).sum();
         let count = BLOCKS as f64;
-        let variance = scatter / (count - 1.0) / count + 1.0 / (12.0 * self.reference.len() as f64);
+        let variance = scatter / (count - 1.0) / count + 1.0 / (12.0 * self.worth);
         Finding {
             rank,
             p: mean(last(), |block| block.p),

@@ -18,7 +18,7 @@ pub(super) struct Told {
 impl State {
     /// Begins to watch for drift, or goes on if a reload changed nothing that matters to it.
     pub(super) fn watch_drift(&mut self, config: &config::Drift, judge: &impl Judge) {
-        let new = Drift::new(config, judge.normal_scores());
+        let new = Drift::new(config, judge.normal_scores(), judge.worth());
         if let (Some(old), Ok(new)) = (&self.drift, &new)
             && old.is_like(new)
         {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::estimators::conformal::{Blocks, Conformal};
+use crate::estimators::conformal::Conformal;
 
 /// Frames of a simulated window: a block holds 100, some two and a half correlation times of an AR(1) of 0.95.
 const WINDOW: u64 = 1200;
@@ -42,7 +42,7 @@ impl Frames {
 
     fn calibration(&mut self, n: usize) -> Conformal {
         let scores: Vec<f64> = (0..n).map(|_| normal(&mut self.rng)).collect();
-        Conformal::fit(&scores, Blocks::Each).unwrap()
+        Conformal::counted(&scores).unwrap()
     }
 }
 
@@ -54,7 +54,7 @@ fn judgement(conformal: &Conformal, score: f64) -> Judgement {
 fn windows_to_drift(seed: u64, phi: f64, n: usize, windows: u64, score: impl Fn(u64, f64) -> f64) -> Option<f64> {
     let mut frames = Frames::new(seed, phi);
     let conformal = frames.calibration(n);
-    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores).unwrap();
+    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     (0..windows * WINDOW).find_map(|at| {
         let judgement = judgement(&conformal, score(at, frames.next()));
@@ -116,8 +116,8 @@ fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
     for seed in 0..20 {
         let mut frames = Frames::new(seed, 0.9);
         let scores: Vec<f64> = (0..300).map(|at| night(at * cycle / 300, normal(&mut frames.rng))).collect();
-        let conformal = Conformal::fit(&scores, Blocks::Each).unwrap();
-        let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores).unwrap();
+        let conformal = Conformal::counted(&scores).unwrap();
+        let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
         let now = Instant::now();
         for at in 0..4 * cycle {
             let judgement = judgement(&conformal, night(at, frames.next()));
@@ -130,7 +130,7 @@ fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
 fn drift_is_told_once_and_is_over_once() {
     let mut frames = Frames::new(1, 0.9);
     let conformal = frames.calibration(200);
-    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores).unwrap();
+    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     let mut told = Vec::new();
     for at in 0..60 * WINDOW {
@@ -157,7 +157,7 @@ fn drift_is_told_once_and_is_over_once() {
 #[test]
 fn frames_of_events_do_not_count() {
     let conformal = Frames::new(3, 0.0).calibration(100);
-    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores).unwrap();
+    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     let odd = judgement(&conformal, -9.0);
     for _ in 0..10 * WINDOW {
@@ -178,7 +178,8 @@ fn frames_of_events_do_not_count() {
 #[test]
 fn time_stands_still_while_nothing_normal_is_seen() {
     let conformal = Frames::new(4, 0.0).calibration(100);
-    let mut drift = Drift::new(&config(Span::Time(Duration::from_secs(36))), &conformal.scores).unwrap();
+    let mut drift =
+        Drift::new(&config(Span::Time(Duration::from_secs(36))), &conformal.scores, conformal.worth).unwrap();
     let start = Instant::now();
     let at = |seconds: u64| start + Duration::from_secs(seconds);
     let low = judgement(&conformal, -9.0);
@@ -199,12 +200,12 @@ fn time_stands_still_while_nothing_normal_is_seen() {
 #[test]
 fn without_scores_the_reason_is_told() {
     let window = config(Span::Frames(WINDOW));
-    assert!(Drift::new(&window, &[]).unwrap_err().contains("keeps no scores"));
-    assert!(Drift::new(&window, &[1.0; 19]).unwrap_err().contains("19 scores"));
-    assert!(Drift::new(&config(Span::Frames(0)), &[1.0; 20]).unwrap_err().contains("drift.window is 0"));
-    let drift = Drift::new(&window, &[1.0; 20]).unwrap();
-    assert!(drift.is_like(&Drift::new(&window, &[1.0; 20]).unwrap()));
-    assert!(!drift.is_like(&Drift::new(&window, &[1.0; 21]).unwrap()));
+    assert!(Drift::new(&window, &[], 0.0).unwrap_err().contains("keeps no scores"));
+    assert!(Drift::new(&window, &[1.0; 19], 19.0).unwrap_err().contains("19 scores"));
+    assert!(Drift::new(&config(Span::Frames(0)), &[1.0; 20], 20.0).unwrap_err().contains("drift.window is 0"));
+    let drift = Drift::new(&window, &[1.0; 20], 20.0).unwrap();
+    assert!(drift.is_like(&Drift::new(&window, &[1.0; 20], 20.0).unwrap()));
+    assert!(!drift.is_like(&Drift::new(&window, &[1.0; 21], 21.0).unwrap()));
 }
 
 #[test]

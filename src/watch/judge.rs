@@ -89,4 +89,8 @@ impl Judge for ModelJudge {
     fn normal_scores(&self) -> &[f64] {
         self.model.normal_scores()
     }
+
+    fn worth(&self) -> f64 {
+        self.model.worth()
+    }
 }

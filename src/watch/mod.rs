@@ -56,6 +56,10 @@ pub trait Judge: Send {
     fn normal_scores(&self) -> &[f64] {
         &[]
     }
+    /// How many independent scores these are worth.
+    fn worth(&self) -> f64 {
+        self.normal_scores().len() as f64
+    }
 }
 
 impl Judge for Box<dyn Judge> {
@@ -77,6 +81,10 @@ impl Judge for Box<dyn Judge> {
 
     fn normal_scores(&self) -> &[f64] {
         (**self).normal_scores()
+    }
+
+    fn worth(&self) -> f64 {
+        (**self).worth()
     }
 }
 

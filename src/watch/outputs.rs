@@ -283,7 +283,7 @@ fn shortened(message: &str) -> String {
 }
 
 fn tell(event: &Event) {
-    let p = event.p.map(|p| format!(" p {p:.4}")).unwrap_or_default();
+    let p = event.p.map(|p| format!(" p {}", crate::model::p_text(p))).unwrap_or_default();
     let id = event.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
     let message = event.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     let level = match event.event {

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
+use outlierd::backbone::{Backbone, Options};
+use outlierd::image::InputRecipe;
 
 pub mod daemon;
 
@@ -30,6 +32,12 @@ pub fn npy(path: &Path) -> Array2<f32> {
     let shape: Vec<usize> = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
     let values = bytes[10 + header_len..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
     Array2::from_shape_vec((shape[0], shape[1]), values.collect()).unwrap()
+}
+
+/// The int8 conv4 network, with its recipe.
+pub fn conv4(shared: &Path) -> Backbone {
+    let options = Options { input: Some(InputRecipe::caffe()), threads: 1, ..Options::default() };
+    Backbone::load(&shared.join("models/resnet50-conv4-qdq.onnx"), &options).unwrap()
 }
 
 /// The float features of the magnetic tiles: train, test normals, test outliers.

@@ -12,7 +12,7 @@ use crate::camera::{self, FrameSource};
 use crate::config::Config;
 use crate::model::{FeatureSource, file};
 use crate::training::features::Cache;
-use crate::training::fit;
+use crate::training::{fit, stretches};
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::judge::ModelJudge;
 use crate::watch::service::{Notifier, signals};
@@ -112,9 +112,11 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
     let paths = crate::training::pictures::find(&dir.join("normal")).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
-    let fitted = fit::fit(features.rows.view(), None, FeatureSource::of(&backbone), &fit::Options::default())
-        .map_err(super::fit::fit_error)?;
+    let mut features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
+    let block = stretches::arrange(&mut features).map_err(super::fit::fit_error)?.length;
+    let options = fit::Options { block, ..fit::Options::default() };
+    let fitted =
+        fit::fit(features.rows.view(), None, FeatureSource::of(&backbone), &options).map_err(super::fit::fit_error)?;
     let path = dir.join("model.outlierd");
     fitted.model.save(&path).map_err(common::model_error)?;
     common::print("backbone the embedded one, a small ResNet-50 trained on pictures made by formulas;")?;

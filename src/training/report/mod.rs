@@ -1,4 +1,4 @@
-//! The report of `eval --report`: one self-contained HTML page.
+//! The reports of `eval --report` and `fit --report`: one self-contained HTML page each.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::evaluation::Evaluation;
 use super::metrics;
 use crate::model::heat::Placed;
-use crate::model::{Model, Verdict, hex};
+use crate::model::{Model, Verdict, hex, p_text};
 
+pub mod fit;
 mod plots;
 mod thumbnail;
 
@@ -70,16 +71,20 @@ pub fn escape(text: &str) -> String {
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page.
-pub fn html(report: &Report) -> String {
-    let mut page = String::new();
-    let title = escape(&report.title);
+fn head(page: &mut String, title: &str) {
+    let title = escape(title);
     let _ = write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{title}</title><style>{STYLE}</style></head>\n<body><main>\n<h1>{title}</h1>\n"
     );
+}
+
+/// The page.
+pub fn html(report: &Report) -> String {
+    let mut page = String::new();
+    head(&mut page, &report.title);
     figures(&mut page, report.evaluation);
     let scores = |outlier: bool| -> Vec<f64> {
         report.cases.iter().filter(|c| c.outlier == outlier).map(|c| c.verdict.score).collect()
@@ -177,11 +182,11 @@ fn exhibits(page: &mut String, title: &str, id: &str, exhibits: &[Exhibit], none
         let name = exhibit.case.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let _ = write!(
             page,
-            "<figure title=\"{}\">{}<figcaption>{}<br>p {:.4}<br>score {}</figcaption></figure>",
+            "<figure title=\"{}\">{}<figcaption>{}<br>p {}<br>score {}</figcaption></figure>",
             escape(&exhibit.case.path.to_string_lossy()),
             exhibit.thumbnail.svg(exhibit.heat.as_ref()),
             escape(&name),
-            exhibit.case.verdict.p,
+            p_text(exhibit.case.verdict.p),
             plots::brief(exhibit.case.verdict.score)
         );
     }

@@ -88,7 +88,7 @@ pub fn config(bytes: &[u8]) {
     {
         let _ = now + time;
     }
-    let _ = outlierd::watch::drift::Drift::new(&config.drift, &[0.5; 100]);
+    let _ = outlierd::watch::drift::Drift::new(&config.drift, &[0.5; 100], 100.0);
 }
 
 fn write(path: &Path, bytes: &[u8]) {
@@ -118,6 +118,12 @@ pub fn events(bytes: &[u8]) {
     let _ = follow.poll();
 }
 
+/// Sixty scores and their tail.
+fn conformal() -> Conformal {
+    let scores: Vec<f64> = (0..60).map(|i| f64::from(i) / 7.0 - 9.0).collect();
+    Conformal::fit(&scores, 20.0).expect("they are finite")
+}
+
 /// A small model with conformal calibration.
 pub fn small_model() -> Model {
     use outlierd::estimators::feature_transform::FeatureTransform;
@@ -135,7 +141,7 @@ pub fn small_model() -> Model {
         variance: vec![1.0, 0.25],
         whiten: true,
         detector: Detector::PcaResidual,
-        calibration: Calibration::Conformal(Conformal { scores: (0..60).map(|i| f64::from(i) / 7.0 - 9.0).collect() }),
+        calibration: Calibration::Conformal(conformal()),
         threshold: 0.05,
         training: Training { n_train: 60, n_calibration: 60, ..Training::default() },
         records: Records::default(),

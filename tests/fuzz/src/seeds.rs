@@ -50,7 +50,16 @@ fn models() -> Vec<Seed> {
     let small = small_model();
     let learnt = vec![Learnt { event: "20261123T201500-0123abcd-1".into(), score: -8.5 }];
     let records = Records { normal_scores: vec![-2.0, -1.0], learnt };
-    let mut seeds = vec![("small".into(), bytes(&small)), ("learnt".into(), bytes(&Model { records, ..small }))];
+    let older = |version: u8| {
+        let path = tests().join(format!("fixtures/models/v{version}.outlierd"));
+        (format!("v{version}"), std::fs::read(path).expect("a fixture"))
+    };
+    let mut seeds = vec![
+        older(1),
+        older(2),
+        ("small".into(), bytes(&small)),
+        ("learnt".into(), bytes(&Model { records, ..small })),
+    ];
     for (name, npz) in arrays() {
         let arrays = npz::Npz::parse(&npz).expect("a fixture can be read");
         if let Ok(model) = import::model(&arrays, outlierd::model::FeatureSource::unknown(), 0.05) {

@@ -1,0 +1,252 @@
+//! Scores of held-out pictures by fits on the other folds, for many folds at little cost.
+//!
+//! The folds share the scaler and a PCA of all pictures that keeps a little more than any fold will: [`Reduced`]. A
+//! fold's PCA is that of its pictures' projections, of hundreds of dimensions instead of thousands; what lies outside
+//! counts as residual, of which it is a part anyway. Components are not rounded as the model file's are.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use rayon::prelude::*;
+
+use super::fit::{Error, Options, scores};
+use super::params::{DetectorKind, Params};
+use super::pipeline::{self, Projection};
+use crate::estimators::linalg;
+use crate::estimators::pca::{COVARIANCE_LIMIT, NComponents, Pca, PcaParams, components_for};
+use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::model::FeatureSource;
+
+/// Of the variance that a fold leaves to the residual, the share that the common projection keeps.
+const KEPT_OF_THE_REST: f64 = 0.9;
+
+/// Pictures made of the normal ones, each to be scored where the picture it is made of is held out.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    pub rows: Array2<f32>,
+    /// The part that each is made of.
+    pub part: Vec<usize>,
+}
+
+/// Scores by models that did not see the pictures.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// In the order of the pictures.
+    pub normal: Vec<f64>,
+    /// In the order of [`Made`].
+    pub made: Vec<f64>,
+}
+
+/// The scores of every row and of what is made of them by a model fitted on the other parts, for each candidate.
+pub fn scores_by_part(
+    normal: ArrayView2<f32>,
+    made: &Made,
+    parts: &[Vec<usize>],
+    candidates: &[(DetectorKind, Params)],
+    options: &Options,
+) -> Result<Vec<Held>, Error> {
+    let n = normal.nrows();
+    let mut shared: Vec<(&Params, Reduced)> = Vec::new();
+    for (_, params) in candidates {
+        if shared.iter().all(|(known, _)| !alike(known, params)) {
+            shared.push((params, Reduced::new(normal, &made.rows, params)?));
+        }
+    }
+    let of_part = |(part, held): (usize, &Vec<usize>)| -> Result<(Vec<usize>, Vec<Vec<f64>>), Error> {
+        let held_made = (0..made.part.len()).filter(|&at| made.part[at] == part).map(|at| n + at);
+        let held: Vec<usize> = held.iter().copied().chain(held_made).collect();
+        let train: Vec<usize> = (0..n).filter(|at| !held.contains(at)).collect();
+        let mut of_candidate = Vec::with_capacity(candidates.len());
+        for (params, reduced) in &shared {
+            let fold = reduced.fold(&train, &held, params)?;
+            for (at, (kind, own)) in candidates.iter().enumerate().filter(|(_, (_, own))| alike(own, params)) {
+                let own = own.clone().seeded(options.seed);
+                of_candidate.push((at, fold.as_ref().map(|fold| fold.scores(*kind, &own)).transpose()?));
+            }
+        }
+        of_candidate.sort_by_key(|(at, _)| *at);
+        let mut of_candidate: Vec<Option<Vec<f64>>> = of_candidate.into_iter().map(|(_, scores)| scores).collect();
+        let left: Vec<usize> = (0..candidates.len()).filter(|&at| of_candidate[at].is_none()).collect();
+        if !left.is_empty() {
+            let candidates: Vec<_> = left.iter().map(|&at| candidates[at].clone()).collect();
+            let rows = normal.select(Axis(0), &train);
+            let source = FeatureSource::unknown();
+            let models = pipeline::models(rows.view(), &candidates, &source, options.seed, &mut Vec::new())?;
+            let held: Vec<_> = held.iter().map(|&at| row(normal, &made.rows, at)).collect();
+            let held = ndarray::stack(Axis(0), &held).map_err(|e| Error::Parameter(e.to_string()))?;
+            for (at, fitted) in left.into_iter().zip(models) {
+                of_candidate[at] = Some(scores(&fitted.model, held.view())?);
+            }
+        }
+        Ok((held, of_candidate.into_iter().map(Option::unwrap_or_default).collect()))
+    };
+    let by_part: Vec<_> = parts.par_iter().enumerate().map(of_part).collect::<Result<_, Error>>()?;
+    let empty = Held { normal: vec![0.0; n], made: vec![0.0; made.part.len()] };
+    let mut all = vec![empty; candidates.len()];
+    for (held, of_candidate) in by_part {
+        for (all, scores) in all.iter_mut().zip(of_candidate) {
+            for (&at, score) in held.iter().zip(scores) {
+                *(if at < n { &mut all.normal[at] } else { &mut all.made[at - n] }) = score;
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn row<'a>(normal: ArrayView2<'a, f32>, made: &'a Array2<f32>, at: usize) -> ArrayView1<'a, f32> {
+    match at.checked_sub(normal.nrows()) {
+        None => normal.index_axis_move(Axis(0), at),
+        Some(at) => made.row(at),
+    }
+}
+
+/// Candidates that share the projection.
+fn alike(a: &Params, b: &Params) -> bool {
+    (a.transform, &a.pca) == (b.transform, &b.pca)
+}
+
+/// All rows, the normal ones first, on the principal axes of the normal ones.
+struct Reduced {
+    n_features: usize,
+    coordinates: Array2<f64>,
+    /// Squared norms of what the axes leave over.
+    rest: Array1<f64>,
+}
+
+/// The projections of one fold.
+struct Fold {
+    y: Array2<f64>,
+    residual: Array1<f64>,
+    held_y: Array2<f64>,
+    held_residual: Array1<f64>,
+    dof: usize,
+    log_volume: f64,
+}
+
+impl Reduced {
+    fn new(normal: ArrayView2<f32>, made: &Array2<f32>, params: &Params) -> Result<Reduced, Error> {
+        let transformed = |rows: ArrayView2<f32>| {
+            let mut x = rows.mapv(f64::from);
+            params.transform.apply_all(&mut x);
+            x
+        };
+        let x = transformed(normal);
+        let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+        let z = scaler.transform(x.view())?;
+        let most = (z.nrows() - 1).min(z.ncols());
+        let n_components = match params.pca.n_components {
+            NComponents::All => NComponents::Count(most),
+            NComponents::Count(count) => NComponents::Count((count + count / 10 + 16).min(most)),
+            NComponents::Variance(share) => NComponents::Variance(share + KEPT_OF_THE_REST * (1.0 - share)),
+        };
+        let pca = Pca::fit(z.view(), &PcaParams { n_components, whiten: false, ..params.pca.clone() })?;
+        let (mut coordinates, mut rest) = pca.transform_with_residual(z.view())?;
+        if made.nrows() > 0 {
+            let made = scaler.transform(transformed(made.view()).view())?;
+            let (own, own_rest) = pca.transform_with_residual(made.view())?;
+            let failed = |e: ndarray::ShapeError| Error::Parameter(e.to_string());
+            coordinates = ndarray::concatenate(Axis(0), &[coordinates.view(), own.view()]).map_err(failed)?;
+            rest = ndarray::concatenate(Axis(0), &[rest.view(), own_rest.view()]).map_err(failed)?;
+        }
+        Ok(Reduced { n_features: z.ncols(), coordinates, rest })
+    }
+
+    /// The PCA of the `train` rows and the projections of the `held` ones. None where components would be wanted that
+    /// the covariance has lost the digits of.
+    fn fold(&self, train: &[usize], held: &[usize], params: &Params) -> Result<Option<Fold>, Error> {
+        let count = train.len() as f64;
+        let of = |rows: &[usize]| (self.coordinates.select(Axis(0), rows), self.rest.select(Axis(0), rows));
+        let ((x, rest), (held_x, held_rest)) = (of(train), of(held));
+        let mean = x.sum_axis(Axis(0)) / count;
+        let (x, held_x) = (x - &mean, held_x - &mean);
+        let covariance = linalg::gram(x.view()) / (count - 1.0);
+        let (values, vectors) = linalg::eigh_descending(covariance.view())
+            .ok_or(crate::estimators::Error::Decomposition { estimator: "PCA" })?;
+        let values = values.mapv(|v| v.max(0.0));
+        let most = (train.len() - 1).min(values.len());
+        let kept = match params.pca.n_components {
+            NComponents::All => most,
+            NComponents::Count(count) => count.min(most),
+            NComponents::Variance(share) => {
+                let outside = rest.sum() / (count - 1.0);
+                components_for(&values, share, values.sum() + outside).min(most)
+            }
+        };
+        if kept == 0 || values[kept - 1] <= COVARIANCE_LIMIT * values[0] {
+            return Ok(None);
+        }
+        let axes = vectors.slice(s![..kept, ..]);
+        let project = |x: &Array2<f64>, rest: &Array1<f64>| {
+            let y = linalg::matmul(x.view(), axes.t());
+            let left = linalg::row_norms_squared(x.view()) - linalg::row_norms_squared(y.view());
+            (y, (left + rest).mapv(|r| r.max(0.0)))
+        };
+        let ((mut y, residual), (mut held_y, held_residual)) = (project(&x, &rest), project(&held_x, &held_rest));
+        let mut log_volume = 0.0;
+        if params.pca.whiten {
+            let deviations = values.slice(s![..kept]).mapv(f64::sqrt);
+            y /= &deviations;
+            held_y /= &deviations;
+            log_volume = deviations.iter().map(|v| v.ln()).sum();
+        }
+        Ok(Some(Fold { y, residual, held_y, held_residual, dof: self.n_features - kept, log_volume }))
+    }
+}
+
+impl Fold {
+    /// The scores of the held rows by a detector fitted on the others.
+    fn scores(&self, kind: DetectorKind, params: &Params) -> Result<Vec<f64>, Error> {
+        let (y, residual) = (self.y.view(), self.residual.view());
+        let projection = Projection { y, residual, dof: self.dof, log_volume: self.log_volume };
+        let detector = pipeline::detector(kind, params, &projection, &mut Vec::new())?;
+        let score = |(y, residual): (ArrayView1<f64>, &f64)| detector.score(&y.to_vec(), *residual);
+        let scores: Vec<f64> = self.held_y.rows().into_iter().zip(&self.held_residual).map(score).collect();
+        match scores.iter().all(|score| score.is_finite()) {
+            true => Ok(scores),
+            false => Err(crate::model::Error::NotFinite.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::split;
+
+    /// What the folds share gives the scores of fits on each fold's own features, up to the scaler.
+    #[test]
+    fn shared_folds_score_as_single_fits_do() {
+        let rows = Array2::from_shape_fn((90, 40), |(r, c)| {
+            let wave = |k: usize| ((r * (7 * k + 3) + c * c * (k + 1)) as f32 * 0.37).sin();
+            3.0 + (1..5).map(|k| wave(k) / k as f32).sum::<f32>()
+        });
+        let made = Made { rows: rows.slice(s![..6, ..]).mapv(|v| v + 0.3), part: vec![0, 1, 2, 0, 1, 2] };
+        let parts = split::folds(90, 30, 0, 1);
+        let options = Options::default();
+        for kind in [DetectorKind::MixtureResidual, DetectorKind::PcaResidual, DetectorKind::OneClassSvm] {
+            let mut params = Params::of(kind);
+            params.set("pca.n_components=4").unwrap();
+            params.set("gaussian_mixture.n_components=1").unwrap();
+            let candidate = [(kind, params.clone())];
+            let held = scores_by_part(rows.view(), &made, &parts, &candidate, &options).unwrap().remove(0);
+            let mut all = Vec::new();
+            for (part, at) in parts.iter().enumerate() {
+                let train: Vec<usize> = (0..90).filter(|row| !at.contains(row)).collect();
+                let source = FeatureSource::unknown();
+                let train = rows.select(Axis(0), &train);
+                let model = pipeline::models(train.view(), &candidate, &source, 0, &mut Vec::new()).unwrap().remove(0);
+                let mut pairs: Vec<(f64, f64)> = Vec::new();
+                let own = scores(&model.model, rows.select(Axis(0), at).view()).unwrap();
+                pairs.extend(at.iter().map(|&row| held.normal[row]).zip(own));
+                let own_made: Vec<usize> = (0..6).filter(|&row| made.part[row] == part).collect();
+                let own = scores(&model.model, made.rows.select(Axis(0), &own_made).view()).unwrap();
+                pairs.extend(own_made.iter().map(|&row| held.made[row]).zip(own));
+                let spread = pairs.iter().map(|(_, own)| own.abs()).sum::<f64>() / pairs.len() as f64;
+                for (shared, own) in pairs {
+                    assert!(
+                        (shared - own).abs() < 0.1 * spread.max(own.abs()),
+                        "{kind:?}: {shared} {own}, spread {spread}"
+                    );
+                }
+            }
+        }
+    }
+}

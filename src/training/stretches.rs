@@ -1,0 +1,239 @@
+//! Whether pictures follow each other, and how long a stretch of them must be to be independent of the next.
+//!
+//! Frames of a camera that stands still are like their neighbours: in the light, in what stands about. A frame held
+//! out is then scored by a model that knows its neighbours, and the promise made from such scores is false. Pictures
+//! are put into the natural order of their names (frame2 before frame10; names of [`crate::cli::collect`] tell the
+//! time), and the autocorrelation of the first [`COMPONENTS`] principal components is taken over pairs `lag` pictures
+//! apart in one series. The component that is most alike decides: changing light is one among many, and the one that
+//! matters. Pictures follow each other where neighbours correlate by [`ALIKE`] or more, less twice the standard error
+//! of independent ones; a stretch ends where that is below [`UNLIKE`].
+//!
+//! A series is what has the same folder and the same name but for its digits. Each is taken about its own mean where
+//! there are several: classes sorted into folders or by name are alike within, but not for having been taken in a row.
+
+use std::cmp::Ordering;
+use std::path::Path;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+
+use super::features::Features;
+use super::fit::Error;
+use crate::estimators::feature_transform::FeatureTransform;
+use crate::estimators::pca::{NComponents, Pca, PcaParams};
+use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+
+const COMPONENTS: usize = 10;
+const ALIKE: f64 = 0.5;
+const UNLIKE: f64 = 0.2;
+/// Fewer pictures are taken as independent.
+const FEWEST: usize = 20;
+/// Stretches are never so long that there are fewer.
+pub const FEWEST_STRETCHES: usize = 8;
+/// The components are found on so many pictures at most, evenly spaced.
+const MAX_ROWS: usize = 1000;
+
+/// How pictures depend on their neighbours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stretches {
+    /// Pictures of a stretch; 1: they are independent.
+    pub length: usize,
+    /// Longer stretches would be needed than so few pictures allow.
+    pub too_short: bool,
+}
+
+impl Stretches {
+    pub const INDEPENDENT: Stretches = Stretches { length: 1, too_short: false };
+
+    /// For people; None for independent pictures.
+    pub fn sentence(&self, n: usize) -> Option<String> {
+        (self.length > 1).then(|| {
+            let few = match self.too_short {
+                true => "; they are alike for longer still, so the promise is weak: collect over a longer time",
+                false => "",
+            };
+            format!(
+                "neighbouring pictures are alike: {n} pictures are worth about {} independent ones (stretches of {}){few}",
+                n / self.length,
+                self.length
+            )
+        })
+    }
+}
+
+/// Puts pictures into the natural order of their names and finds how they depend on their neighbours.
+///
+/// # Errors
+/// Those of the estimators.
+pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
+    let mut order: Vec<usize> = (0..features.paths.len()).collect();
+    order.sort_by(|&a, &b| natural(&features.paths[a], &features.paths[b]));
+    features.rows = features.rows.select(Axis(0), &order);
+    features.paths = order.iter().map(|&at| features.paths[at].clone()).collect();
+    find(features.rows.view(), &features.paths.iter().map(|path| series(path)).collect::<Vec<_>>())
+}
+
+/// How rows in the order of time depend on their neighbours; only rows of the same series, which lie side by side, are
+/// neighbours.
+///
+/// # Errors
+/// Those of the estimators.
+pub fn find(rows: ArrayView2<f32>, series: &[String]) -> Result<Stretches, Error> {
+    let n = rows.nrows();
+    if n < FEWEST {
+        return Ok(Stretches::INDEPENDENT);
+    }
+    let runs: Vec<std::ops::Range<usize>> = series
+        .chunk_by(|a, b| a == b)
+        .scan(0, |start, run| {
+            *start += run.len();
+            Some(*start - run.len()..*start)
+        })
+        .collect();
+    if runs.iter().all(|run| run.len() < FEWEST) {
+        return Ok(Stretches::INDEPENDENT);
+    }
+    let y = components(rows)?;
+    let longest = (n / FEWEST_STRETCHES).max(1);
+    let alike = |lag: usize| y.columns().into_iter().map(|column| alike(column, &runs, lag)).fold(-1.0, f64::max);
+    if alike(1) < ALIKE {
+        return Ok(Stretches::INDEPENDENT);
+    }
+    let length = (2..=longest).find(|&lag| alike(lag) < UNLIKE);
+    Ok(Stretches { length: length.unwrap_or(longest), too_short: length.is_none() })
+}
+
+/// The autocorrelation of values about their run's mean, `lag` apart, less twice its error for independent ones.
+fn alike(values: ArrayView1<f64>, runs: &[std::ops::Range<usize>], lag: usize) -> f64 {
+    let (mut product, mut square, mut pairs, mut count) = (0.0, 0.0, 0.0_f64, 0.0);
+    for run in runs {
+        let run = values.slice(ndarray::s![run.clone()]);
+        let mean = run.sum() / run.len() as f64;
+        square += run.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+        count += run.len() as f64;
+        for at in lag..run.len() {
+            product += (run[at] - mean) * (run[at - lag] - mean);
+            pairs += 1.0;
+        }
+    }
+    if pairs == 0.0 || square == 0.0 { 0.0 } else { product / pairs / (square / count) - 2.0 / pairs.sqrt() }
+}
+
+/// The first principal components of the scaled roots of the features.
+fn components(rows: ArrayView2<f32>) -> Result<Array2<f64>, Error> {
+    let mut x = rows.mapv(f64::from);
+    FeatureTransform::Sqrt.apply_all(&mut x);
+    let n = x.nrows();
+    let some: Vec<usize> = match n {
+        0..=MAX_ROWS => (0..n).collect(),
+        _ => (0..MAX_ROWS).map(|at| at * n / MAX_ROWS).collect(),
+    };
+    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let z = scaler.transform(x.view())?;
+    let count = COMPONENTS.min(some.len() - 1).min(z.ncols());
+    let params = PcaParams { n_components: NComponents::Count(count), whiten: false, ..PcaParams::default() };
+    let pca = Pca::fit(z.select(Axis(0), &some).view(), &params)?;
+    Ok(pca.transform(z.view())?)
+}
+
+/// The folder and the name without its digits.
+pub fn series(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut series = path.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
+    series.push('/');
+    for piece in name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()) {
+        match piece[0].is_ascii_digit() {
+            true => series.push('#'),
+            false => series.push_str(&String::from_utf8_lossy(piece)),
+        }
+    }
+    series
+}
+
+/// The order in which people count: runs of digits by their value.
+pub fn natural(a: &Path, b: &Path) -> Ordering {
+    let (mut a, mut b) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
+    let whole = (a, b);
+    while let (Some(x), Some(y)) = (a.first(), b.first()) {
+        if x.is_ascii_digit() && y.is_ascii_digit() {
+            let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
+            let ((one, rest_a), (two, rest_b)) = (a.split_at(digits(a)), b.split_at(digits(b)));
+            let value = |s: &[u8]| s.iter().position(|c| *c != b'0').unwrap_or(s.len());
+            let (one, two) = (&one[value(one)..], &two[value(two)..]);
+            match one.len().cmp(&two.len()).then_with(|| one.cmp(two)) {
+                Ordering::Equal => (a, b) = (rest_a, rest_b),
+                unequal => return unequal,
+            }
+        } else if x == y {
+            (a, b) = (&a[1..], &b[1..]);
+        } else {
+            return x.cmp(y);
+        }
+    }
+    a.len().cmp(&b.len()).then_with(|| whole.0.cmp(whole.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    fn noise(rng: &mut rand_chacha::ChaCha8Rng) -> f64 {
+        (0..12).map(|_| rng.random_range(-0.5..0.5)).sum()
+    }
+
+    /// Features of which one direction follows a light with the autocorrelation `rho` per frame.
+    fn scene(n: usize, rho: f64, light: f64, seed: u64) -> Array2<f32> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let mut state = noise(&mut rng);
+        let mut rows = Array2::zeros((n, 40));
+        for mut row in rows.rows_mut() {
+            state = rho * state + (1.0 - rho * rho).sqrt() * noise(&mut rng);
+            for (at, value) in row.iter_mut().enumerate() {
+                *value = (20.0 + light * state * f64::from(u8::from(at < 20)) + noise(&mut rng)) as f32;
+            }
+        }
+        rows
+    }
+
+    fn one_series(n: usize) -> Vec<String> {
+        vec!["frame#.jpg".into(); n]
+    }
+
+    #[test]
+    fn independent_pictures_are_seen_as_such() {
+        for seed in 0..20 {
+            for n in [25, 60, 400] {
+                let found = find(scene(n, 0.0, 2.0, seed).view(), &one_series(n)).unwrap();
+                assert_eq!(found, Stretches::INDEPENDENT, "{n} {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn stretches_are_as_long_as_the_light_lasts() {
+        for seed in 0..10 {
+            let length = |rho: f64| find(scene(1000, rho, 2.0, seed).view(), &one_series(1000)).unwrap().length;
+            let (short, long) = (length(0.8), length(0.97));
+            assert!((3..=15).contains(&short), "{seed}: {short}");
+            assert!((20..=125).contains(&long) && long > short, "{seed}: {long}");
+        }
+    }
+
+    #[test]
+    fn sorted_classes_are_no_series() {
+        let mut rows = scene(300, 0.0, 1.0, 1);
+        rows.slice_mut(ndarray::s![150.., ..]).mapv_inplace(|v| v + 30.0);
+        let by_folder: Vec<String> = (0..300).map(|at| if at < 150 { "a/#" } else { "b/#" }.into()).collect();
+        assert_eq!(find(rows.view(), &by_folder).unwrap(), Stretches::INDEPENDENT);
+        let of_its_own: Vec<String> = (0..300).map(|at| at.to_string()).collect();
+        assert_eq!(find(scene(300, 0.97, 2.0, 1).view(), &of_its_own).unwrap(), Stretches::INDEPENDENT);
+    }
+
+    #[test]
+    fn numbers_count_by_value() {
+        let mut names = ["f10.jpg", "f9.jpg", "f009.jpg", "f1.jpg", "g.jpg", "f.jpg"];
+        names.sort_by(|a, b| natural(Path::new(a), Path::new(b)));
+        assert_eq!(names, ["f.jpg", "f1.jpg", "f009.jpg", "f9.jpg", "f10.jpg", "g.jpg"]);
+        assert_eq!(series(Path::new("d1/f10-2.jpg")), "d1/f#-#.jpg");
+    }
+}
