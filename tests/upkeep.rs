@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
 use outlierd::camera;
@@ -80,6 +81,9 @@ fn run(config: Config) -> (Summary, u64) {
     (summary, judged.load(Ordering::Relaxed))
 }
 
+/// However long the frames take, only a change has one judged.
+const GATE: &str = "change-threshold = 4.0\njudge-at-least-every = \"1h\"";
+
 fn log(dir: &Path) -> Vec<Event> {
     events::read(&dir.join("events.jsonl")).unwrap()
 }
@@ -98,8 +102,7 @@ fn an_unchanged_picture_is_not_judged_again_and_events_are_the_same() {
     let with = log(dir.path());
     std::fs::remove_file(dir.path().join("events.jsonl")).unwrap();
 
-    let gate = "change-threshold = 4.0\njudge-at-least-every = \"1h\"";
-    let (gated, judged) = run(config(dir.path(), gate, ""));
+    let (gated, judged) = run(config(dir.path(), GATE, ""));
     // Judged: 1 at first, 3 to the raise, 5 to the clear, 1 lighter, 1 darker, 2 that only look like an event, 1 back.
     assert_eq!((gated.frames, judged), (14, 14));
     assert_eq!(gated.frames + gated.skipped, all.frames);
@@ -112,7 +115,7 @@ fn an_unchanged_picture_is_not_judged_again_and_events_are_the_same() {
 fn an_object_that_appears_and_stands_still_is_raised_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     pictures(&dir.path().join("frames"), &format!(".....{}", "o".repeat(40)));
-    let (summary, judged) = run(config(dir.path(), "change-threshold = 4.0", "[decision]\nraise-after = 10\n"));
+    let (summary, judged) = run(config(dir.path(), GATE, "[decision]\nraise-after = 10\n"));
     assert_eq!((summary.raised, summary.cleared, judged), (1, 0, 11));
     assert_eq!(kinds(&log(dir.path())), [Kind::Start, Kind::Raise, Kind::Stop]);
 }
@@ -121,7 +124,7 @@ fn an_object_that_appears_and_stands_still_is_raised_and_kept() {
 fn a_frame_that_cannot_be_judged_is_not_taken_for_a_judged_one() {
     let dir = tempfile::tempdir().unwrap();
     pictures(&dir.path().join("frames"), "..gggg...");
-    let (summary, judged) = run(config(dir.path(), "change-threshold = 4.0", ""));
+    let (summary, judged) = run(config(dir.path(), GATE, ""));
     assert_eq!(summary, Summary { frames: 2, skipped: 3, dropped: 4, raised: 0, cleared: 0 });
     assert_eq!(judged, 6);
 }
@@ -330,17 +333,29 @@ fn the_daemon_skips_a_still_scene_and_keeps_its_manners() {
         let picture = if (10..20).contains(&at) { &object } else { &empty };
         picture.save(frames.path().join(format!("{at:05}.png"))).unwrap();
     }
-    let camera = "change-threshold = 4.0\njudge-at-least-every = \"1h\"";
     let hook = "hook = [\"/bin/sh\", \"-c\", \"nice >> $0.nice\", \"HERE\"]\n";
-    let place = Place::new(frames.path(), camera, "nice = 10\nduty = 0.5", hook);
+    let place = Place::new(frames.path(), GATE, "nice = 10\nduty = 0.5", hook);
     let config = std::fs::read_to_string(place.path("o.toml")).unwrap();
     let here = place.path("hook");
     std::fs::write(place.path("o.toml"), config.replace("HERE", here.to_str().unwrap())).unwrap();
     let said = place.run();
     assert!(said.contains("9 frames, 21 unchanged, 0 dropped, 1 event raised, 1 cleared"), "{said}");
     assert_eq!(place.kinds(), [Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop]);
-    let nice = std::fs::read_to_string(place.path("hook.nice")).unwrap();
-    assert!(nice.lines().all(|line| line.parse::<i32>().unwrap() >= 10), "{nice}");
+
+    // A run that lasts until its first hook has ended.
+    let config = std::fs::read_to_string(place.path("o.toml")).unwrap();
+    std::fs::write(place.path("o.toml"), config.replace("\"1ms\"", "\"1h\"")).unwrap();
+    let _ = std::fs::remove_file(place.path("hook.nice"));
+    let mut daemon = outlierd().args(["run", "--config"]).arg(place.path("o.toml")).spawn().unwrap();
+    let nice = || std::fs::read_to_string(place.path("hook.nice")).unwrap_or_default();
+    let started = Instant::now();
+    while !nice().ends_with('\n') && started.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let nice = nice();
+    assert!(!nice.is_empty() && nice.lines().all(|line| line.parse::<i32>().unwrap() >= 10), "{nice}");
 }
 
 fn json_lines(output: &Output) -> Vec<serde_json::Value> {

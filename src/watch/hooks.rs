@@ -328,13 +328,26 @@ mod tests {
     }
 
     #[test]
+    fn a_hanging_hook_is_killed() {
+        let limit = Duration::from_millis(300);
+        let mut hooks = Hooks::start(shell("sleep 1000 & wait"), limit).unwrap();
+        hooks.send(&Event::new(Kind::Raise)).unwrap();
+        assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 300ms"]);
+    }
+
+    #[test]
     fn a_hanging_hook_is_killed_with_its_children() {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
-        let mut hooks = Hooks::start(shell(&script), Duration::from_millis(300)).unwrap();
+        let mut hooks = Hooks::start(shell(&script), PATIENT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 300ms"]);
+        let started = Instant::now();
+        while !std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
+            assert!(started.elapsed() < PATIENT, "the hook has no child");
+            std::thread::sleep(POLL);
+        }
+        assert_eq!(hooks.finish(Duration::ZERO), ["hook /bin/sh for raise: killed, the daemon stops"]);
         wait_for_death(&pid);
     }
 
@@ -348,7 +361,9 @@ mod tests {
             ("#!/nonexistent/sh\n", 0o755, "No such file or directory (os error 2): is its path right"),
             ("", 0o755, "Exec format error (os error 8): its first line must name the interpreter"),
         ] {
-            std::fs::write(&path, text).unwrap();
+            // By another process: what another test starts meanwhile would hold the file open for writing.
+            let write = ["-c", "printf '%s' \"$1\" > \"$0\"", path.to_str().unwrap(), text];
+            assert!(Command::new("/bin/sh").args(write).status().unwrap().success());
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let mut hooks = Hooks::start(Some(vec![path.display().to_string()]), LIMIT).unwrap();
             hooks.send(&Event::new(Kind::Raise)).unwrap();

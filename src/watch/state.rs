@@ -265,3 +265,25 @@ impl Ids {
         format!("{time}-{:08x}-{}", self.run, self.count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reloads_that_wait_are_one_and_a_stop_comes_before_them() {
+        use Command::{Reload, Stop};
+        for (sent, taken) in [
+            ([Reload, Reload, Reload], Reload),
+            ([Reload, Stop, Reload], Stop),
+            ([Reload, Reload, Stop], Stop),
+            ([Stop, Reload, Reload], Stop),
+        ] {
+            let (sender, commands) = std::sync::mpsc::channel();
+            sent.into_iter().for_each(|command| sender.send(command).unwrap());
+            let first = commands.recv().unwrap();
+            assert_eq!(latest(first, &commands), taken, "{sent:?}");
+            assert!(commands.try_recv().is_err(), "{sent:?}");
+        }
+    }
+}

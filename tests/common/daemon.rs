@@ -126,12 +126,17 @@ impl Daemon {
 
     /// Takes notifications until one holds `text`.
     pub fn notified(&self, text: &str) {
+        self.notified_of(text, |notice| notice.contains(text));
+    }
+
+    /// Takes notifications until one is `wanted`.
+    pub fn notified_of(&self, what: &str, wanted: impl Fn(&str) -> bool) {
         let mut before = String::new();
         loop {
             match self.notices.recv_timeout(PATIENCE) {
-                Ok(notice) if notice.contains(text) => return,
+                Ok(notice) if wanted(&notice) => return,
                 Ok(notice) => before.push_str(&notice),
-                Err(e) => panic!("no {text} but {before}: {e}"),
+                Err(e) => panic!("no {what} but {before}: {e}"),
             }
         }
     }

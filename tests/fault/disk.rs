@@ -90,6 +90,10 @@ fn fault_a_line_torn_at_any_byte_is_written_again_whole() {
         limit(&daemon, Resource::Fsize, None);
         daemon.wait_for("the line that waited", |events| count(events, Kind::Raise) == round + 2);
         rig.clears(&daemon);
+        // What is told of the log from now on is of the next round.
+        daemon.notified_of("a status without trouble", |notice| {
+            notice.contains("STATUS=normal") && !notice.contains("cannot write the event log")
+        });
         // The snapshot had no room either: its error came first, and it is the one that was torn.
         assert_eq!(messages(&rig.events()).len(), round + 1);
     }
@@ -216,12 +220,13 @@ fn fault_figures_that_cannot_be_written_are_told_once_and_come_back() {
     let daemon = rig.starts();
     rig.error(&daemon, "cannot write the metrics file");
     rig.works(&daemon);
-    std::thread::sleep(Duration::from_secs(4));
+    // They are tried as often as the status is told: each second.
+    (0..4).for_each(|_| daemon.notified("STATUS="));
     assert_eq!(messages(&rig.events()).len(), 1);
     std::fs::create_dir(rig.path("run")).unwrap();
     until("figures", || rig.path("run/m.prom").exists());
-    rig.tells("the metrics file");
-    std::fs::remove_dir_all(rig.path("run")).unwrap();
+    rig.tells("can be written again");
+    std::fs::rename(rig.path("run"), rig.path("away")).unwrap();
     daemon.wait_for("the second failure", |events| messages(events).len() == 2);
     rig.works(&daemon);
 }

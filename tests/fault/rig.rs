@@ -1,8 +1,11 @@
 //! A daemon on a folder whose pictures a test changes under way.
 
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -168,11 +171,23 @@ impl Rig {
 
     /// The daemon in the rig's folder, once it is ready.
     pub fn starts(&self) -> Daemon {
+        self.starts_with(|_| {})
+    }
+
+    pub fn starts_with(&self, adapt: impl FnOnce(&mut Command)) -> Daemon {
         let daemon = self.spawn_with(|command| {
             command.current_dir(self.dir.path());
+            adapt(command);
         });
         daemon.notified("READY=1");
         daemon
+    }
+
+    /// The same; errors that get no event because there are too many are on standard error.
+    pub fn starts_telling_all(&self) -> Daemon {
+        self.starts_with(|command| {
+            command.env("RUST_LOG", "debug");
+        })
     }
 
     /// What [`HOOK`] wrote down.
@@ -232,6 +247,44 @@ pub fn ended(mut daemon: Daemon) -> ExitStatus {
         status.is_some()
     });
     status.unwrap()
+}
+
+/// A pipe for standard error that can be filled: who writes to it then stands still until it is read.
+pub struct Journal {
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Journal {
+    pub fn new() -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        Journal { reader, writer }
+    }
+
+    pub fn writer(&self) -> Stdio {
+        self.writer.try_clone().unwrap().into()
+    }
+
+    /// Until not a byte more goes in.
+    pub fn fill(&self) {
+        // Another description of the same pipe: the daemon's stays one that waits.
+        let path = format!("/proc/self/fd/{}", self.writer.as_raw_fd());
+        let mut options = std::fs::File::options();
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let mut other = options.write(true).custom_flags(flags).open(path).unwrap();
+        while other.write(b"\n").is_ok() {}
+    }
+
+    /// Reads it from now on to its end, which is that of the daemon; gives what was written.
+    pub fn read(self) -> std::thread::JoinHandle<String> {
+        let Journal { mut reader, writer } = self;
+        drop(writer);
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            text(&bytes)
+        })
+    }
 }
 
 /// Sets a soft limit of a running daemon; None: as high as it goes.
@@ -298,7 +351,6 @@ impl Disk {
     }
 
     pub fn fill(&self) {
-        use std::io::Write;
         let mut file = std::fs::File::options().append(true).create(true).open(self.path.join("filler")).unwrap();
         while file.write(&[b'x'; 1024]).is_ok() {}
     }

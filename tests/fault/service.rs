@@ -1,14 +1,12 @@
 //! A service manager that is gone or does not read, and its watchdog.
 
-use std::io::Read;
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use outlierd::watch::events::Kind;
 
-use crate::rig::{Rig, count, until};
+use crate::rig::{Journal, Rig, count, until};
 
 #[test]
 fn fault_a_service_manager_that_is_gone_is_told_once_and_the_watch_goes_on() {
@@ -16,10 +14,11 @@ fn fault_a_service_manager_that_is_gone_is_told_once_and_the_watch_goes_on() {
     let daemon = rig.spawn_with(|command| {
         command.env("NOTIFY_SOCKET", rig.path("nobody-listens"));
     });
-    for _ in 0..4 {
-        rig.works(&daemon);
-        std::thread::sleep(Duration::from_millis(1100));
-    }
+    // Each of these has notifications: ready and status, reloading and ready, stopping.
+    rig.works(&daemon);
+    daemon.signal(rustix::process::Signal::HUP);
+    rig.tells("reloaded");
+    rig.works(&daemon);
     rig.stops(daemon);
     let told = rig.told();
     assert_eq!(told.matches("cannot notify systemd").count(), 1, "{told}");
@@ -29,16 +28,15 @@ fn fault_a_service_manager_that_is_gone_is_told_once_and_the_watch_goes_on() {
 fn fault_a_service_manager_that_does_not_read_holds_nothing_up() {
     let rig = Rig::new("");
     let deaf = UnixDatagram::bind(rig.path("deaf")).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"x", rig.path("deaf")).is_ok() {}
     let daemon = rig.spawn_with(|command| {
         command.env("NOTIFY_SOCKET", rig.path("deaf")).env("WATCHDOG_USEC", "3000");
     });
     daemon.wait_for("start", |events| count(events, Kind::Start) == 1);
-    // The watchdog's notices fill the socket within a second.
-    std::thread::sleep(Duration::from_secs(2));
-    let sender = UnixDatagram::unbound().unwrap();
-    sender.set_nonblocking(true).unwrap();
-    until("a full socket", || sender.send_to(b"x", rig.path("deaf")).is_err());
     rig.works(&daemon);
+    assert!(sender.send_to(b"x", rig.path("deaf")).is_err(), "the socket is not full");
     rig.stops(daemon);
     drop(deaf);
 }
@@ -60,14 +58,15 @@ fn fault_a_notify_socket_that_makes_no_sense_is_told_and_the_watch_goes_on() {
 #[test]
 fn fault_a_watch_that_stands_still_does_not_feed_the_watchdog() {
     let rig = Rig::new("");
-    let mut daemon = rig.spawn_with(|command| {
-        command.env("WATCHDOG_USEC", "150000").env("RUST_LOG", "debug").stderr(Stdio::piped());
+    let journal = Journal::new();
+    let daemon = rig.starts_with(|command| {
+        command.env("WATCHDOG_USEC", "150000").stderr(journal.writer());
     });
-    let mut journal = daemon.child.stderr.take().unwrap();
-    daemon.notified("READY=1");
     daemon.notified("WATCHDOG=1");
-    // Each of these is a line.
+    journal.fill();
+    // The event is in the log before it is told to the journal.
     std::fs::write(rig.frames.join("bad.png"), "no picture").unwrap();
+    rig.error(&daemon, "bad.png");
     until("a silent watchdog", || {
         let mut silent = false;
         while !silent {
@@ -80,8 +79,10 @@ fn fault_a_watch_that_stands_still_does_not_feed_the_watchdog() {
         }
         silent
     });
-    std::thread::spawn(move || while journal.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {});
+    let journal = journal.read();
     daemon.notified("WATCHDOG=1");
     std::fs::remove_file(rig.frames.join("bad.png")).unwrap();
     rig.works(&daemon);
+    drop(daemon);
+    assert!(journal.join().unwrap().contains("bad.png"));
 }
