@@ -187,13 +187,20 @@ pub struct Suspects {
 
 impl Suspects {
     /// The most of the rising scores, of which [`SUSPECT_SHARE`] at most are looked at, that are more than chance
-    /// ([`CHANCE`], Poisson) puts below the highest of them, by a calibration that allows for some.
+    /// ([`CHANCE`], Poisson) puts below the highest of them, by a tail that is fitted without the lowest. Its rate is
+    /// taken from the middle of the interval: p itself grows with how little is known of the tail.
     fn of(calibration: &Calibration, rising: impl ExactSizeIterator<Item = f64>) -> Suspects {
-        let Calibration::Conformal(Conformal { tail: Some(_), .. }) = calibration else { return Suspects::default() };
+        let Calibration::Conformal(Conformal { tail: Some(tail), .. }) = calibration else {
+            return Suspects::default();
+        };
         let n = rising.len();
         let mut found = Suspects::default();
         for (at, score) in rising.take((SUSPECT_SHARE * n as f64).ceil() as usize).enumerate() {
-            let expected = n as f64 * calibration.p(score);
+            if score > tail.start() {
+                break;
+            }
+            let (low, high) = tail.interval(score);
+            let expected = n as f64 * (low * high).sqrt();
             // P(N > at), N of that mean.
             let mut term = (-expected).exp();
             let mut below = 0.0;

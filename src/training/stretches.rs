@@ -8,10 +8,13 @@
 //! matters. Pictures follow each other where neighbours correlate by [`ALIKE`] or more, less twice the standard error
 //! of independent ones; a stretch ends where that is below [`UNLIKE`].
 //!
+//! Where names tell nothing, the times at which EXIF says that the pictures were taken put them in a row.
+//!
 //! A series is what has the same folder and the same name but for its digits. Each is taken about its own mean where
 //! there are several: classes sorted into folders or by name are alike within, but not for having been taken in a row.
 
 use std::cmp::Ordering;
+use std::io::Read;
 use std::path::Path;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
@@ -29,6 +32,8 @@ const UNLIKE: f64 = 0.2;
 const FEWEST: usize = 20;
 /// Stretches are never so long that there are fewer.
 pub const FEWEST_STRETCHES: usize = 8;
+/// Bytes of a file in which its EXIF is looked for.
+const MAX_HEAD: u64 = 1 << 18;
 /// The components are found on so many pictures at most, evenly spaced.
 const MAX_ROWS: usize = 1000;
 
@@ -67,9 +72,38 @@ impl Stretches {
 pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     let mut order: Vec<usize> = (0..features.paths.len()).collect();
     order.sort_by(|&a, &b| natural(&features.paths[a], &features.paths[b]));
-    features.rows = features.rows.select(Axis(0), &order);
+    put(features, &order);
+    let found = find(features.rows.view(), &features.paths.iter().map(|path| series(path)).collect::<Vec<_>>())?;
+    if found != Stretches::INDEPENDENT {
+        return Ok(found);
+    }
+    let times: Option<Vec<String>> = features.paths.iter().map(|path| captured(path)).collect();
+    let Some(times) = times else { return Ok(found) };
+    let mut order: Vec<usize> = (0..times.len()).collect();
+    order.sort_by(|&a, &b| times[a].cmp(&times[b]));
+    let found = find(features.rows.select(Axis(0), &order).view(), &vec![String::new(); order.len()])?;
+    if found != Stretches::INDEPENDENT {
+        put(features, &order);
+    }
+    Ok(found)
+}
+
+fn put(features: &mut Features, order: &[usize]) {
+    features.rows = features.rows.select(Axis(0), order);
     features.paths = order.iter().map(|&at| features.paths[at].clone()).collect();
-    find(features.rows.view(), &features.paths.iter().map(|path| series(path)).collect::<Vec<_>>())
+}
+
+/// When EXIF says that a picture was taken: a text that sorts by time.
+fn captured(path: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    crate::files::open(path).ok()?.take(MAX_HEAD).read_to_end(&mut head).ok()?;
+    let exif = exif::Reader::new().read_from_container(&mut std::io::Cursor::new(head)).ok()?;
+    let text = |tag: exif::Tag| match &exif.get_field(tag, exif::In::PRIMARY)?.value {
+        exif::Value::Ascii(texts) => texts.first().map(|text| String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    };
+    let time = text(exif::Tag::DateTimeOriginal)?;
+    Some(format!("{time}.{}", text(exif::Tag::SubSecTimeOriginal).unwrap_or_default()))
 }
 
 /// How rows in the order of time depend on their neighbours; only rows of the same series, which lie side by side, are
@@ -227,6 +261,43 @@ mod tests {
         assert_eq!(find(rows.view(), &by_folder).unwrap(), Stretches::INDEPENDENT);
         let of_its_own: Vec<String> = (0..300).map(|at| at.to_string()).collect();
         assert_eq!(find(scene(300, 0.97, 2.0, 1).view(), &of_its_own).unwrap(), Stretches::INDEPENDENT);
+    }
+
+    #[test]
+    fn names_that_tell_nothing_leave_the_order_to_the_time_of_capture() {
+        use exif::{Field, In, Tag, Value, experimental::Writer};
+        use image::ImageEncoder;
+        let dir = tempfile::tempdir().unwrap();
+        let rows = scene(200, 0.9, 2.0, 3);
+        let mut given: Vec<(std::path::PathBuf, usize)> = (0..200)
+            .map(|at| {
+                let time = format!("2026:05:01 10:{:02}:{:02}", at / 60, at % 60);
+                let value = Value::Ascii(vec![time.into_bytes()]);
+                let field = Field { tag: Tag::DateTimeOriginal, ifd_num: In::PRIMARY, value };
+                let (mut writer, mut bytes) = (Writer::new(), std::io::Cursor::new(Vec::new()));
+                writer.push_field(&field);
+                writer.write(&mut bytes, false).unwrap();
+                let mut jpeg = Vec::new();
+                let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut jpeg);
+                encoder.set_exif_metadata(bytes.into_inner()).unwrap();
+                encoder.encode(&[9; 12], 2, 2, image::ExtendedColorType::Rgb8).unwrap();
+                let name: String = (0..8)
+                    .map(|letter| char::from(b'a' + ((at * 7919 + letter * at * at + letter) % 26) as u8))
+                    .collect();
+                let path = dir.path().join(format!("{name}.jpg"));
+                std::fs::write(&path, jpeg).unwrap();
+                (path, at)
+            })
+            .collect();
+        given.sort();
+        given.dedup_by(|a, b| a.0 == b.0);
+        let paths: Vec<_> = given.iter().map(|(path, _)| path.clone()).collect();
+        let of_paths = rows.select(Axis(0), &given.iter().map(|(_, at)| *at).collect::<Vec<_>>());
+        let mut features = Features { paths, rows: of_paths, unreadable: Vec::new() };
+        let found = arrange(&mut features).unwrap();
+        assert!(found.length > 1, "{found:?}");
+        let times: Vec<_> = features.paths.iter().map(|path| captured(path).unwrap()).collect();
+        assert!(times.is_sorted());
     }
 
     #[test]
