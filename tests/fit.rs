@@ -126,6 +126,35 @@ fn frames_that_follow_each_other_are_found_out() {
 }
 
 #[test]
+fn copies_count_once_and_no_picture_is_normal_and_an_outlier() {
+    let bench = Bench::new();
+    let once = bench.json("normal", &[]);
+    let twice = bench.fit("normal", &["--normal", "normal", "--json"]);
+    assert!(text(&twice.stderr).contains("100 of 200 pictures are copies"), "{}", text(&twice.stderr));
+    let twice: Value = serde_json::from_slice(&twice.stdout).unwrap();
+    assert_eq!((&twice["n_train"], &twice["false_alarms"]), (&once["n_train"], &once["false_alarms"]));
+    let both = bench.fit("normal", &["--outliers", "normal/wrong 1.png"]);
+    assert_eq!(both.status.code(), Some(65));
+    assert!(text(&both.stderr).contains("wrong 1.png is given as normal and"), "{}", text(&both.stderr));
+}
+
+#[test]
+fn stretches_that_leave_too_little_are_told_and_no_panic() {
+    let bench = Bench::new();
+    draw(&bench.at("odd"), 1, 12, Some(0.5));
+    let held_out = ["--held-out", "0.1", "--block", "20"];
+    let fitted = bench.fit("normal", &[&held_out[..], &["--outliers", "odd"]].concat());
+    assert!(fitted.status.success(), "{}", text(&fitted.stderr));
+    let refused = bench.fit("normal", &["--held-out", "0.2", "--block", "200"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(text(&refused.stderr).contains("leaves 0 of 100 pictures to fit on"), "{}", text(&refused.stderr));
+    let rare = bench.fit("normal", &["--false-alarms", "1e-13"]);
+    assert_eq!(rare.status.code(), Some(64));
+    let same = bench.fit("normal", &["--report", bench.at("m.outlierd").to_str().unwrap()]);
+    assert_eq!(same.status.code(), Some(64));
+}
+
+#[test]
 fn a_promise_is_checked_by_eval() {
     let bench = Bench::new();
     draw(&bench.at("later"), 1, 60, None);

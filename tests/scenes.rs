@@ -125,7 +125,7 @@ fn features(seed: u64) -> Features {
     let width = rows.len() / (TRAIN + LATER);
     let rows = Array2::from_shape_vec((TRAIN + LATER, width), rows).unwrap();
     let paths = (0..TRAIN + LATER).map(|at| PathBuf::from(format!("{at:06}-frame.jpg"))).collect();
-    Features { paths, rows, unreadable: Vec::new() }
+    Features { paths, contents: vec![[0; 32]; TRAIN + LATER], rows, unreadable: Vec::new() }
 }
 
 #[test]
@@ -139,6 +139,7 @@ fn the_promise_holds_before_a_camera_that_stands_still() {
         let shuffled = outlierd::training::split::folds(TRAIN, 1, seed, 1).concat();
         let mut given = Features {
             paths: shuffled.iter().map(|&at| all.paths[at].clone()).collect(),
+            contents: vec![[0; 32]; TRAIN],
             rows: train.select(Axis(0), &shuffled),
             unreadable: Vec::new(),
         };

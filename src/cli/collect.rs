@@ -64,6 +64,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Higher numbers are not of this command.
+const MOST: u64 = 1_000_000_000_000;
+
 /// One more than the highest number that a name in the folder begins with.
 fn next_number(folder: &Path) -> Result<u64, Error> {
     let cannot = |e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", folder.display()));
@@ -71,7 +74,7 @@ fn next_number(folder: &Path) -> Result<u64, Error> {
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
         let number = name.to_str().and_then(|name| name.split_once('-')).and_then(|(number, _)| number.parse().ok());
-        next = next.max(number.map_or(0, |number: u64| number.saturating_add(1)));
+        next = next.max(number.filter(|number| *number < MOST).map_or(0, |number: u64| number + 1));
     }
     Ok(next)
 }

@@ -187,6 +187,19 @@ pub fn extract(
     found.map_err(features_error)
 }
 
+/// Leaves out pictures that are copies of others, which would vouch for each other, and says so.
+pub fn drop_copies(features: &mut Features) {
+    let before = features.paths.len();
+    if let Some((copy, of)) = features.without_copies() {
+        log::warn!(
+            "{} of {before} pictures are copies of others and count once, the first: {} is {}",
+            before - features.paths.len(),
+            copy.display(),
+            of.display()
+        );
+    }
+}
+
 /// The features of outliers made of normal pictures, with a progress bar; kept in the cache as those of pictures.
 pub fn make_outliers(
     backbone: &Backbone,

@@ -59,6 +59,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut train = extract("training pictures", &args.train)?;
     let normal = extract("normal pictures", &args.normal)?;
     let outliers = extract("outlier pictures", &args.outliers)?;
+    common::drop_copies(&mut train);
     let found = stretches::arrange(&mut train).map_err(fit::fit_error)?;
     let block = args.block.map_or(found.length, |block| block as usize);
     if !args.json && args.block.is_none() {

@@ -19,8 +19,9 @@ use crate::training::report::fit::FitReport;
 use crate::training::report::{self, Case, Exhibit};
 use crate::training::stretches::{self, Stretches};
 use crate::training::{pictures, synthetic};
+use crate::watch::events;
 
-/// Outliers made to estimate what is caught.
+/// Most outliers that are made to estimate what is caught; never more than there are normals, whose features cost as much.
 const MADE: usize = 150;
 /// Pictures that look least like the rest, which are named or shown.
 const LEAST: usize = 20;
@@ -86,11 +87,16 @@ pub struct Args {
 /// A normal picture by a model that did not see it.
 #[derive(Serialize)]
 struct Least<'a> {
+    #[serde(serialize_with = "lossy")]
     path: &'a Path,
     score: f64,
     p: f64,
     /// Hardly one of the others.
     suspect: bool,
+}
+
+fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 #[derive(Serialize)]
@@ -125,6 +131,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     if normal.len() < training::MIN_PICTURES {
         return Err(fit_error(training::Error::TooFew { got: normal.len() }));
     }
+    if args.report.as_ref() == Some(&args.output) {
+        return Err(Error::new(exit::USAGE, "--report and --output name the same file"));
+    }
     let stop = super::stop_flag()?;
     common::set_workers(args.backbone.threads)?;
     let mut backbone_args = args.backbone.clone();
@@ -136,6 +145,14 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     };
     let mut normal = extract("normal pictures", &normal)?;
     let outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
+    if let Some((picture, outlier)) = outliers.as_ref().and_then(|outliers| normal.shared(outliers)) {
+        let message = format!("{} is given as normal and, as {}, as an outlier", picture.display(), outlier.display());
+        return Err(Error::new(exit::DATAERR, message));
+    }
+    common::drop_copies(&mut normal);
+    if normal.paths.len() < training::MIN_PICTURES {
+        return Err(fit_error(training::Error::TooFew { got: normal.paths.len() }));
+    }
     let found = stretches::arrange(&mut normal).map_err(fit_error)?;
     let found = match args.block {
         Some(block) => Stretches { length: block as usize, too_short: false },
@@ -164,7 +181,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         Some(_) => Made::default(),
         None => {
             let plan = Plan::new(normal.rows.nrows(), &options).map_err(fit_error)?;
-            let jobs = synthetic::plan(&plan.parts, MADE);
+            let jobs = synthetic::plan(&plan.parts, MADE.min(normal.rows.nrows()));
             common::make_outliers(&backbone, &normal, &jobs, options.seed, &mut cache, &stop)?
         }
     };
@@ -198,7 +215,7 @@ fn least<'a>(fitted: &Fitted, paths: &'a [PathBuf]) -> Vec<Least<'a>> {
         let p = fitted.model.calibration.p(score);
         Least { path: &paths[at], score, p, suspect: rank < fitted.suspects.count }
     };
-    fitted.held.iter().take(LEAST).enumerate().map(one).collect()
+    fitted.held.iter().take(LEAST.max(fitted.suspects.count)).enumerate().map(one).collect()
 }
 
 fn report(
@@ -213,7 +230,7 @@ fn report(
         log::warn!("{warning}");
     }
     let least = least(fitted, &normal.paths);
-    let said = sentences(args, fitted, (normal.paths.len(), found), &least);
+    let (said, named) = sentences(args, fitted, (normal.paths.len(), found), &least);
     if let Some(path) = &args.report {
         page(path, args, fitted, &said, &least, backbone)?;
     }
@@ -238,7 +255,7 @@ fn report(
     if let Some(search) = search {
         grid::table(search)?;
     }
-    for line in said {
+    for line in said.into_iter().chain(named) {
         common::print(line)?;
     }
     if let Some(path) = &args.report {
@@ -247,8 +264,13 @@ fn report(
     common::print(format!("wrote {} ({bytes} bytes)", args.output.display()))
 }
 
-/// What `fit` says, a line each.
-fn sentences(args: &Args, fitted: &Fitted, (n, found): (usize, Stretches), least: &[Least]) -> Vec<String> {
+/// What `fit` says, a line each, and the suspects that the last one tells of.
+fn sentences(
+    args: &Args,
+    fitted: &Fitted,
+    (n, found): (usize, Stretches),
+    least: &[Least],
+) -> (Vec<String>, Vec<String>) {
     let Fitted { model, evaluation, catches, .. } = fitted;
     let mut lines = vec![format!("{}; {} components", model.training.sentence(), model.components.rows())];
     lines.extend(found.sentence(n).filter(|_| args.block.is_none()));
@@ -272,9 +294,13 @@ fn sentences(args: &Args, fitted: &Fitted, (n, found): (usize, Stretches), least
              does not belong:",
             if count == 1 { "1 picture lies".into() } else { format!("{count} pictures lie") }
         ));
-        lines.extend(least.iter().take(count).map(|one| format!("  {}  p {}", one.path.display(), p_text(one.p))));
     }
-    lines
+    let name = |one: &Least| events::printable(&format!("  {}  p {}", one.path.display(), p_text(one.p)));
+    let mut named: Vec<String> = least.iter().take(count.min(LEAST)).map(name).collect();
+    if count > LEAST {
+        named.push(format!("  and {} more: --json names all", count - LEAST));
+    }
+    (lines, named)
 }
 
 /// Writes the page of `--report`.

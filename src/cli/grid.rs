@@ -30,7 +30,7 @@ pub fn choose(inputs: Inputs, options: &Options, set: &[String]) -> Result<(Sear
     let n = inputs.normal.rows.nrows();
     let folds = Folds::new(n, options);
     let labelled = inputs.outliers.map(|o| &o.rows);
-    let halves = labelled.map_or_else(Vec::new, |rows| split::folds(rows.nrows(), 2, options.seed, options.block));
+    let halves = labelled.map_or_else(Vec::new, |rows| split::folds(rows.nrows(), 2, options.seed, 1));
     let (outliers, left) = match (labelled, halves.as_slice()) {
         (Some(rows), [choose, calibrate]) if rows.nrows() >= MIN_OUTLIERS => {
             (Outliers::Labelled(rows.select(Axis(0), choose)), Some(rows.select(Axis(0), calibrate)))

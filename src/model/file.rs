@@ -237,6 +237,15 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
                 check((1.0..=conformal.scores.len() as f64).contains(&worth), "what the calibration is worth")?;
                 conformal.worth = worth;
                 conformal.tail = self::tail(tail)?;
+                if let Some(tail) = &conformal.tail {
+                    let n = conformal.scores.len();
+                    let counted =
+                        (conformal.scores.partition_point(|s| *s <= tail.start()) + 1) as f64 / (n + 1) as f64;
+                    check(
+                        tail.share() <= counted + 1e-9 && conformal.scores.last() >= Some(&tail.start()),
+                        "the calibration's tail",
+                    )?;
+                }
                 conformal.learnt = learnt(&model.records);
             }
             Ok(model)

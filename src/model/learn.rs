@@ -115,8 +115,9 @@ pub fn is_of(model: &Model, score: f64, p: f64) -> bool {
     let Calibration::Conformal(conformal) = &model.calibration else { return false };
     let known = conformal.known_p(score);
     let learnt = &model.records.learnt;
+    let mut below = 0;
     (0..=learnt.len()).any(|all| {
-        let below = learnt[..all].iter().filter(|known| known.score <= score).count();
+        below += usize::from(all > 0 && learnt[all - 1].score <= score);
         (conformal.with_learnt(known, below, all) - p).abs() < SAME_P
     })
 }

@@ -1,13 +1,14 @@
 //! Features of many pictures, computed once: a cache file keyed by picture and backbone.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::image::RgbImage;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -20,6 +21,8 @@ const VERSION: u16 = 1;
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 
 type Key = [u8; 32];
+/// SHA-256 of a file's bytes.
+pub type Content = [u8; 32];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,8 +42,47 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Features {
     pub paths: Vec<PathBuf>,
+    /// SHA-256 of each file.
+    pub contents: Vec<Content>,
     pub rows: Array2<f32>,
     pub unreadable: Vec<(PathBuf, String)>,
+}
+
+impl Features {
+    /// Keeps the first of files with the same content. The first copy that was left out, and of what.
+    pub fn without_copies(&mut self) -> Option<(PathBuf, PathBuf)> {
+        let mut seen: HashMap<Content, usize> = HashMap::new();
+        let (mut kept, mut first) = (Vec::new(), None);
+        for (at, content) in self.contents.iter().enumerate() {
+            match seen.entry(*content) {
+                Entry::Vacant(entry) => {
+                    entry.insert(at);
+                    kept.push(at);
+                }
+                Entry::Occupied(entry) => {
+                    first.get_or_insert_with(|| (self.paths[at].clone(), self.paths[*entry.get()].clone()));
+                }
+            }
+        }
+        if first.is_some() {
+            self.put(&kept);
+        }
+        first
+    }
+
+    /// A file that is in both, by its content.
+    pub fn shared<'a>(&'a self, other: &'a Features) -> Option<(&'a Path, &'a Path)> {
+        let own: HashMap<&Content, &PathBuf> = self.contents.iter().zip(&self.paths).collect();
+        let mut others = other.contents.iter().zip(&other.paths);
+        others.find_map(|(content, path)| own.get(content).map(|own| (own.as_path(), path.as_path())))
+    }
+
+    /// Keeps these pictures, in this order.
+    pub fn put(&mut self, order: &[usize]) {
+        self.rows = self.rows.select(Axis(0), order);
+        self.paths = order.iter().map(|&at| self.paths[at].clone()).collect();
+        self.contents = order.iter().map(|&at| self.contents[at]).collect();
+    }
 }
 
 /// A file of features, keyed by the hash of picture, backbone, tap, pooling and input recipe.
@@ -150,17 +192,17 @@ pub fn extract(
     let context = context(backbone);
     let known = &cache.entries;
     let added = Mutex::new(Vec::new());
-    let rows: Vec<Result<Vec<f32>, Skip>> = paths
+    let rows: Vec<Result<(Content, Vec<f32>), Skip>> = paths
         .par_iter()
         .map(|path| {
             if stop.load(Ordering::Relaxed) {
                 return Err(Skip::Fatal(Error::Interrupted));
             }
-            let row = one(backbone, path, &context, known).map(|(row, fresh)| {
+            let row = one(backbone, path, &context, known).map(|(content, row, fresh)| {
                 if let (Some(key), Ok(mut added)) = (fresh, added.lock()) {
                     added.push((key, row.clone()));
                 }
-                row
+                (content, row)
             });
             done();
             row
@@ -170,11 +212,12 @@ pub fn extract(
     cache.changed |= !added.is_empty();
     cache.entries.extend(added);
 
-    let (mut good, mut flat, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut good, mut contents, mut flat, mut unreadable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (path, row) in paths.iter().zip(rows) {
         match row {
-            Ok(row) => {
+            Ok((content, row)) => {
                 flat.extend(row);
+                contents.push(content);
                 good.push(path.clone());
             }
             Err(Skip::Picture(reason)) => unreadable.push((path.clone(), reason)),
@@ -190,7 +233,7 @@ pub fn extract(
     }
     let width = flat.len() / good.len();
     let rows = Array2::from_shape_vec((good.len(), width), flat).map_err(|_| Error::Width)?;
-    Ok(Features { paths: good, rows, unreadable })
+    Ok(Features { paths: good, contents, rows, unreadable })
 }
 
 /// The features of `n` pictures that `make` gives at the network's input size, computed or found in the cache;
@@ -245,25 +288,42 @@ fn one(
     path: &Path,
     context: &[u8],
     known: &HashMap<Key, Vec<f32>>,
-) -> Result<(Vec<f32>, Option<Key>), Skip> {
+) -> Result<(Content, Vec<f32>, Option<Key>), Skip> {
     let bytes = image::bytes(path).map_err(|e| Skip::Picture(e.to_string()))?;
     let mut hash = Sha256::new();
     hash.update(context);
-    hash.update(Sha256::digest(&bytes));
+    let content: Content = Sha256::digest(&bytes).into();
+    hash.update(content);
     let key: Key = hash.finalize().into();
     if let Some(row) = known.get(&key)
         && row.len() == backbone.n_features()
     {
-        return Ok((row.clone(), None));
+        return Ok((content, row.clone(), None));
     }
     let picture = image::decode(path, &bytes).map_err(|e| Skip::Picture(e.to_string()))?;
     let row = backbone.features(&picture).map_err(|e| Skip::Fatal(e.into()))?;
-    Ok((row, Some(key)))
+    Ok((content, row, Some(key)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_are_left_out_and_shared_pictures_found() {
+        let of = |paths: &[&str], contents: &[u8]| Features {
+            paths: paths.iter().map(PathBuf::from).collect(),
+            contents: contents.iter().map(|content| [*content; 32]).collect(),
+            rows: Array2::from_shape_fn((paths.len(), 2), |(at, _)| at as f32),
+            unreadable: Vec::new(),
+        };
+        let mut features = of(&["a", "b", "c", "d"], &[1, 2, 1, 3]);
+        assert_eq!(features.shared(&of(&["x", "y"], &[9, 3])), Some((Path::new("d"), Path::new("y"))));
+        assert_eq!(features.without_copies(), Some(("c".into(), "a".into())));
+        assert_eq!(features.paths, ["a", "b", "d"].map(PathBuf::from));
+        assert_eq!(features.rows.column(0).to_vec(), [0.0, 1.0, 3.0]);
+        assert_eq!(features.without_copies(), None);
+    }
 
     #[test]
     fn cache_survives_and_refuses_damage() {

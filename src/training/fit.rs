@@ -14,6 +14,8 @@ use crate::model::{self, Calibration, FeatureSource, Model, Training, Verdict, f
 
 /// Fewer normal pictures than this are refused.
 pub const MIN_PICTURES: usize = 10;
+/// Lower rates of false alarms are refused.
+const LOWEST_RATE: f64 = 1e-6;
 /// So many pictures and more leave a share out instead of being fitted fold by fold.
 const MANY: usize = 5000;
 
@@ -104,8 +106,16 @@ impl Plan {
                 Ok(Plan { parts, crossed: true })
             }
             HeldOut::Share(share) => {
-                let parts = vec![split::random(n, share, options.seed, options.block).held_out];
-                Ok(Plan { parts, crossed: false })
+                let held_out = split::random(n, share, options.seed, options.block).held_out;
+                if n - held_out.len() < MIN_PICTURES {
+                    let (left, block) = (n - held_out.len(), options.block);
+                    let reason = format!(
+                        "a held-out share of {share} in stretches of {block} leaves {left} of {n} pictures to fit on: \
+                         at least {MIN_PICTURES} are needed"
+                    );
+                    return Err(Error::Parameter(reason));
+                }
+                Ok(Plan { parts: vec![held_out], crossed: false })
             }
             HeldOut::Auto => Err(Error::Parameter("the held-out share is not settled".into())),
         }
@@ -138,6 +148,13 @@ impl Options {
         let rate = |share: f64| share > 0.0 && share < 1.0;
         if !rate(self.false_alarms) {
             let reason = format!("false alarms are a rate between 0 and 1, not {}", self.false_alarms);
+            return Err(Error::Parameter(reason));
+        }
+        if self.false_alarms < LOWEST_RATE {
+            let reason = format!(
+                "a false-alarm rate of {} is below {LOWEST_RATE}: no number of pictures says anything of it",
+                self.false_alarms
+            );
             return Err(Error::Parameter(reason));
         }
         match self.held_out {
@@ -187,29 +204,28 @@ pub struct Suspects {
 
 impl Suspects {
     /// The most of the rising scores, of which [`SUSPECT_SHARE`] at most are looked at, that are more than chance
-    /// ([`CHANCE`], Poisson) puts below the highest of them, by a tail that is fitted without the lowest. Its rate is
-    /// taken from the middle of the interval: p itself grows with how little is known of the tail.
+    /// ([`CHANCE`], Poisson) puts below the highest of them, by a tail that is fitted without the lowest.
     fn of(calibration: &Calibration, rising: impl ExactSizeIterator<Item = f64>) -> Suspects {
-        let Calibration::Conformal(Conformal { tail: Some(tail), .. }) = calibration else {
+        let Calibration::Conformal(Conformal { tail: Some(tail), worth, .. }) = calibration else {
             return Suspects::default();
         };
         let n = rising.len();
+        let stretch = n as f64 / worth;
         let mut found = Suspects::default();
         for (at, score) in rising.take((SUSPECT_SHARE * n as f64).ceil() as usize).enumerate() {
             if score > tail.start() {
                 break;
             }
-            let (low, high) = tail.interval(score);
-            let expected = n as f64 * (low * high).sqrt();
-            // P(N > at), N of that mean.
-            let mut term = (-expected).exp();
-            let mut below = 0.0;
-            for count in 0..=at {
-                below += term;
-                term *= expected / (count + 1) as f64;
+            let rate = tail.p(score);
+            // Alike frames count as one: P(N > those below), N of the mean rate * worth.
+            let mut term = (-rate * worth).exp();
+            let mut likely = 0.0;
+            for count in 0..=(at as f64 / stretch) as usize {
+                likely += term;
+                term *= rate * worth / (count + 1) as f64;
             }
-            if 1.0 - below < CHANCE {
-                found = Suspects { count: at + 1, expected };
+            if 1.0 - likely < CHANCE {
+                found = Suspects { count: at + 1, expected: rate * n as f64 };
             }
         }
         found
@@ -217,7 +233,7 @@ impl Suspects {
 }
 
 const SUSPECT_SHARE: f64 = 0.05;
-const CHANCE: f64 = 0.01;
+const CHANCE: f64 = 0.02;
 
 /// An estimate of recall: of outliers made of held-out normals.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -352,8 +368,8 @@ fn conformal(
     let (count, pictures) = (held_out.len(), n_train.max(held_out.len()));
     let per_score = pictures as f64 / count as f64;
     warnings.push(format!(
-        "{count} calibration scores without a spread cannot show a false-alarm rate of {}: the threshold is set for \
-         {lowest:.4}; {} normal pictures would be enough",
+        "{count} calibration scores are too few or too much alike to be extrapolated, and cannot show a false-alarm \
+         rate of {}: the threshold is set for {lowest:.4}; {} normal pictures would be enough",
         options.false_alarms,
         ((1.0 / options.false_alarms).ceil() * per_score).ceil()
     ));
@@ -391,8 +407,10 @@ impl FalseAlarms {
 pub fn meaning(model: &Model, raise_after: u32) -> Vec<String> {
     let rate = model.training.false_alarm_rate;
     let mut lines = Vec::new();
+    let most;
     match FalseAlarms::of(model) {
         Some(FalseAlarms { promised, interval: (low, high), vouched_for, stretches }) => {
+            most = high;
             let low = if low > RARE { format!(" to 1 in {}", one_in(low)) } else { " or fewer".into() };
             lines.push(format!(
                 "about 1 false alarm in {} normal frames (95 % interval: 1 in {}{low})",
@@ -407,12 +425,21 @@ pub fn meaning(model: &Model, raise_after: u32) -> Vec<String> {
                 ));
             }
         }
-        None => lines.push(format!("about 1 false alarm in {} normal frames, as counted here", one_in(rate))),
+        None => {
+            let worth = f64::from(model.training.n_calibration) / f64::from(model.training.stretch.max(1));
+            let worth = (worth.round() as usize).max(1);
+            most = clopper_pearson((rate * worth as f64).round() as usize, worth, 0.95).1;
+            lines.push(format!(
+                "{:.2} % of held-out normals are false alarms, worth {worth} independent ones: at most 1 in {} (95 %)",
+                100.0 * rate,
+                one_in(most)
+            ));
+        }
     }
     lines.push(format!(
-        "with raise-after = {raise_after}, at most one false event in about {} normal frames: a false event takes \
-         {raise_after} false alarms in a row, and frames that follow each other have them together",
-        one_in(rate / f64::from(raise_after.max(1)))
+        "with raise-after = {raise_after}, at most one false event in about {} normal frames: one takes {raise_after} \
+         false alarms in a row",
+        one_in(most / f64::from(raise_after.max(1)))
     ));
     lines
 }
@@ -437,10 +464,9 @@ fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Op
         judged_outliers = judge(outliers, &model.calibration);
     } else {
         let pick = |values: &[f64], at: &[usize]| at.iter().map(|&i| values[i]).collect::<Vec<_>>();
-        let (a, b) = (
-            split::folds(inliers.len(), 2, options.seed, options.block),
-            split::folds(outliers.len(), 2, options.seed, 1),
-        );
+        let block = options.block.min(inliers.len() / 2);
+        let (a, b) =
+            (split::folds(inliers.len(), 2, options.seed, block), split::folds(outliers.len(), 2, options.seed, 1));
         for half in 0..2 {
             let calibration = isotonic(&pick(inliers, &a[1 - half]), &pick(outliers, &b[1 - half]))?;
             judged_inliers.extend(judge(&pick(inliers, &a[half]), &calibration));

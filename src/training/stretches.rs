@@ -10,12 +10,14 @@
 //!
 //! Where names tell nothing, the times at which EXIF says that the pictures were taken put them in a row.
 //!
-//! A series is what has the same folder and the same name but for its digits. Each is taken about its own mean where
-//! there are several: classes sorted into folders or by name are alike within, but not for having been taken in a row.
+//! A series is what has the same name but for its digits, and the same folder where names come more than once. Each is
+//! taken about its own mean where there are several: classes sorted into folders or by name are alike within, but not
+//! for having been taken in a row.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
@@ -30,6 +32,8 @@ const ALIKE: f64 = 0.5;
 const UNLIKE: f64 = 0.2;
 /// Fewer pictures are taken as independent.
 const FEWEST: usize = 20;
+/// Shorter series tell nothing.
+const SHORTEST: usize = 5;
 /// Stretches are never so long that there are fewer.
 pub const FEWEST_STRETCHES: usize = 8;
 /// Bytes of a file in which its EXIF is looked for.
@@ -57,8 +61,8 @@ impl Stretches {
                 false => "",
             };
             format!(
-                "neighbouring pictures are alike: {n} pictures are worth about {} independent ones (stretches of {}){few}",
-                n / self.length,
+                "neighbouring pictures are alike: {n} pictures are worth about {:.0} independent ones (stretches of {}){few}",
+                n as f64 / self.length as f64,
                 self.length
             )
         })
@@ -71,9 +75,14 @@ impl Stretches {
 /// Those of the estimators.
 pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     let mut order: Vec<usize> = (0..features.paths.len()).collect();
-    order.sort_by(|&a, &b| natural(&features.paths[a], &features.paths[b]));
-    put(features, &order);
-    let found = find(features.rows.view(), &features.paths.iter().map(|path| series(path)).collect::<Vec<_>>())?;
+    let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();
+    let names: HashSet<PathBuf> = features.paths.iter().map(name).collect();
+    let told_by_name = names.len() == features.paths.len();
+    let key = |at: usize| if told_by_name { name(&features.paths[at]) } else { features.paths[at].clone() };
+    order.sort_by_cached_key(|&at| Natural(key(at)));
+    let series: Vec<String> = order.iter().map(|&at| series(&key(at))).collect();
+    features.put(&order);
+    let found = find(features.rows.view(), &series)?;
     if found != Stretches::INDEPENDENT {
         return Ok(found);
     }
@@ -83,14 +92,9 @@ pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     order.sort_by(|&a, &b| times[a].cmp(&times[b]));
     let found = find(features.rows.select(Axis(0), &order).view(), &vec![String::new(); order.len()])?;
     if found != Stretches::INDEPENDENT {
-        put(features, &order);
+        features.put(&order);
     }
     Ok(found)
-}
-
-fn put(features: &mut Features, order: &[usize]) {
-    features.rows = features.rows.select(Axis(0), order);
-    features.paths = order.iter().map(|&at| features.paths[at].clone()).collect();
 }
 
 /// When EXIF says that a picture was taken: a text that sorts by time.
@@ -123,7 +127,7 @@ pub fn find(rows: ArrayView2<f32>, series: &[String]) -> Result<Stretches, Error
             Some(*start - run.len()..*start)
         })
         .collect();
-    if runs.iter().all(|run| run.len() < FEWEST) {
+    if runs.iter().map(|run| run.len()).filter(|len| *len >= SHORTEST).sum::<usize>() < FEWEST {
         return Ok(Stretches::INDEPENDENT);
     }
     let y = components(rows)?;
@@ -169,8 +173,24 @@ fn components(rows: ArrayView2<f32>) -> Result<Array2<f64>, Error> {
     Ok(pca.transform(z.view())?)
 }
 
+/// A path in the order in which people count.
+#[derive(PartialEq, Eq)]
+struct Natural(PathBuf);
+
+impl Ord for Natural {
+    fn cmp(&self, other: &Self) -> Ordering {
+        natural(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for Natural {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// The folder and the name without its digits.
-pub fn series(path: &Path) -> String {
+fn series(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut series = path.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
     series.push('/');
@@ -184,7 +204,7 @@ pub fn series(path: &Path) -> String {
 }
 
 /// The order in which people count: runs of digits by their value.
-pub fn natural(a: &Path, b: &Path) -> Ordering {
+fn natural(a: &Path, b: &Path) -> Ordering {
     let (mut a, mut b) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
     let whole = (a, b);
     while let (Some(x), Some(y)) = (a.first(), b.first()) {
@@ -293,11 +313,27 @@ mod tests {
         given.dedup_by(|a, b| a.0 == b.0);
         let paths: Vec<_> = given.iter().map(|(path, _)| path.clone()).collect();
         let of_paths = rows.select(Axis(0), &given.iter().map(|(_, at)| *at).collect::<Vec<_>>());
-        let mut features = Features { paths, rows: of_paths, unreadable: Vec::new() };
+        let contents = vec![[0; 32]; paths.len()];
+        let mut features = Features { paths, contents, rows: of_paths, unreadable: Vec::new() };
         let found = arrange(&mut features).unwrap();
         assert!(found.length > 1, "{found:?}");
         let times: Vec<_> = features.paths.iter().map(|path| captured(path).unwrap()).collect();
         assert!(times.is_sorted());
+    }
+
+    #[test]
+    fn a_video_cut_into_folders_is_one() {
+        let rows = scene(240, 0.95, 2.0, 2);
+        let paths = |name: &dyn Fn(usize) -> String| (0..240).map(|at| name(at).into()).collect::<Vec<PathBuf>>();
+        for paths in [
+            paths(&|at| format!("day{}/frame{at}.jpg", at / 18)),
+            paths(&|at| format!("day{}/frame{}.jpg", at / 60, at % 60)),
+        ] {
+            let contents = vec![[0; 32]; paths.len()];
+            let mut features = Features { paths, contents, rows: rows.clone(), unreadable: Vec::new() };
+            assert!(arrange(&mut features).unwrap().length > 3, "{:?}", features.paths[0]);
+            assert_eq!(features.rows, rows);
+        }
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub fn count(events: &[Event], kind: Kind) -> usize {
     events.iter().filter(|event| event.event == kind).count()
 }
 
+/// The id of the last event of a kind: a count falls where a log is rotated.
+fn newest(events: &[Event], kind: Kind) -> Option<String> {
+    events.iter().rfind(|event| event.event == kind)?.id.clone()
+}
+
 /// Of the error events.
 pub fn messages(events: &[Event]) -> Vec<String> {
     events.iter().filter(|event| event.event == Kind::Error).filter_map(|event| event.message.clone()).collect()
@@ -148,15 +153,15 @@ impl Rig {
     }
 
     pub fn raises(&self, daemon: &Daemon) {
-        let before = count(&self.events(), Kind::Raise);
+        let before = newest(&self.events(), Kind::Raise);
         self.show(true);
-        daemon.wait_for("raise", |events| count(events, Kind::Raise) > before);
+        daemon.wait_for("raise", |events| newest(events, Kind::Raise).is_some_and(|id| Some(id) != before));
     }
 
     pub fn clears(&self, daemon: &Daemon) {
-        let before = count(&self.events(), Kind::Clear);
+        let before = newest(&self.events(), Kind::Clear);
         self.show(false);
-        daemon.wait_for("clear", |events| count(events, Kind::Clear) > before);
+        daemon.wait_for("clear", |events| newest(events, Kind::Clear).is_some_and(|id| Some(id) != before));
     }
 
     /// The daemon does its job.
