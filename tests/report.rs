@@ -9,6 +9,7 @@ use outlierd::model::heat::Heat;
 use outlierd::model::{FeatureSource, Model};
 use outlierd::training::evaluation::Evaluation;
 use outlierd::training::fit::{self, Options};
+use outlierd::training::report::fit::FitReport;
 use outlierd::training::report::{self, Case, Exhibit, Report, Thumbnail};
 use serde_json::Value;
 
@@ -204,5 +205,40 @@ fn the_page_is_dark_where_the_reader_s_screen_is() {
         assert_eq!(picture.get_pixel(2, 2)[0] < 60, dark, "the page's ground is {:?}", picture.get_pixel(2, 2));
         let ink = picture.pixels().filter(|p| (p[0] > 180) == dark && p[0].abs_diff(p[2]) < 20).count();
         assert!(ink > 500, "{ink} pixels of ink");
+    }
+}
+
+#[test]
+fn the_page_of_a_fit_fits_a_desk_and_a_phone() {
+    let fitted = fit::fit(cloud(300, 1, 0.0).view(), None, FeatureSource::unknown(), &Options::default()).unwrap();
+    let model = fitted.model;
+    let cases = cases(&model, &cloud(12, 6, 9.0), false);
+    let shown = |range: std::ops::Range<usize>| exhibits(&cases[range], false);
+    let scores: Vec<f64> = fitted.held.iter().map(|(_, score)| *score).collect();
+    let said = fit::meaning(&model, 3);
+    let page = report::fit::html(&FitReport {
+        title: "<model>.outlierd: fitted on 300 pictures".into(),
+        model: &model,
+        said: &said,
+        scores: &scores,
+        suspects: shown(0..6),
+        next: shown(6..12),
+    });
+    for word in ["http:", "https:", "<script", "<link", "@import", "url(", "<iframe", "<model>"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    let Some(browser) = browser("the_page_of_a_fit_fits_a_desk_and_a_phone") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for width in [1100, 390] {
+        let found = measured(&browser, dir.path(), &page, width);
+        assert!(found["scroll"].as_u64().unwrap() <= u64::from(width), "it scrolls sideways: {}", found["scroll"]);
+        for nothing in ["overlaps", "cut", "external"] {
+            assert!(found[nothing].as_array().unwrap().is_empty(), "{width}: {nothing}: {}", found[nothing]);
+        }
+        assert_eq!((&found["exhibits"], &found["pictures"]), (&12.into(), &12.into()));
+        let text = found["text"].as_str().unwrap();
+        for words in ["about 1 false alarm in 100", "Do these belong here?", "The next least like the rest"] {
+            assert!(text.contains(words), "no '{words}' in {text}");
+        }
     }
 }

@@ -42,10 +42,10 @@ check "armv7: watches, raises, clears" armhf_watches
 
 if [ -e /host/full.onnx ]; then
     mkdir -p /tmp/few /usr/share/outlierd
-    cp $(ls /tmp/normal/* | head -n 12) /tmp/few/
+    cp $(ls /tmp/normal/* | head -n 16) /tmp/few/
     cp /host/full.onnx /usr/share/outlierd/backbone.onnx
     full_model=/var/lib/outlierd/full.outlierd
-    check "full int8 network: fit on 12 pictures" run_timed fit-full outlierd fit --normal /tmp/few --backbone /usr/share/outlierd/backbone.onnx --input caffe -o $full_model
+    check "full int8 network: fit on 16 pictures" run_timed fit-full outlierd fit --normal /tmp/few --backbone /usr/share/outlierd/backbone.onnx --input caffe -o $full_model
     chgrp outlierd $full_model
     chmod 640 $full_model
     check "full int8 network: score" run_timed score-full outlierd score --json --model $full_model /tmp/snap.png
