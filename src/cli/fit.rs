@@ -155,7 +155,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
     let found = stretches::arrange(&mut normal).map_err(fit_error)?;
     let found = match args.block {
-        Some(block) => Stretches { length: block as usize, too_short: false },
+        Some(block) => Stretches { length: block as usize, ..Stretches::INDEPENDENT },
         None => found,
     };
     let mut options = Options {

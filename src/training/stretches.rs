@@ -48,13 +48,21 @@ pub struct Stretches {
     pub length: usize,
     /// Longer stretches would be needed than so few pictures allow.
     pub too_short: bool,
+    /// Nothing tells which pictures are neighbours: they are taken as independent.
+    pub untold: bool,
 }
 
 impl Stretches {
-    pub const INDEPENDENT: Stretches = Stretches { length: 1, too_short: false };
+    pub const INDEPENDENT: Stretches = Stretches { length: 1, too_short: false, untold: false };
+    const UNTOLD: Stretches = Stretches { length: 1, too_short: false, untold: true };
 
-    /// For people; None for independent pictures.
+    /// For people; None where the pictures were found to be independent.
     pub fn sentence(&self, n: usize) -> Option<String> {
+        if self.untold {
+            let said = "the names do not tell which pictures follow each other: they are taken as independent; --block N \
+                        if they are frames of a video";
+            return Some(said.into());
+        }
         (self.length > 1).then(|| {
             let few = match self.too_short {
                 true => "; they are alike for longer still, so the promise is weak: collect over a longer time",
@@ -83,7 +91,7 @@ pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     let series: Vec<String> = order.iter().map(|&at| series(&key(at))).collect();
     features.put(&order);
     let found = find(features.rows.view(), &series)?;
-    if found != Stretches::INDEPENDENT {
+    if found.length > 1 {
         return Ok(found);
     }
     let times: Option<Vec<String>> = features.paths.iter().map(|path| captured(path)).collect();
@@ -91,7 +99,7 @@ pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     let mut order: Vec<usize> = (0..times.len()).collect();
     order.sort_by(|&a, &b| times[a].cmp(&times[b]));
     let found = find(features.rows.select(Axis(0), &order).view(), &vec![String::new(); order.len()])?;
-    if found != Stretches::INDEPENDENT {
+    if found.length > 1 {
         features.put(&order);
     }
     Ok(found)
@@ -128,7 +136,7 @@ pub fn find(rows: ArrayView2<f32>, series: &[String]) -> Result<Stretches, Error
         })
         .collect();
     if runs.iter().map(|run| run.len()).filter(|len| *len >= SHORTEST).sum::<usize>() < FEWEST {
-        return Ok(Stretches::INDEPENDENT);
+        return Ok(Stretches::UNTOLD);
     }
     let y = components(rows)?;
     let longest = (n / FEWEST_STRETCHES).max(1);
@@ -137,7 +145,7 @@ pub fn find(rows: ArrayView2<f32>, series: &[String]) -> Result<Stretches, Error
         return Ok(Stretches::INDEPENDENT);
     }
     let length = (2..=longest).find(|&lag| alike(lag) < UNLIKE);
-    Ok(Stretches { length: length.unwrap_or(longest), too_short: length.is_none() })
+    Ok(Stretches { length: length.unwrap_or(longest), too_short: length.is_none(), untold: false })
 }
 
 /// The autocorrelation of values about their run's mean, `lag` apart, less twice its error for independent ones.
@@ -280,7 +288,7 @@ mod tests {
         let by_folder: Vec<String> = (0..300).map(|at| if at < 150 { "a/#" } else { "b/#" }.into()).collect();
         assert_eq!(find(rows.view(), &by_folder).unwrap(), Stretches::INDEPENDENT);
         let of_its_own: Vec<String> = (0..300).map(|at| at.to_string()).collect();
-        assert_eq!(find(scene(300, 0.97, 2.0, 1).view(), &of_its_own).unwrap(), Stretches::INDEPENDENT);
+        assert_eq!(find(scene(300, 0.97, 2.0, 1).view(), &of_its_own).unwrap(), Stretches::UNTOLD);
     }
 
     #[test]
