@@ -181,10 +181,15 @@ pub fn extract(
     let bar = progress(what, paths.len());
     let found = features::extract(backbone, paths, cache, stop, &|| bar.inc(1));
     bar.finish_and_clear();
+    keep(cache);
+    found.map_err(features_error)
+}
+
+/// Writes the cache; that it cannot be written is no reason to stop.
+fn keep(cache: &mut Cache) {
     if let Err(error) = cache.save() {
         log::warn!("{error}");
     }
-    found.map_err(features_error)
 }
 
 /// Leaves out pictures that are copies of others, which would vouch for each other, and says so.
@@ -212,9 +217,7 @@ pub fn make_outliers(
     let bar = progress("made outliers", jobs.len());
     let made = synthetic::extract(backbone, normal, jobs, seed, (&mut *cache, stop), &|| bar.inc(1));
     bar.finish_and_clear();
-    if let Err(error) = cache.save() {
-        log::warn!("{error}");
-    }
+    keep(cache);
     made.map_err(features_error)
 }
 

@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
     let evaluation =
         Evaluation::of(model.detector.name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
-    let promise = Promise::of(&model, &judged[0], worth);
+    let promise = Promise::of(&model, &evaluation, worth);
     if let Some(path) = &args.report {
         let page = report::html(&Report {
             title: format!("{}: {} pictures", args.model.display(), cases.len()),

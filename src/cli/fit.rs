@@ -195,6 +195,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
 
 /// The pictures but those that `drop` names, each of which must be among them.
 fn without(pictures: Vec<PathBuf>, drop: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    if drop.is_empty() {
+        return Ok(pictures);
+    }
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let known: HashSet<PathBuf> = pictures.iter().map(|path| canonical(path)).collect();
     let mut dropped = HashSet::new();

@@ -9,11 +9,10 @@
 //! detector fitted on the other folds and fit the detector to use on all (cross-conformal, Vovk 2015). Scores of frames
 //! that follow each other are alike: what they are worth, in independent ones, says how sure p is.
 
-use super::tail::Tail;
+use super::tail::{CONFIDENCE, Tail};
 use super::{Error, check_finite, special};
 
 const NAME: &str = "conformal calibration";
-const CONFIDENCE: f64 = 0.95;
 
 /// Scores of held-out normals, and what they say of lower ones.
 #[derive(Debug, Clone, PartialEq)]

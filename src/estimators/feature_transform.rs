@@ -1,7 +1,7 @@
 //! What is done to features before the scaler.
 
 use super::Error;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 /// An elementwise map of the features.
 ///
@@ -30,6 +30,13 @@ impl FeatureTransform {
         if self != FeatureTransform::Identity {
             x.mapv_inplace(|v| self.apply(v));
         }
+    }
+
+    /// The map of every value of `rows`.
+    pub fn of(self, rows: ArrayView2<f32>) -> Array2<f64> {
+        let mut x = rows.mapv(f64::from);
+        self.apply_all(&mut x);
+        x
     }
 
     /// The name in reports and on the command line.

@@ -67,6 +67,15 @@ pub enum Error {
     Decomposition { estimator: &'static str },
 }
 
+/// Of more than `most` rising values as many evenly spaced quantiles, else the values.
+pub(crate) fn thinned(sorted: &[f64], most: usize) -> Vec<f64> {
+    let n = sorted.len();
+    if n <= most {
+        return sorted.to_vec();
+    }
+    (0..most).map(|at| sorted[(2 * at + 1) * n / (2 * most)]).collect()
+}
+
 /// Refuses arrays without columns, with too few rows, or with values that are not finite.
 pub(crate) fn check_array(estimator: &'static str, x: &ArrayView2<f64>, needed: usize) -> Result<(), Error> {
     if x.nrows() < needed {

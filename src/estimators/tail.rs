@@ -17,7 +17,7 @@
 //! The result is kept as a table of p and its 95 % interval, between whose entries `ln p` is linear in the logarithm
 //! of the excess.
 
-use super::special;
+use super::{special, thinned};
 
 /// Share of the scores that the tail is fitted to.
 const SHARE: f64 = 0.2;
@@ -40,7 +40,8 @@ pub const KNOTS: usize = 48;
 const STEP: f64 = 1.2;
 /// Smallest p that is told: what a double carries through the calibration's arithmetic without loss.
 const MIN_P: f64 = 1e-12;
-const CONFIDENCE: f64 = 0.95;
+/// Of every interval.
+pub(super) const CONFIDENCE: f64 = 0.95;
 
 /// p of one score, and the interval that holds the true rate of lower scores with 95 % probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,14 +83,7 @@ impl Tail {
         if sorted.len() < FEWEST {
             return None;
         }
-        let thinned: Vec<f64>;
-        let scores = if sorted.len() > MAX_SCORES {
-            let n = sorted.len();
-            thinned = (0..MAX_SCORES).map(|at| sorted[(2 * at + 1) * n / (2 * MAX_SCORES)]).collect();
-            &thinned
-        } else {
-            sorted
-        };
+        let scores = &thinned(sorted, MAX_SCORES);
         let n = scores.len();
         let m = ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2));
         let start = scores[m];

@@ -236,16 +236,7 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
             if let Calibration::Conformal(conformal) = &mut model.calibration {
                 check((1.0..=conformal.scores.len() as f64).contains(&worth), "what the calibration is worth")?;
                 conformal.worth = worth;
-                conformal.tail = self::tail(tail)?;
-                if let Some(tail) = &conformal.tail {
-                    let n = conformal.scores.len();
-                    let counted =
-                        (conformal.scores.partition_point(|s| *s <= tail.start()) + 1) as f64 / (n + 1) as f64;
-                    check(
-                        tail.share() <= counted + 1e-9 && conformal.scores.last() >= Some(&tail.start()),
-                        "the calibration's tail",
-                    )?;
-                }
+                conformal.tail = self::tail(tail, &conformal.scores)?;
                 conformal.learnt = learnt(&model.records);
             }
             Ok(model)
@@ -275,8 +266,9 @@ fn learnt(records: &Records) -> Vec<f64> {
     scores
 }
 
-/// Knots by rising score and p, within intervals of probabilities.
-fn tail(knots: Vec<[f64; 4]>) -> Result<Option<Tail>, String> {
+/// Knots by rising score and p, within intervals of probabilities; the last no higher than the highest of
+/// `scores`, and no more probable than they count.
+fn tail(knots: Vec<[f64; 4]>, scores: &[f64]) -> Result<Option<Tail>, String> {
     if knots.is_empty() {
         return Ok(None);
     }
@@ -287,7 +279,10 @@ fn tail(knots: Vec<[f64; 4]>) -> Result<Option<Tail>, String> {
     check((1..4).all(|column| knots.is_sorted_by(|a, b| a[column] <= b[column])), what)?;
     check(knots.iter().all(|[_, p, low, high]| *p > 0.0 && *low >= 0.0 && low <= high && p.max(*high) <= 1.0), what)?;
     let knots = knots.into_iter().map(|[score, p, low, high]| Knot { score, p, low, high }).collect();
-    Ok(Some(Tail { knots }))
+    let tail = Tail { knots };
+    let counted = (scores.partition_point(|s| *s <= tail.start()) + 1) as f64 / (scores.len() + 1) as f64;
+    check(tail.share() <= counted + 1e-9 && scores.last() >= Some(&tail.start()), what)?;
+    Ok(Some(tail))
 }
 
 fn body(model: &Model) -> BodyV1 {

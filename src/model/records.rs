@@ -1,5 +1,7 @@
 //! What a model keeps beside what it judges with: scores of normals, and the false alarms it was taught.
 
+use crate::estimators::thinned;
+
 /// At most so many scores of normals are kept: quantiles of more.
 pub const MAX_NORMAL_SCORES: usize = 500;
 
@@ -30,11 +32,7 @@ impl Records {
 pub fn quantiles(scores: &[f64]) -> Vec<f64> {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
-    if sorted.len() <= MAX_NORMAL_SCORES {
-        return sorted;
-    }
-    let n = sorted.len();
-    (0..MAX_NORMAL_SCORES).map(|at| sorted[(2 * at + 1) * n / (2 * MAX_NORMAL_SCORES)]).collect()
+    thinned(&sorted, MAX_NORMAL_SCORES)
 }
 
 #[cfg(test)]

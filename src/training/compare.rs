@@ -87,15 +87,14 @@ pub fn compare(
         let (inliers, outliers) = (judge(normal.view())?, judge(pictures.outliers)?);
         let judged = (inliers.len() + outliers.len()).max(1);
         let score_ms = start.elapsed().as_secs_f64() * 1e3 / judged as f64;
-        let share = |judged: &[Verdict]| {
-            judged.iter().filter(|verdict| verdict.outlier).count() as f64 / judged.len().max(1) as f64
-        };
+        let calibration = model.calibration.name();
+        let evaluation = Evaluation::of(kind.name(), calibration, model.threshold, &inliers, &outliers);
         rows.push(Row {
             seed: options.seed,
-            evaluation: Evaluation::of(kind.name(), model.calibration.name(), model.threshold, &inliers, &outliers),
             promised: model.threshold,
-            false_alarms: share(&inliers),
-            recall: share(&outliers),
+            false_alarms: evaluation.false_alarms(),
+            recall: evaluation.outlier.map_or(0.0, |figures| figures.recall),
+            evaluation,
             fit_ms: fitted.fit_ms,
             score_ms,
             model_bytes: file::encode(&model)?.len(),

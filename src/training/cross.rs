@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::fit::{Error, Options, scores};
-use super::params::{DetectorKind, Params};
+use super::params::{self, DetectorKind, Group, Params};
 use super::pipeline::{self, Projection};
 use crate::estimators::linalg;
 use crate::estimators::pca::{COVARIANCE_LIMIT, NComponents, Pca, PcaParams, components_for};
@@ -44,39 +44,33 @@ pub fn scores_by_part(
     options: &Options,
 ) -> Result<Vec<Held>, Error> {
     let n = normal.nrows();
-    let mut shared: Vec<(&Params, Reduced)> = Vec::new();
-    for (_, params) in candidates {
-        if shared.iter().all(|(known, _)| !alike(known, params)) {
-            shared.push((params, Reduced::new(normal, &made.rows, params)?));
-        }
-    }
+    let groups = params::groups(candidates.iter().map(|(_, params)| params));
+    let reduced = |group: &Group| Reduced::new(normal, &made.rows, &group.params);
+    let reduced: Vec<Reduced> = groups.iter().map(reduced).collect::<Result<_, _>>()?;
     let of_part = |(part, held): (usize, &Vec<usize>)| -> Result<(Vec<usize>, Vec<Vec<f64>>), Error> {
-        let held_made = (0..made.part.len()).filter(|&at| made.part[at] == part).map(|at| n + at);
-        let held: Vec<usize> = held.iter().copied().chain(held_made).collect();
+        let held_made: Vec<usize> = (0..made.part.len()).filter(|&at| made.part[at] == part).collect();
         let train: Vec<usize> = (0..n).filter(|at| !held.contains(at)).collect();
-        let mut of_candidate = Vec::with_capacity(candidates.len());
-        for (params, reduced) in &shared {
-            let fold = reduced.fold(&train, &held, params)?;
-            for (at, (kind, own)) in candidates.iter().enumerate().filter(|(_, (_, own))| alike(own, params)) {
-                let own = own.clone().seeded(options.seed);
-                of_candidate.push((at, fold.as_ref().map(|fold| fold.scores(*kind, &own)).transpose()?));
-            }
+        let all_held: Vec<usize> = held.iter().copied().chain(held_made.iter().map(|at| n + at)).collect();
+        let mut of_candidate = vec![Vec::new(); candidates.len()];
+        for (Group { params, members }, reduced) in groups.iter().zip(&reduced) {
+            let own: Vec<_> = members.iter().map(|&at| candidates[at].clone()).collect();
+            let of_members: Vec<Vec<f64>> = match reduced.fold(&train, &all_held, params)? {
+                Some(fold) => own
+                    .into_iter()
+                    .map(|(kind, params)| fold.scores(kind, &params.seeded(options.seed)))
+                    .collect::<Result<_, _>>()?,
+                None => {
+                    let train = normal.select(Axis(0), &train);
+                    let (held, held_made) = (normal.select(Axis(0), held), made.rows.select(Axis(0), &held_made));
+                    let source = FeatureSource::unknown();
+                    let models = pipeline::models(train.view(), &own, &source, options.seed, &mut Vec::new())?;
+                    let both = |model| Ok([scores(model, held.view())?, scores(model, held_made.view())?].concat());
+                    models.iter().map(|fitted| both(&fitted.model)).collect::<Result<_, Error>>()?
+                }
+            };
+            members.iter().zip(of_members).for_each(|(&at, scores)| of_candidate[at] = scores);
         }
-        of_candidate.sort_by_key(|(at, _)| *at);
-        let mut of_candidate: Vec<Option<Vec<f64>>> = of_candidate.into_iter().map(|(_, scores)| scores).collect();
-        let left: Vec<usize> = (0..candidates.len()).filter(|&at| of_candidate[at].is_none()).collect();
-        if !left.is_empty() {
-            let candidates: Vec<_> = left.iter().map(|&at| candidates[at].clone()).collect();
-            let rows = normal.select(Axis(0), &train);
-            let source = FeatureSource::unknown();
-            let models = pipeline::models(rows.view(), &candidates, &source, options.seed, &mut Vec::new())?;
-            let held: Vec<_> = held.iter().map(|&at| row(normal, &made.rows, at)).collect();
-            let held = ndarray::stack(Axis(0), &held).map_err(|e| Error::Parameter(e.to_string()))?;
-            for (at, fitted) in left.into_iter().zip(models) {
-                of_candidate[at] = Some(scores(&fitted.model, held.view())?);
-            }
-        }
-        Ok((held, of_candidate.into_iter().map(Option::unwrap_or_default).collect()))
+        Ok((all_held, of_candidate))
     };
     let by_part: Vec<_> = parts.par_iter().enumerate().map(of_part).collect::<Result<_, Error>>()?;
     let empty = Held { normal: vec![0.0; n], made: vec![0.0; made.part.len()] };
@@ -89,18 +83,6 @@ pub fn scores_by_part(
         }
     }
     Ok(all)
-}
-
-fn row<'a>(normal: ArrayView2<'a, f32>, made: &'a Array2<f32>, at: usize) -> ArrayView1<'a, f32> {
-    match at.checked_sub(normal.nrows()) {
-        None => normal.index_axis_move(Axis(0), at),
-        Some(at) => made.row(at),
-    }
-}
-
-/// Candidates that share the projection.
-fn alike(a: &Params, b: &Params) -> bool {
-    (a.transform, &a.pca) == (b.transform, &b.pca)
 }
 
 /// All rows, the normal ones first, on the principal axes of the normal ones.
@@ -123,12 +105,7 @@ struct Fold {
 
 impl Reduced {
     fn new(normal: ArrayView2<f32>, made: &Array2<f32>, params: &Params) -> Result<Reduced, Error> {
-        let transformed = |rows: ArrayView2<f32>| {
-            let mut x = rows.mapv(f64::from);
-            params.transform.apply_all(&mut x);
-            x
-        };
-        let x = transformed(normal);
+        let x = params.transform.of(normal);
         let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
         let z = scaler.transform(x.view())?;
         let most = (z.nrows() - 1).min(z.ncols());
@@ -140,7 +117,7 @@ impl Reduced {
         let pca = Pca::fit(z.view(), &PcaParams { n_components, whiten: false, ..params.pca.clone() })?;
         let (mut coordinates, mut rest) = pca.transform_with_residual(z.view())?;
         if made.nrows() > 0 {
-            let made = scaler.transform(transformed(made.view()).view())?;
+            let made = scaler.transform(params.transform.of(made.view()).view())?;
             let (own, own_rest) = pca.transform_with_residual(made.view())?;
             let failed = |e: ndarray::ShapeError| Error::Parameter(e.to_string());
             coordinates = ndarray::concatenate(Axis(0), &[coordinates.view(), own.view()]).map_err(failed)?;

@@ -38,14 +38,14 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// Of verdicts of normals that are worth so many independent ones; None with isotonic calibration, which promises
-    /// no rate, and without normals.
-    pub fn of(model: &Model, inliers: &[Verdict], worth: f64) -> Option<Promise> {
+    /// Of an evaluation of the model with inliers that are worth so many independent ones; None with isotonic
+    /// calibration, which promises no rate, and without inliers.
+    pub fn of(model: &Model, evaluation: &Evaluation, worth: f64) -> Option<Promise> {
         let Calibration::Conformal(conformal) = &model.calibration else { return None };
-        if inliers.is_empty() {
+        if evaluation.n_inlier == 0 {
             return None;
         }
-        let counted = inliers.iter().filter(|verdict| verdict.outlier).count() as f64 / inliers.len() as f64;
+        let counted = evaluation.false_alarms();
         let promised = model.threshold;
         let interval = conformal.observed_false_alarm_interval(promised, worth.round().max(1.0) as usize);
         let held = counted <= interval.1;
@@ -101,6 +101,11 @@ impl Evaluation {
             confusion,
             brier: (calibration == "isotonic").then(|| metrics::brier(&ps(inliers), &ps(outliers))).flatten(),
         }
+    }
+
+    /// The share of inliers that were called outliers; 0 without inliers.
+    pub fn false_alarms(&self) -> f64 {
+        self.confusion.false_outlier as f64 / self.n_inlier.max(1) as f64
     }
 
     /// Lines for people.

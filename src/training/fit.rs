@@ -194,7 +194,7 @@ pub struct Fitted {
 }
 
 /// Normals that may be none.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Suspects {
     /// The lowest scores.
     pub count: usize,
@@ -313,14 +313,13 @@ pub fn calibrate(
         model.records.normal_scores = records::quantiles(held_out);
     }
     let evaluation = cross_evaluate(&model, held_out, outliers, options)?;
-    let alarms = evaluation.confusion.false_outlier as f64 / evaluation.n_inlier.max(1) as f64;
     model.training = Training {
         n_train: n_train as u32,
         n_calibration: held_out.len() as u32,
         n_outliers: outliers.len() as u32,
         seed: options.seed,
         auroc: evaluation.auroc,
-        false_alarm_rate: if outliers.is_empty() { model.threshold } else { alarms },
+        false_alarm_rate: if outliers.is_empty() { model.threshold } else { evaluation.false_alarms() },
         stretch: options.block as u32,
     };
     Ok((file::rounded(&model)?, evaluation))

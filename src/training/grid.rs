@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::compare::mean_and_spread;
 use super::fit::{self, Options};
-use super::params::{DetectorKind, Params};
+use super::params::{DetectorKind, Group, Params, groups};
 use super::pipeline::{self, Projected};
 use super::{metrics, split};
 
@@ -196,12 +196,6 @@ pub struct Search {
     pub params: Params,
 }
 
-/// Candidates that share scaler and PCA, by their places in the list.
-struct Group {
-    params: Params,
-    members: Vec<usize>,
-}
-
 /// What to search.
 #[derive(Debug)]
 pub struct Problem<'a> {
@@ -344,18 +338,6 @@ fn beats(a: &[f64], b: &[f64]) -> bool {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let (mean, spread) = mean_and_spread(&differences);
     mean > spread / (differences.len() as f64).sqrt()
-}
-
-fn groups(params: &[Params]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (at, params) in params.iter().enumerate() {
-        let same = |g: &&mut Group| (g.params.transform, &g.params.pca) == (params.transform, &params.pca);
-        match groups.iter_mut().find(same) {
-            Some(group) => group.members.push(at),
-            None => groups.push(Group { params: params.clone(), members: vec![at] }),
-        }
-    }
-    groups
 }
 
 /// Components and squared residuals.

@@ -41,6 +41,24 @@ impl DetectorKind {
     }
 }
 
+/// Candidates that share scaler and PCA, by their places in the list.
+pub struct Group {
+    pub params: Params,
+    pub members: Vec<usize>,
+}
+
+/// Candidates dealt into those that share a projection, in the order of the first of each.
+pub fn groups<'a>(params: impl IntoIterator<Item = &'a Params>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, params) in params.into_iter().enumerate() {
+        match groups.iter_mut().find(|group| group.params.shares_projection(params)) {
+            Some(group) => group.members.push(at),
+            None => groups.push(Group { params: params.clone(), members: vec![at] }),
+        }
+    }
+    groups
+}
+
 /// Every parameter that a fit depends on. The default is the article's recipe; see [`Params::of`].
 #[derive(Debug, Clone)]
 pub struct Params {
@@ -87,6 +105,11 @@ impl Params {
             params.pca.n_components = NComponents::Variance(0.98);
         }
         params
+    }
+
+    /// Whether both see the same projection: transform and PCA are those of the other.
+    pub fn shares_projection(&self, other: &Params) -> bool {
+        (self.transform, &self.pca) == (other.transform, &other.pca)
     }
 
     /// Seeds every estimator that draws.

@@ -54,8 +54,7 @@ impl Projected {
 
     /// Components and squared residual of further rows.
     pub fn apply(&self, rows: ArrayView2<f32>) -> Result<(Array2<f64>, Array1<f64>), Error> {
-        let mut x = rows.mapv(f64::from);
-        self.transform.apply_all(&mut x);
+        let x = self.transform.of(rows);
         let z = self.scaler.transform(x.view())?;
         Ok(self.pca.transform_with_residual(z.view())?)
     }
@@ -65,8 +64,7 @@ impl Projected {
 pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<String>) -> Result<Projected, Error> {
     let transform = params.transform;
     let mut params = params.pca.clone();
-    let mut x = train.mapv(f64::from);
-    transform.apply_all(&mut x);
+    let x = transform.of(train);
     let allowed = x.nrows().saturating_sub(1).min(x.ncols());
     if let NComponents::Count(wanted) = params.n_components
         && wanted > allowed
@@ -132,8 +130,7 @@ pub fn models(
     let mut projections: Vec<(&Params, Projected, f64)> = Vec::new();
     let mut fitted = Vec::new();
     for (kind, params) in candidates {
-        let shared = |p: &Params| (p.transform, &p.pca) == (params.transform, &params.pca);
-        let at = match projections.iter().position(|(p, ..)| shared(p)) {
+        let at = match projections.iter().position(|(p, ..)| p.shares_projection(params)) {
             Some(at) => at,
             None => {
                 let start = Instant::now();

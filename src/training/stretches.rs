@@ -35,7 +35,7 @@ const FEWEST: usize = 20;
 /// Shorter series tell nothing.
 const SHORTEST: usize = 5;
 /// Stretches are never so long that there are fewer.
-pub const FEWEST_STRETCHES: usize = 8;
+const FEWEST_STRETCHES: usize = 8;
 /// Bytes of a file in which its EXIF is looked for.
 const MAX_HEAD: u64 = 1 << 18;
 /// The components are found on so many pictures at most, evenly spaced.
@@ -166,8 +166,7 @@ fn alike(values: ArrayView1<f64>, runs: &[std::ops::Range<usize>], lag: usize) -
 
 /// The first principal components of the scaled roots of the features.
 fn components(rows: ArrayView2<f32>) -> Result<Array2<f64>, Error> {
-    let mut x = rows.mapv(f64::from);
-    FeatureTransform::Sqrt.apply_all(&mut x);
+    let x = FeatureTransform::Sqrt.of(rows);
     let n = x.nrows();
     let some: Vec<usize> = match n {
         0..=MAX_ROWS => (0..n).collect(),
