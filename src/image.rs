@@ -1,9 +1,12 @@
 //! Pictures into network inputs: geometry (crop, resize) and the [`InputRecipe`] that says how the
 //! network wants its pixels.
 
+pub mod jpeg;
+
 use std::path::{Path, PathBuf};
 
-use ::image::{ImageReader, RgbImage};
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageReader, RgbImage};
 use fast_image_resize as fir;
 
 use crate::files;
@@ -21,8 +24,6 @@ pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_PIXELS: u64 = 50_000_000;
 /// Larger picture files are refused before they are read.
 pub const MAX_BYTES: u64 = 256 << 20;
-/// Passes over a progressive JPEG; encoders make about ten.
-const MAX_SCANS: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -155,7 +156,7 @@ impl InputRecipe {
     }
 }
 
-/// Reads a picture file as RGB, refusing what is too large before it is decoded.
+/// Reads a picture file as RGB, upright, refusing what is too large before it is decoded.
 pub fn read(path: &Path) -> Result<RgbImage, Error> {
     decode(path, &bytes(path)?)
 }
@@ -166,7 +167,7 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
     files::read(path, MAX_BYTES).map_err(io)
 }
 
-/// Decodes a picture that is already in memory; `path` names it in errors.
+/// Decodes a picture that is already in memory, turned as its EXIF orientation says; `path` names it in errors.
 ///
 /// A JPEG that ends early is an error: half a picture would look like an outlier.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
@@ -176,17 +177,23 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
         reader.limits(limits());
         reader.with_guessed_format()
     };
+    let too_large = |width, height| Error::TooLarge { path: path.to_owned(), width, height };
     let sized = reader().map_err(|e| fail(e.to_string()))?;
     let format = sized.format().ok_or_else(|| fail("not a JPEG, PNG, BMP or WebP picture".into()))?;
-    let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
-    if !is_decoded(width as usize, height as usize) {
-        return Err(Error::TooLarge { path: path.to_owned(), width, height });
-    }
-    if format == ::image::ImageFormat::Jpeg {
-        return decode_jpeg(bytes, |_, _| true).map_err(|e| fail(e.to_string()));
-    }
-    let decoded = reader().map_err(|e| fail(e.to_string()))?.decode();
-    Ok(decoded.map_err(|e| fail(e.to_string()))?.into_rgb8())
+    let picture = if format == ::image::ImageFormat::Jpeg {
+        jpeg::decode(bytes, |_, _| true).map_err(|e| match e {
+            jpeg::Error::OtherSize { width, height } => too_large(width as u32, height as u32),
+            e => fail(e.to_string()),
+        })?
+    } else {
+        let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
+        if !is_decoded(width as usize, height as usize) {
+            return Err(too_large(width, height));
+        }
+        let decoded = reader().map_err(|e| fail(e.to_string()))?.decode();
+        decoded.map_err(|e| fail(e.to_string()))?.into_rgb8()
+    };
+    Ok(upright(picture, bytes))
 }
 
 fn limits() -> ::image::Limits {
@@ -195,41 +202,24 @@ fn limits() -> ::image::Limits {
     limits
 }
 
-fn is_decoded(width: usize, height: usize) -> bool {
+/// Whether a picture of that size is decoded at all.
+pub(crate) fn is_decoded(width: usize, height: usize) -> bool {
     width.max(height) <= MAX_SIDE as usize && width as u64 * height as u64 <= MAX_PIXELS
 }
 
-/// Why a JPEG was not decoded.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum JpegError {
-    #[error("{0}")]
-    Damaged(String),
-    #[error("it is {width}x{height}")]
-    OtherSize { width: usize, height: usize },
+/// What EXIF says in a JPEG, PNG or WebP file; None without any, and where it is damaged.
+pub fn exif(bytes: &[u8]) -> Option<exif::Exif> {
+    exif::Reader::new().read_from_container(&mut std::io::Cursor::new(bytes)).ok()
 }
 
-/// Strict JPEG decoding to RGB: a truncated or damaged scan is an error, not a grey area.
-///
-/// # Errors
-/// [`JpegError::OtherSize`], before memory is taken, where `wanted` refuses width and height or they are beyond
-/// [`MAX_SIDE`] and [`MAX_PIXELS`].
-pub fn decode_jpeg(bytes: &[u8], wanted: impl Fn(usize, usize) -> bool) -> Result<RgbImage, JpegError> {
-    use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(MAX_SIDE as usize)
-        .set_max_height(MAX_SIDE as usize)
-        .jpeg_set_max_scans(MAX_SCANS)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let damaged = |reason: &str| JpegError::Damaged(reason.to_owned());
-    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| damaged(&e.to_string()))?;
-    let (width, height) = decoder.dimensions().ok_or_else(|| damaged("no frame header"))?;
-    if !is_decoded(width, height) || !wanted(width, height) {
-        return Err(JpegError::OtherSize { width, height });
-    }
-    let pixels = decoder.decode().map_err(|e| damaged(&e.to_string()))?;
-    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| damaged("wrong number of pixels"))
+/// `picture` turned as the EXIF orientation of the file that it is from says.
+fn upright(picture: RgbImage, file: &[u8]) -> RgbImage {
+    let orientation = exif(file)
+        .and_then(|exif| exif.get_field(exif::Tag::Orientation, exif::In::PRIMARY)?.value.get_uint(0))
+        .and_then(|value| Orientation::from_exif(u8::try_from(value).ok()?));
+    let mut picture = DynamicImage::from(picture);
+    picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    picture.into_rgb8()
 }
 
 /// The region `[x, y, width, height]` of a picture.
@@ -295,4 +285,66 @@ fn resize(picture: &RgbImage, part: [f64; 4], size: [u32; 2]) -> Result<RgbImage
     fir::Resizer::new().resize(&source, &mut sink, &options).map_err(|e| fail(e.to_string()))?;
     drop(sink);
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
+    use ::image::{ExtendedColorType, ImageEncoder};
+
+    fn exif_of(orientation: u16) -> Vec<u8> {
+        use ::exif::{Field, In, Tag, Value, experimental::Writer};
+        let field = Field { tag: Tag::Orientation, ifd_num: In::PRIMARY, value: Value::Short(vec![orientation]) };
+        let (mut writer, mut bytes) = (Writer::new(), std::io::Cursor::new(Vec::new()));
+        writer.push_field(&field);
+        writer.write(&mut bytes, false).unwrap();
+        bytes.into_inner()
+    }
+
+    fn write(mut encoder: impl ImageEncoder, orientation: Option<u16>, picture: &RgbImage) {
+        if let Some(orientation) = orientation {
+            encoder.set_exif_metadata(exif_of(orientation)).unwrap();
+        }
+        let (width, height) = picture.dimensions();
+        encoder.write_image(picture, width, height, ExtendedColorType::Rgb8).unwrap();
+    }
+
+    #[test]
+    fn pictures_are_turned_as_their_orientation_says() {
+        let (w, h) = (24, 16);
+        let stored = RgbImage::from_fn(w, h, |x, y| ::image::Rgb([x as u8 * 10, y as u8 * 15, (x * y) as u8 / 2]));
+        for format in ["jpeg", "png", "webp"] {
+            let file = |orientation: Option<u16>| {
+                let mut bytes = Vec::new();
+                match format {
+                    "jpeg" => write(JpegEncoder::new(&mut bytes), orientation, &stored),
+                    "png" => write(PngEncoder::new(&mut bytes), orientation, &stored),
+                    _ => write(WebPEncoder::new_lossless(&mut bytes), orientation, &stored),
+                }
+                decode(Path::new(format), &bytes).unwrap()
+            };
+            let plain = file(None);
+            assert_eq!(plain.dimensions(), (w, h));
+            for orientation in 0..=9 {
+                let turned = file(Some(orientation));
+                let (width, height) = if (5..=8).contains(&orientation) { (h, w) } else { (w, h) };
+                // Table 5 of CIPA DC-008: where row 0 and column 0 are seen.
+                let wanted = RgbImage::from_fn(width, height, |x, y| {
+                    let (x, y) = match orientation {
+                        2 => (w - 1 - x, y),
+                        3 => (w - 1 - x, h - 1 - y),
+                        4 => (x, h - 1 - y),
+                        5 => (y, x),
+                        6 => (y, h - 1 - x),
+                        7 => (w - 1 - y, h - 1 - x),
+                        8 => (w - 1 - y, x),
+                        _ => (x, y),
+                    };
+                    *plain.get_pixel(x, y)
+                });
+                assert_eq!(turned, wanted, "{format} {orientation}");
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@
 //! | [`watch`] | the daemon: decision, events, snapshots, hooks, GPIO, service |
 //! | [`config`] | the TOML file |
 //! | [`files`] | reading what others name or write: plain files only, up to a limit |
+//! | [`pictures`] | finding picture files |
 //! | [`cli`] | the commands |
 
 #![deny(unsafe_code)]
@@ -23,5 +24,6 @@ pub mod estimators;
 pub mod files;
 pub mod image;
 pub mod model;
+pub mod pictures;
 pub mod training;
 pub mod watch;

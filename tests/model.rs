@@ -6,10 +6,10 @@ use ndarray::{Array2, Axis};
 use outlierd::backbone::{Pooling, Tap};
 use outlierd::image::InputRecipe;
 use outlierd::model::{Calibration, FeatureSource, Model, file};
+use outlierd::pictures;
 use outlierd::training::features;
 use outlierd::training::fit::{self, HeldOut, Options};
 use outlierd::training::params::DetectorKind;
-use outlierd::training::pictures;
 use outlierd::training::split;
 
 fn source() -> FeatureSource {
@@ -214,7 +214,7 @@ fn the_promise_holds_on_tiles_and_photographs() {
     let [train, normal, _] = common::tile_features(&shared);
     promise_holds("tiles", &fit::stack(&[train.view(), normal.view()]).unwrap(), train.nrows());
     let backbone = common::conv4(&shared);
-    let paths = pictures::find(&shared.join("images/natural")).unwrap();
+    let paths = pictures::find(&[shared.join("images/natural")]).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let found = features::extract(&backbone, &paths, &mut features::Cache::in_memory(), &stop, &|| ()).unwrap();
     promise_holds("photographs", &found.rows, 300);

@@ -1,15 +1,13 @@
-//! A folder of pictures, or a list file, as a camera: one picture per call, in the order of their names.
+//! A folder of pictures, or a list file, as a camera: one picture per call.
 
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use super::{Error, Frame, FrameSource};
-use crate::{files, image};
+use crate::image;
+use crate::pictures::{self, Found};
 
-/// Larger lists of pictures are refused.
-pub const MAX_LIST_BYTES: u64 = 64 << 20;
-
-/// Pictures of a folder in name order, or of a list file in its order.
+/// Pictures in the order of [`pictures::list`].
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -23,8 +21,11 @@ pub struct Folder {
 impl Folder {
     /// Lists the pictures now; files that come later are seen at the next round of a source that repeats.
     pub fn open(root: &Path, repeat: bool, crop: Option<[u32; 4]>) -> Result<Self, Error> {
-        let pictures = list(root)?;
-        Ok(Folder { root: root.to_owned(), pictures, at: 0, sequence: 0, repeat, crop })
+        let found = list(root)?;
+        for what in found.left_out {
+            log::warn!("{}: left out: {what}", root.display());
+        }
+        Ok(Folder { root: root.to_owned(), pictures: found.paths, at: 0, sequence: 0, repeat, crop })
     }
 
     fn read(&self, path: &Path) -> Result<::image::RgbImage, image::Error> {
@@ -43,7 +44,8 @@ impl FrameSource for Folder {
                 return Ok(None);
             }
             self.pictures = list(&self.root)
-                .map_err(|e| Error::Lost { origin: self.root.display().to_string(), reason: e.to_string() })?;
+                .map_err(|e| Error::Lost { origin: self.root.display().to_string(), reason: e.to_string() })?
+                .paths;
             self.at = 0;
         }
         let path = self.pictures[self.at].clone();
@@ -63,33 +65,11 @@ impl FrameSource for Folder {
     }
 }
 
-/// The pictures of a folder, sub-folders included, in name order; or the lines of a `.txt` list, relative to
-/// itself, `#` comments and blank lines left out.
-pub fn list(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let open =
-        |path: &Path, e: std::io::Error| Error::Open { origin: path.display().to_string(), reason: e.to_string() };
-    let mut pictures = Vec::new();
-    if root.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) && root.is_file() {
-        let text = files::read_text(root, MAX_LIST_BYTES).map_err(|e| open(root, e))?;
-        let base = root.parent().unwrap_or(Path::new(""));
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        pictures.extend(lines.map(|line| base.join(line)));
-    } else {
-        let mut folders = vec![root.to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).map_err(|e| open(&folder, e))? {
-                let entry = entry.map_err(|e| open(&folder, e))?;
-                let path = entry.path();
-                if entry.file_type().map_err(|e| open(&path, e))?.is_dir() {
-                    folders.push(path);
-                } else if crate::image::is_picture(&path) {
-                    pictures.push(path);
-                }
-            }
-        }
-        pictures.sort();
-    }
-    if pictures.is_empty() { Err(Error::Empty { path: root.to_owned() }) } else { Ok(pictures) }
+fn list(root: &Path) -> Result<Found, Error> {
+    pictures::list(root).map_err(|e| match e {
+        pictures::Error::Empty { .. } => Error::Empty { reason: e.to_string() },
+        e => Error::Open { origin: root.display().to_string(), reason: e.to_string() },
+    })
 }
 
 #[cfg(test)]

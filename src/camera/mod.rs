@@ -1,6 +1,5 @@
 //! Frames in: a [`FrameSource`] gives RGB pictures, already cropped to the region that matters.
 
-use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use ::image::RgbImage;
@@ -8,7 +7,6 @@ use ::image::RgbImage;
 use crate::config;
 
 pub mod folder;
-mod huffman;
 pub mod negotiate;
 pub mod pixels;
 pub mod v4l;
@@ -37,8 +35,8 @@ pub enum Error {
     Lost { origin: String, reason: String },
     #[error("cannot open {origin}: {reason}")]
     Open { origin: String, reason: String },
-    #[error("no pictures in {}: it needs jpg, jpeg, png, bmp or webp files", path.display())]
-    Empty { path: PathBuf },
+    #[error("{reason}")]
+    Empty { reason: String },
 }
 
 /// Something that gives frames.

@@ -2,9 +2,9 @@
 
 use ::image::RgbImage;
 
-use super::{huffman, ycbcr};
+use super::ycbcr;
 use crate::config::PixelFormat;
-use crate::image::{self, JpegError};
+use crate::image::{self, jpeg};
 
 /// A frame's bytes that cannot be a picture.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -19,12 +19,8 @@ pub enum Error {
     Odd { format: PixelFormat, width: u32, height: u32 },
     #[error("region {region:?} does not lie inside the {width}x{height} frame")]
     Region { region: [u32; 4], width: u32, height: u32 },
-    #[error("not a JPEG: it does not begin with FF D8")]
-    NoStart,
-    #[error("the JPEG ends early: it does not end with FF D9")]
-    NoEnd,
     #[error("damaged JPEG: {0}")]
-    Jpeg(String),
+    Jpeg(jpeg::Error),
     #[error("the JPEG is {got_width}x{got_height}, not {width}x{height}")]
     OtherSize { got_width: u32, got_height: u32, width: u32, height: u32 },
     #[error("\"auto\" is not a format of pixels")]
@@ -175,31 +171,18 @@ pub fn to_rgb(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImag
 }
 
 fn from_jpeg(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImage, Error> {
-    let jpeg = trimmed_jpeg(bytes)?;
-    let complete = huffman::with_tables(jpeg);
     let (width, height) = (layout.width, layout.height);
     let wanted = |w: usize, h: usize| (w, h) == (width as usize, height as usize);
-    let decoded = image::decode_jpeg(complete.as_deref().unwrap_or(jpeg), wanted);
-    let picture = decoded.map_err(|e| match e {
-        JpegError::Damaged(reason) => Error::Jpeg(reason),
-        JpegError::OtherSize { width: w, height: h } => {
+    let picture = jpeg::decode(bytes, wanted).map_err(|e| match e {
+        jpeg::Error::OtherSize { width: w, height: h } => {
             Error::OtherSize { got_width: w as u32, got_height: h as u32, width, height }
         }
+        e => Error::Jpeg(e),
     })?;
     if region == [0, 0, width, height] {
         return Ok(picture);
     }
     image::crop(&picture, region).map_err(|_| Error::Region { region, width, height })
-}
-
-/// The JPEG without the zeros that drivers leave behind it.
-fn trimmed_jpeg(bytes: &[u8]) -> Result<&[u8], Error> {
-    if !bytes.starts_with(&[0xFF, 0xD8]) {
-        return Err(Error::NoStart);
-    }
-    let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
-    let jpeg = &bytes[..end];
-    if jpeg.ends_with(&[0xFF, 0xD9]) { Ok(jpeg) } else { Err(Error::NoEnd) }
 }
 
 #[cfg(test)]
@@ -299,47 +282,27 @@ mod tests {
         assert_eq!(to_rgb(&Layout::packed(PixelFormat::Auto, 6, 4), &bytes, [0, 0, 1, 1]), Err(Error::Auto));
     }
 
-    fn jpeg(width: u32, height: u32) -> Vec<u8> {
+    fn encoded(width: u32, height: u32) -> Vec<u8> {
         let picture = RgbImage::from_fn(width, height, |x, y| ::image::Rgb([x as u8 * 4, y as u8 * 4, 90]));
         let mut bytes = Vec::new();
         ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&picture).unwrap();
         bytes
     }
 
-    /// Takes the Huffman tables out, as webcams do.
-    fn without_tables(jpeg: &[u8]) -> Vec<u8> {
-        let (mut stripped, mut at) = (jpeg[..2].to_vec(), 2);
-        while jpeg[at + 1] != 0xDA {
-            let len = 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]]));
-            if jpeg[at + 1] != 0xC4 {
-                stripped.extend_from_slice(&jpeg[at..at + len]);
-            }
-            at += len;
-        }
-        stripped.extend_from_slice(&jpeg[at..]);
-        stripped
-    }
-
     #[test]
-    fn mjpg_is_decoded_with_or_without_its_tables() {
+    fn mjpg_is_decoded_and_cropped() {
         let layout = Layout::packed(PixelFormat::Mjpg, 48, 32);
-        let whole = jpeg(48, 32);
-        let expected = image::decode_jpeg(&whole, |_, _| true).unwrap();
-        let stripped = without_tables(&whole);
-        assert!(stripped.len() + 400 < whole.len());
-        for mut bytes in [whole, stripped] {
-            bytes.extend([0; 100]);
-            assert_eq!(to_rgb(&layout, &bytes, [0, 0, 48, 32]).unwrap(), expected);
-        }
+        let whole = encoded(48, 32);
+        let expected = jpeg::decode(&whole, |_, _| true).unwrap();
+        assert_eq!(to_rgb(&layout, &whole, [0, 0, 48, 32]).unwrap(), expected);
         let region = [5, 3, 20, 10];
-        let cropped = to_rgb(&layout, &jpeg(48, 32), region).unwrap();
-        assert_eq!(cropped, image::crop(&expected, region).unwrap());
+        assert_eq!(to_rgb(&layout, &whole, region).unwrap(), image::crop(&expected, region).unwrap());
     }
 
     #[test]
     fn damaged_mjpg_is_refused() {
         let layout = Layout::packed(PixelFormat::Mjpg, 48, 32);
-        let whole = jpeg(48, 32);
+        let whole = encoded(48, 32);
         for cut in 0..whole.len() - 1 {
             assert!(to_rgb(&layout, &whole[..cut], [0, 0, 48, 32]).is_err(), "cut at {cut}");
         }
@@ -347,6 +310,6 @@ mod tests {
         assert!(matches!(to_rgb(&layout, &half, [0, 0, 48, 32]), Err(Error::Jpeg(_))));
         let other = Layout::packed(PixelFormat::Mjpg, 32, 32);
         assert!(matches!(to_rgb(&other, &whole, [0, 0, 1, 1]), Err(Error::OtherSize { .. })));
-        assert_eq!(to_rgb(&layout, b"text, really", [0, 0, 1, 1]), Err(Error::NoStart));
+        assert_eq!(to_rgb(&layout, b"text, really", [0, 0, 1, 1]), Err(Error::Jpeg(jpeg::Error::NoStart)));
     }
 }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use super::{Error, common, exit, fit};
 use crate::model::FeatureSource;
+use crate::pictures;
 use crate::training::compare::{self, Pictures, Row};
 use crate::training::features::Cache;
 use crate::training::fit::Options;
 use crate::training::params::DetectorKind;
-use crate::training::{pictures, stretches};
+use crate::training::stretches;
 
 /// Fits every detector on the same pictures and judges them on the same others: the article's comparison.
 #[derive(Debug, clap::Args)]
@@ -53,7 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load()?;
     let mut cache = args.cache.as_deref().map_or_else(Cache::in_memory, Cache::open);
     let mut extract = |what: &str, sources: &[PathBuf]| {
-        let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
+        let paths = pictures::find(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
         common::extract(&backbone, what, &paths, &mut cache, &stop)
     };
     let mut train = extract("training pictures", &args.train)?;

@@ -9,10 +9,11 @@ use super::{Error, common, exit};
 use crate::backbone::Backbone;
 use crate::image;
 use crate::model::{Model, file};
+use crate::pictures;
 use crate::training::evaluation::{Evaluation, Promise};
 use crate::training::features::Cache;
 use crate::training::report::{self, Case, Exhibit, Report, Thumbnail};
-use crate::training::{pictures, stretches};
+use crate::training::stretches;
 
 /// Judges a model on labelled pictures: AUROC, precision, recall, confusion.
 #[derive(Debug, clap::Args)]
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             judged.push(Vec::new());
             continue;
         }
-        let paths = pictures::find_all(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
+        let paths = pictures::find(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
         let mut found = common::extract(&backbone, what, &paths, &mut cache, &stop)?;
         if judged.is_empty() {
             let length = stretches::arrange(&mut found).map_err(super::fit::fit_error)?.length;

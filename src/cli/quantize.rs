@@ -14,7 +14,7 @@ use crate::backbone::quantize::{self, Network, Options, Ranges, Report, Watch};
 use crate::backbone::{self, Backbone};
 use crate::image::{self, Resize};
 use crate::model::file::write_atomically;
-use crate::training::pictures;
+use crate::pictures;
 
 /// Makes an int8 backbone of a float one, with your own normal pictures for its ranges.
 ///
@@ -83,7 +83,7 @@ struct Json<'a> {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let recipe = common::recipe(args.input.as_deref())?;
-    let paths = pictures::find_all(&args.calibrate).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let paths = pictures::find(&args.calibrate).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let stop = super::stop_flag()?;
     common::set_workers(args.threads)?;
     let network = Network::open(&args.file, recipe, args.resize).map_err(failed)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Error, common, exit};
 use crate::image;
-use crate::training::pictures;
+use crate::pictures;
 
 /// Scores pictures: verdict, p, score, path, one line each.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let (model, backbone) = common::load_model(&args.model, args.backbone.as_deref(), args.threads)?;
     let mut failed = 0;
     for source in &args.pictures {
-        let found = match pictures::find(source) {
+        let found = match pictures::find(std::slice::from_ref(source)) {
             Ok(found) => found,
             Err(error) => {
                 common::complain(&error);

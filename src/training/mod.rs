@@ -10,7 +10,6 @@ pub mod import;
 pub mod metrics;
 pub mod npz;
 pub mod params;
-pub mod pictures;
 pub mod pipeline;
 pub mod report;
 pub mod split;

@@ -8,12 +8,13 @@ use std::path::Path;
 
 use image::RgbImage;
 use outlierd::backbone::{Backbone, Options, quantize};
-use outlierd::camera::{folder, pixels};
+use outlierd::camera::pixels;
 use outlierd::config::{Config, PixelFormat};
 use outlierd::estimators::conformal::Conformal;
 use outlierd::model::{Calibration, FeatureSource, Model, file, learn};
+use outlierd::pictures;
 use outlierd::training::features::Cache;
-use outlierd::training::{import, npz, pictures};
+use outlierd::training::{import, npz};
 use outlierd::watch::events::{self, Kind};
 use outlierd::watch::follow::Follow;
 
@@ -251,13 +252,12 @@ fn with_member_crcs(archive: &[u8]) -> Option<Vec<u8>> {
     Some(mended)
 }
 
-/// A list of pictures, for a camera and for `fit`.
+/// A list of pictures.
 pub fn list(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let path = folder.path().join("list.txt");
     write(&path, bytes);
-    let _ = folder::list(&path);
-    let _ = pictures::find(&path);
+    let _ = pictures::find(&[path]);
 }
 
 /// A file of features that were computed before.

@@ -30,32 +30,8 @@ const AC_CHROMA_VALUES: [u8; 162] = [
     0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa,
 ];
 
-const DHT: u8 = 0xC4;
-const SOS: u8 = 0xDA;
-
-/// The JPEG with the standard tables put before its scan; None if it has tables, or no scan.
-pub fn with_tables(jpeg: &[u8]) -> Option<Vec<u8>> {
-    let mut at = 2;
-    loop {
-        let &[0xFF, marker, high, low] = jpeg.get(at..at + 4)? else { return None };
-        match marker {
-            DHT => return None,
-            0xFF => at += 1,
-            SOS => {
-                let tables = segment();
-                let mut complete = Vec::with_capacity(jpeg.len() + tables.len());
-                complete.extend_from_slice(&jpeg[..at]);
-                complete.extend_from_slice(&tables);
-                complete.extend_from_slice(&jpeg[at..]);
-                return Some(complete);
-            }
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-        }
-    }
-}
-
 /// One DHT segment with DC and AC tables of luminance and chrominance.
-fn segment() -> Vec<u8> {
+pub fn segment() -> Vec<u8> {
     let tables: [(u8, &[u8; 16], &[u8]); 4] = [
         (0x00, &DC_LUMA_LENGTHS, &DC_VALUES),
         (0x10, &AC_LUMA_LENGTHS, &AC_LUMA_VALUES),
@@ -68,7 +44,7 @@ fn segment() -> Vec<u8> {
         body.extend_from_slice(lengths);
         body.extend_from_slice(values);
     }
-    let mut segment = vec![0xFF, DHT];
+    let mut segment = vec![0xFF, super::DHT];
     segment.extend_from_slice(&(body.len() as u16 + 2).to_be_bytes());
     segment.extend_from_slice(&body);
     segment
