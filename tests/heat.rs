@@ -49,7 +49,7 @@ fn hits(judge: &mut ModelJudge, seen: [u32; 4]) -> (usize, usize) {
     for row in 0..4 {
         for column in 0..5 {
             let (x, y) = (left + column * (width - SIDE) / 4, top + row * (height - SIDE) / 3);
-            judge.judge(&scene.frame(None)).unwrap();
+            judge.judge(&scene.frame(None), 0.01).unwrap();
             let mut picture = scene.frame(None);
             put_object(&mut picture, x, y);
             let map = judge.heat(&picture).unwrap().unwrap();
@@ -105,17 +105,30 @@ fn a_heat_map_is_the_same_after_the_judgement_as_without_one() {
         put_object(&mut picture, x, y);
         picture
     });
-    let mut judged = |picture| {
-        let judgement = judge.judge(picture).unwrap();
-        judgement.p < judge.threshold()
-    };
+    let threshold = judge.threshold();
+    let mut judged = |picture| judge.judge(picture, threshold).unwrap().outlier;
     judged(&normal);
     assert!(judged(&other) && judged(&object));
     let maps = [&object, &other, &object].map(|picture| judge.heat(picture).unwrap().unwrap());
-    judge.judge(&normal).unwrap();
+    judge.judge(&normal, threshold).unwrap();
     let wanted = [&object, &other, &object].map(|picture| judge.heat(picture).unwrap().unwrap());
     assert_eq!(maps, wanted);
     assert_ne!(maps[0], maps[1]);
+}
+
+/// A config's threshold may be above the model's: what is an outlier by it is nothing to compare with.
+#[test]
+fn the_reference_of_the_heat_map_is_an_inlier_by_the_threshold_that_holds() {
+    let mut judge = judge("layer3", Pooling::Avg, Resize::Stretch);
+    let mut scene = Scene::new(3);
+    let [normal, raised] = [scene.frame(None), scene.frame(None)];
+    assert!(!judge.judge(&normal, 0.0).unwrap().outlier);
+    let wanted = judge.heat(&raised).unwrap();
+    let verdict = judge.judge(&raised, 1.1).unwrap();
+    assert!(verdict.outlier && verdict.p >= judge.threshold(), "{verdict:?}");
+    assert_eq!(judge.heat(&raised).unwrap(), wanted);
+    assert!(!judge.judge(&raised, 0.0).unwrap().outlier);
+    assert_ne!(judge.heat(&raised).unwrap(), wanted);
 }
 
 #[test]
@@ -180,7 +193,7 @@ fn real_weights_point_at_a_speck() {
     let names: Vec<&str> = list.lines().step_by(8).take(21).collect();
     for pair in names.windows(2) {
         // The map is compared with the latest inlier, here one of another view.
-        judge.judge(&outlierd::image::read(&tiles.join(pair[0])).unwrap()).unwrap();
+        judge.judge(&outlierd::image::read(&tiles.join(pair[0])).unwrap(), 0.0).unwrap();
         let mut picture = outlierd::image::read(&tiles.join(pair[1])).unwrap();
         let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
         let (column, row) = (f64::from(all % 5) / 4.0, f64::from(all / 5) / 3.0);

@@ -12,9 +12,10 @@ use outlierd::camera;
 use outlierd::cli::demo::scene::Scene;
 use outlierd::config::Config;
 use outlierd::model::Model;
+use outlierd::model::Verdict;
 use outlierd::watch::events::{self, Event, Kind};
 use outlierd::watch::service::Notifier;
-use outlierd::watch::{Judge, JudgeError, Judgement, Summary, Watch};
+use outlierd::watch::{Judge, JudgeError, Summary, Watch};
 
 /// Dark pictures are inliers. Counts what it judges.
 struct Brightness {
@@ -22,14 +23,14 @@ struct Brightness {
 }
 
 impl Judge for Brightness {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         self.judged.fetch_add(1, Ordering::Relaxed);
         let [red, green, _] = picture.get_pixel(0, 0).0;
         if green > 200 {
             return Err(JudgeError("it is green".into()));
         }
         let p = 1.0 - f64::from(red) / 255.0;
-        Ok(Judgement { score: p * 10.0, p })
+        Ok(Verdict::of(p * 10.0, p, threshold))
     }
 
     fn threshold(&self) -> f64 {
@@ -135,9 +136,9 @@ struct Shade {
 }
 
 impl Judge for Shade {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         let score = f64::from(picture.get_pixel(0, 0)[0]);
-        Ok(Judgement { score, p: (score + 1.0) / 257.0 })
+        Ok(Verdict::of(score, (score + 1.0) / 257.0, threshold))
     }
 
     fn threshold(&self) -> f64 {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use image::{Rgb, RgbImage};
 use outlierd::camera::{self, Frame, FrameSource};
 use outlierd::config::{self, Config};
+use outlierd::model::Verdict;
 use outlierd::watch::events::{self, Event, Kind};
 use outlierd::watch::service::{Command, Notifier};
-use outlierd::watch::{Judge, JudgeError, Judgement, Summary, Watch};
+use outlierd::watch::{Judge, JudgeError, Summary, Watch};
 
 /// Dark pictures are inliers; a green one cannot be judged.
 struct Brightness {
@@ -17,16 +18,16 @@ struct Brightness {
 }
 
 impl Judge for Brightness {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         let [red, green, _] = picture.get_pixel(0, 0).0;
         if green > 200 {
             return Err(JudgeError("it is green".into()));
         }
         if green > 100 {
-            return Ok(Judgement { score: f64::NAN, p: f64::NAN });
+            return Ok(Verdict::of(f64::NAN, f64::NAN, threshold));
         }
         let p = 1.0 - f64::from(red) / 255.0;
-        Ok(Judgement { score: p * 10.0, p })
+        Ok(Verdict::of(p * 10.0, p, threshold))
     }
 
     fn threshold(&self) -> f64 {
@@ -84,7 +85,7 @@ fn run_observed(config: Config, mut observe: impl FnMut(u64)) -> Summary {
         judge: judge("first"),
         open_camera: Box::new(camera::open),
         reload: Box::new(|| Err("not in this test".into())),
-        observe: Some(Box::new(move |frame: &Frame, _, _| observe(frame.sequence))),
+        observe: Some(Box::new(move |frame: &Frame, _| observe(frame.sequence))),
     };
     watch.run(&commands, &mut Notifier::from_env()).unwrap()
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Error, common, exit, grid};
 use crate::backbone::Backbone;
 use crate::model::{FeatureSource, Model, Verdict, file, p_text};
+use crate::pictures;
 use crate::training::cross::Made;
 use crate::training::evaluation::Evaluation;
 use crate::training::features::{Cache, Features};
@@ -18,7 +19,7 @@ use crate::training::params::{DetectorKind, Params};
 use crate::training::report::fit::FitReport;
 use crate::training::report::{self, Case, Exhibit};
 use crate::training::stretches::{self, Stretches};
-use crate::training::{pictures, synthetic};
+use crate::training::synthetic;
 use crate::watch::events;
 
 /// Most outliers that are made to estimate what is caught; never more than there are normals, whose features cost as much.
@@ -125,9 +126,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     for assignment in &args.set {
         params.set(assignment).map_err(|e| Error::new(exit::USAGE, e))?;
     }
-    let normal = pictures::find_all(&args.normal).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let normal = pictures::find(&args.normal).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let normal = without(normal, &args.drop)?;
-    let outliers = pictures::find_all(&args.outliers).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let outliers = pictures::find(&args.outliers).map_err(|e| Error::new(exit::NOINPUT, e))?;
     if normal.len() < training::MIN_PICTURES {
         return Err(fit_error(training::Error::TooFew { got: normal.len() }));
     }
@@ -201,7 +202,7 @@ fn without(pictures: Vec<PathBuf>, drop: &[PathBuf]) -> Result<Vec<PathBuf>, Err
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let known: HashSet<PathBuf> = pictures.iter().map(|path| canonical(path)).collect();
     let mut dropped = HashSet::new();
-    for path in pictures::find_all(drop).map_err(|e| Error::new(exit::NOINPUT, e))? {
+    for path in pictures::find(drop).map_err(|e| Error::new(exit::NOINPUT, e))? {
         let path = canonical(&path);
         if !known.contains(&path) {
             let message = format!("--drop: {} is not among the normal pictures", path.display());
@@ -333,7 +334,7 @@ fn page(
 }
 
 fn exhibit(model: &Model, backbone: &Backbone, one: &Least) -> Result<Exhibit, Error> {
-    let verdict = Verdict { score: one.score, p: one.p, outlier: one.p < model.threshold };
+    let verdict = Verdict::of(one.score, one.p, model.threshold);
     super::eval::exhibit(model, backbone, &Case { path: one.path.to_owned(), outlier: false, verdict })
 }
 

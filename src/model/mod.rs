@@ -172,12 +172,19 @@ pub struct Model {
     pub records: Records,
 }
 
-/// What the model says of one picture.
+/// What is said of one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     pub score: f64,
     pub p: f64,
     pub outlier: bool,
+}
+
+impl Verdict {
+    /// An outlier has `p < threshold`.
+    pub fn of(score: f64, p: f64, threshold: f64) -> Self {
+        Verdict { score, p, outlier: p < threshold }
+    }
 }
 
 impl Model {
@@ -225,9 +232,9 @@ impl Model {
         Ok(self.verdict(self.raw_score(feature)?))
     }
 
+    /// The verdict on a score by the model's own threshold.
     pub fn verdict(&self, score: f64) -> Verdict {
-        let p = self.calibration.p(score);
-        Verdict { score, p, outlier: p < self.threshold }
+        Verdict::of(score, self.calibration.p(score), self.threshold)
     }
 
     /// The score below which a picture is an outlier; None where isotonic calibration has no single one or none is low

@@ -454,8 +454,7 @@ fn one_in(rate: f64) -> String {
 /// the other, both ways, so that no picture is judged by a curve that has seen it.
 fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Options) -> Result<Evaluation, Error> {
     let judge = |scores: &[f64], calibration: &Calibration| -> Vec<Verdict> {
-        let p = |&score: &f64| (score, calibration.p(score));
-        scores.iter().map(p).map(|(score, p)| Verdict { score, p, outlier: p < model.threshold }).collect()
+        scores.iter().map(|&score| Verdict::of(score, calibration.p(score), model.threshold)).collect()
     };
     let (mut judged_inliers, mut judged_outliers) = (Vec::new(), Vec::new());
     if outliers.len() < 2 || inliers.len() < 2 {

@@ -29,8 +29,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Judgement;
 use crate::config::{self, drift::Span};
+use crate::model::Verdict;
 
 /// Windows in a row that must show drift.
 pub const WINDOWS: usize = 3;
@@ -85,7 +85,7 @@ pub struct Drift {
     /// Of the last [`WINDOWS`] windows.
     blocks: VecDeque<Block>,
     open: Block,
-    suspected: Vec<(f64, Judgement)>,
+    suspected: Vec<(f64, Verdict)>,
     last: Option<Instant>,
     finding: Option<Finding>,
     drifting: bool,
@@ -161,7 +161,7 @@ impl Drift {
     }
 
     /// Takes a frame that was judged, or taken for the same as the last judged one.
-    pub fn push(&mut self, now: Instant, judgement: Judgement, standing: Standing) -> Option<Change> {
+    pub fn push(&mut self, now: Instant, verdict: Verdict, standing: Standing) -> Option<Change> {
         if standing == Standing::Raised {
             self.suspected.clear();
             self.pause();
@@ -172,24 +172,24 @@ impl Drift {
             Span::Time(_) => self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64()),
         };
         self.last = Some(now);
-        self.suspected.push((length, judgement));
+        self.suspected.push((length, verdict));
         if standing == Standing::Suspected {
             return None;
         }
         let mut change = None;
-        for (length, judgement) in std::mem::take(&mut self.suspected) {
-            change = self.take(length, judgement).or(change);
+        for (length, verdict) in std::mem::take(&mut self.suspected) {
+            change = self.take(length, verdict).or(change);
         }
         change
     }
 
-    fn take(&mut self, length: f64, judgement: Judgement) -> Option<Change> {
+    fn take(&mut self, length: f64, verdict: Verdict) -> Option<Change> {
         let block = &mut self.open;
         block.length += length;
         block.frames += 1;
-        block.rank += rank(&self.reference, judgement.score);
-        block.p += judgement.p;
-        block.score += judgement.score;
+        block.rank += rank(&self.reference, verdict.score);
+        block.p += verdict.p;
+        block.score += verdict.score;
         if block.length < self.block {
             return None;
         }

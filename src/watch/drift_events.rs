@@ -2,11 +2,12 @@
 
 use std::time::{Instant, SystemTime};
 
+use super::Judge;
 use super::drift::{self, Change, Drift, Finding, Standing};
 use super::events::{Event, Kind};
 use super::state::{State, seconds};
-use super::{Judge, Judgement};
 use crate::config;
+use crate::model::Verdict;
 
 /// The drift event that stands.
 #[derive(Debug)]
@@ -49,14 +50,14 @@ impl State {
     }
 
     /// To be called for every frame, after the decision.
-    pub(super) fn push_drift(&mut self, judgement: Judgement, now: Instant) {
+    pub(super) fn push_drift(&mut self, verdict: Verdict, now: Instant) {
         let Some(drift) = &mut self.drift else { return };
         let standing = match (self.decision.is_raised(), self.decision.is_settled()) {
             (true, _) => Standing::Raised,
             (false, false) => Standing::Suspected,
             (false, true) => Standing::Normal,
         };
-        let change = drift.push(now, judgement, standing);
+        let change = drift.push(now, verdict, standing);
         let window = drift.window();
         self.measure_drift();
         let Some(change) = change else { return };

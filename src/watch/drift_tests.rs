@@ -46,8 +46,8 @@ impl Frames {
     }
 }
 
-fn judgement(conformal: &Conformal, score: f64) -> Judgement {
-    Judgement { score, p: conformal.p_value(score) }
+fn verdict(conformal: &Conformal, score: f64) -> Verdict {
+    Verdict::of(score, conformal.p_value(score), 0.0)
 }
 
 /// Windows until drift; None within so many.
@@ -57,8 +57,8 @@ fn windows_to_drift(seed: u64, phi: f64, n: usize, windows: u64, score: impl Fn(
     let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     (0..windows * WINDOW).find_map(|at| {
-        let judgement = judgement(&conformal, score(at, frames.next()));
-        match drift.push(now, judgement, Standing::Normal) {
+        let verdict = verdict(&conformal, score(at, frames.next()));
+        match drift.push(now, verdict, Standing::Normal) {
             Some(Change::Begun(_)) => Some(at as f64 / WINDOW as f64),
             _ => None,
         }
@@ -120,8 +120,8 @@ fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
         let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
         let now = Instant::now();
         for at in 0..4 * cycle {
-            let judgement = judgement(&conformal, night(at, frames.next()));
-            assert_eq!(drift.push(now, judgement, Standing::Normal), None, "seed {seed}, frame {at}");
+            let verdict = verdict(&conformal, night(at, frames.next()));
+            assert_eq!(drift.push(now, verdict, Standing::Normal), None, "seed {seed}, frame {at}");
         }
     }
 }
@@ -140,7 +140,7 @@ fn drift_is_told_once_and_is_over_once() {
             10..45 => -1.4,
             _ => 0.0,
         };
-        match drift.push(now, judgement(&conformal, frames.next() + shift), Standing::Normal) {
+        match drift.push(now, verdict(&conformal, frames.next() + shift), Standing::Normal) {
             Some(Change::Begun(finding)) => told.push(("begun", finding)),
             Some(Change::Over(finding)) => told.push(("over", finding)),
             None => {}
@@ -159,7 +159,7 @@ fn frames_of_events_do_not_count() {
     let conformal = Frames::new(3, 0.0).calibration(100);
     let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
-    let odd = judgement(&conformal, -9.0);
+    let odd = verdict(&conformal, -9.0);
     for _ in 0..10 * WINDOW {
         assert_eq!(drift.push(now, odd, Standing::Suspected), None);
         assert_eq!(drift.push(now, odd, Standing::Suspected), None);
@@ -182,7 +182,7 @@ fn time_stands_still_while_nothing_normal_is_seen() {
         Drift::new(&config(Span::Time(Duration::from_secs(36))), &conformal.scores, conformal.worth).unwrap();
     let start = Instant::now();
     let at = |seconds: u64| start + Duration::from_secs(seconds);
-    let low = judgement(&conformal, -9.0);
+    let low = verdict(&conformal, -9.0);
     for second in 0..100 {
         assert_eq!(drift.push(at(second), low, Standing::Normal), None);
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use ::image::RgbImage;
 
-use super::Judgement;
 use crate::config;
+use crate::model::Verdict;
 
 /// Cells a side.
 const CELLS: usize = 32;
@@ -63,7 +63,7 @@ pub struct Gate {
     /// None: every frame is judged.
     threshold: Option<f32>,
     judge_at_least_every: Duration,
-    judged: Option<(Thumbnail, Judgement, Instant)>,
+    judged: Option<(Thumbnail, Verdict, Instant)>,
     seen: Option<Thumbnail>,
 }
 
@@ -77,20 +77,20 @@ impl Gate {
         }
     }
 
-    /// The judgement of the last judged frame, if this one looks like it and that is not too long ago; None: this one
+    /// The verdict of the last judged frame, if this one looks like it and that is not too long ago; None: this one
     /// must be judged. `settled`: the last verdict is the one that is announced. While it is not, frames are evidence
     /// for or against an event, and every one is judged.
-    pub fn pass(&mut self, picture: &RgbImage, settled: bool, now: Instant) -> Option<Judgement> {
+    pub fn pass(&mut self, picture: &RgbImage, settled: bool, now: Instant) -> Option<Verdict> {
         let threshold = self.threshold?;
         let seen = self.seen.insert(Thumbnail::of(picture));
-        let (judged, judgement, at) = self.judged.as_ref()?;
+        let (judged, verdict, at) = self.judged.as_ref()?;
         let recent = now.saturating_duration_since(*at) < self.judge_at_least_every;
-        (settled && recent && seen.distance(judged) < threshold).then_some(*judgement)
+        (settled && recent && seen.distance(judged) < threshold).then_some(*verdict)
     }
 
     /// The frame that [`Gate::pass`] was last asked about was judged; `at` is when it was taken.
-    pub fn judged(&mut self, judgement: Judgement, at: Instant) {
-        self.judged = self.seen.take().map(|seen| (seen, judgement, at));
+    pub fn judged(&mut self, verdict: Verdict, at: Instant) {
+        self.judged = self.seen.take().map(|seen| (seen, verdict, at));
     }
 
     /// The next frame is judged, whatever it looks like.
@@ -123,7 +123,7 @@ mod tests {
         Gate::new(&camera)
     }
 
-    const JUDGEMENT: Judgement = Judgement { score: 3.0, p: 0.5 };
+    const VERDICT: Verdict = Verdict { score: 3.0, p: 0.5, outlier: false };
 
     #[test]
     fn noise_is_small_and_a_small_object_is_large() {
@@ -155,15 +155,15 @@ mod tests {
         let mut gate = gate(Duration::from_secs(30));
         let start = Instant::now();
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, start), None);
-        gate.judged(JUDGEMENT, start);
+        gate.judged(VERDICT, start);
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(1)), Some(JUDGEMENT));
+        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(1)), Some(VERDICT));
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), false, at(2)), None);
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, Some([200; 3])), true, at(3)), None);
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(29)), Some(JUDGEMENT));
+        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(29)), Some(VERDICT));
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(30)), None);
-        gate.judged(JUDGEMENT, at(30));
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(59)), Some(JUDGEMENT));
+        gate.judged(VERDICT, at(30));
+        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(59)), Some(VERDICT));
         gate.forget();
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(60)), None);
     }
@@ -176,7 +176,7 @@ mod tests {
         let mut judged = Vec::new();
         for step in 0..60 {
             if gate.pass(&scene(&mut rng, 0.25 * step as f32, None), true, start).is_none() {
-                gate.judged(JUDGEMENT, start);
+                gate.judged(VERDICT, start);
                 judged.push(step);
             }
         }
@@ -188,7 +188,7 @@ mod tests {
         let mut gate = Gate::new(&config::Camera::default());
         let picture = RgbImage::new(8, 8);
         assert_eq!(gate.pass(&picture, true, Instant::now()), None);
-        gate.judged(JUDGEMENT, Instant::now());
+        gate.judged(VERDICT, Instant::now());
         assert_eq!(gate.pass(&picture, true, Instant::now()), None);
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ::image::RgbImage;
 
 use super::overlay::HeatMap;
-use super::{Judge, JudgeError, Judgement};
+use super::{Judge, JudgeError};
 use crate::backbone::{self, Backbone, FeatureMap};
 use crate::config::Config;
 use crate::image;
-use crate::model::{self, Model};
+use crate::model::{self, Model, Verdict};
 
 /// Backbone, model, and the name that events give the model.
 pub struct ModelJudge {
@@ -47,18 +47,19 @@ impl ModelJudge {
 }
 
 impl Judge for ModelJudge {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
         let prepared = Arc::new(self.backbone.prepare(picture).map_err(failed)?);
         // The maps of the picture before are not in memory while the network runs.
         self.judged = None;
         let views = self.backbone.forward(&prepared).map_err(failed)?;
         let verdict = self.model.score(&self.backbone.pool(&views)).map_err(|e| JudgeError(e.to_string()))?;
+        let verdict = Verdict::of(verdict.score, verdict.p, threshold);
         if !verdict.outlier {
             self.normal = Some(prepared.clone());
         }
         self.judged = Some((prepared, views));
-        Ok(Judgement { score: verdict.score, p: verdict.p })
+        Ok(verdict)
     }
 
     fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {

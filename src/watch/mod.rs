@@ -9,6 +9,7 @@ use ::image::RgbImage;
 
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config};
+use crate::model::Verdict;
 
 pub mod decision;
 pub mod drift;
@@ -43,13 +44,14 @@ use state::{Ids, Last, State};
 
 /// Judges pictures: a backbone and a model, or a test's stand-in.
 pub trait Judge: Send {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError>;
+    /// The verdict by `threshold`.
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError>;
     /// Where the picture departs from what is known; None where the judge cannot say. Costs least for the picture that
     /// was judged last.
     fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         Ok(None)
     }
-    /// The model's own threshold: a frame is an outlier when `p` is below.
+    /// The model's own threshold, which holds unless the config has one.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
     /// Rising scores of normals that calibrated the model, to tell drift by; empty where it keeps none.
@@ -63,8 +65,8 @@ pub trait Judge: Send {
 }
 
 impl Judge for Box<dyn Judge> {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
-        (**self).judge(picture)
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
+        (**self).judge(picture, threshold)
     }
 
     fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
@@ -86,13 +88,6 @@ impl Judge for Box<dyn Judge> {
     fn worth(&self) -> f64 {
         (**self).worth()
     }
-}
-
-/// What a judge says of a picture.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judgement {
-    pub score: f64,
-    pub p: f64,
 }
 
 /// A picture could not be judged.
@@ -128,8 +123,8 @@ pub struct Summary {
 pub type OpenCamera<'a, S> = Box<dyn FnMut(&config::Camera) -> Result<S, camera::Error> + 'a>;
 /// Reads config and model again; the error says what is wrong with them.
 pub type Reload<'a, J> = Box<dyn FnMut() -> Result<(Config, J), String> + 'a>;
-/// Sees every judged frame: sequence, judgement, outlier or not.
-pub type Observe<'a> = Box<dyn FnMut(&Frame, Judgement, bool) + 'a>;
+/// Sees every judged frame.
+pub type Observe<'a> = Box<dyn FnMut(&Frame, Verdict) + 'a>;
 
 /// A watch that is ready to run.
 pub struct Watch<'a, J, S> {
@@ -215,24 +210,22 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
     }
 
     fn take_frame(&mut self, state: &mut State, frame: &Frame, now: Instant) {
-        if let Some(judgement) = state.gate.pass(&frame.picture, state.decision.is_settled(), now) {
-            return state.skip(judgement);
+        if let Some(verdict) = state.gate.pass(&frame.picture, state.decision.is_settled(), now) {
+            return state.skip(verdict);
         }
-        let begun = Instant::now();
-        let judged = self.judge.judge(&frame.picture).and_then(|judgement| match judgement.p.is_finite() {
-            true => Ok(judgement),
-            false => Err(JudgeError(format!("p is {}", judgement.p))),
+        let (begun, threshold) = (Instant::now(), self.threshold());
+        let judged = self.judge.judge(&frame.picture, threshold).and_then(|verdict| match verdict.p.is_finite() {
+            true => Ok(verdict),
+            false => Err(JudgeError(format!("p is {}", verdict.p))),
         });
         match judged {
-            Ok(judgement) => {
-                state.outputs.metrics.judged(judgement.p, begun.elapsed());
-                let threshold = self.threshold();
-                let outlier = judgement.p < threshold;
-                state.gate.judged(judgement, now);
+            Ok(verdict) => {
+                state.outputs.metrics.judged(verdict.p, begun.elapsed());
+                state.gate.judged(verdict, now);
                 let heat = self.config.events.heat_map.then_some(&mut self.judge as &mut dyn Judge);
-                state.push(frame, judgement, threshold, outlier, heat);
+                state.push(frame, verdict, threshold, heat);
                 if let Some(observe) = &mut self.observe {
-                    observe(frame, judgement, outlier);
+                    observe(frame, verdict);
                 }
             }
             Err(e) => {

@@ -14,9 +14,10 @@ use super::link::Link;
 use super::outputs::Outputs;
 use super::service::{Command, Notifier};
 use super::snapshots::Saved;
-use super::{Judge, Judgement, Summary, drift_events};
+use super::{Judge, Summary, drift_events};
 use crate::camera::Frame;
 use crate::config::Config;
+use crate::model::Verdict;
 
 /// Frames per second are averaged over so many frames.
 const RATE_FRAMES: f64 = 20.0;
@@ -82,44 +83,37 @@ impl State {
 
     /// Takes note of a frame that looks like the last judged one. That one's verdict is the announced one, so this one
     /// changes nothing.
-    pub(super) fn skip(&mut self, judgement: Judgement) {
+    pub(super) fn skip(&mut self, verdict: Verdict) {
         self.outputs.metrics.skipped += 1;
         let now = Instant::now();
-        self.take_time(judgement, now);
-        self.push_drift(judgement, now);
+        self.take_time(verdict, now);
+        self.push_drift(verdict, now);
     }
 
     pub(super) fn drop_frame(&mut self) {
         self.outputs.metrics.dropped += 1;
     }
 
-    fn take_time(&mut self, judgement: Judgement, now: Instant) {
+    fn take_time(&mut self, verdict: Verdict, now: Instant) {
         let period = self.last.map_or(0.0, |last| {
             let newest = now.duration_since(last.at).as_secs_f64();
             if last.period == 0.0 { newest } else { last.period + (newest - last.period) / RATE_FRAMES }
         });
-        self.last = Some(Last { p: judgement.p, at: now, period, judged: true });
+        self.last = Some(Last { p: verdict.p, at: now, period, judged: true });
         self.drive(Gpio::beat);
     }
 
     /// `heat` draws the heat map of a raise; None: there is none.
-    pub(super) fn push(
-        &mut self,
-        frame: &Frame,
-        judgement: Judgement,
-        threshold: f64,
-        outlier: bool,
-        heat: Option<&mut dyn Judge>,
-    ) {
+    pub(super) fn push(&mut self, frame: &Frame, verdict: Verdict, threshold: f64, heat: Option<&mut dyn Judge>) {
         let now = Instant::now();
-        self.take_time(judgement, now);
+        self.take_time(verdict, now);
         let event = |kind| Event {
-            p: Some(judgement.p),
-            score: Some(judgement.score),
+            p: Some(verdict.p),
+            score: Some(verdict.score),
             threshold: Some(threshold),
             ..Event::new(kind)
         };
-        let change = self.decision.push(outlier);
+        let change = self.decision.push(verdict.outlier);
         self.outputs.metrics.outlier = self.decision.is_raised();
         match change {
             Some(Change::Suspected) => self.event = Some(Standing { since: now, id: None, saved: None }),
@@ -144,7 +138,7 @@ impl State {
             }
             None => {}
         }
-        self.push_drift(judgement, now);
+        self.push_drift(verdict, now);
     }
 
     /// The picture with its heat map; a failure is an error event.

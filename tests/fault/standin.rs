@@ -7,9 +7,10 @@ use std::time::{Instant, SystemTime};
 use image::{Rgb, RgbImage};
 use outlierd::camera::{self, Frame, FrameSource};
 use outlierd::config::{self, Config};
+use outlierd::model::Verdict;
 use outlierd::watch::events::{self, Event, Kind};
 use outlierd::watch::service::{Command, Notifier};
-use outlierd::watch::{Judge, JudgeError, Judgement, Watch};
+use outlierd::watch::{Judge, JudgeError, Watch};
 
 use crate::rig::{count, messages};
 
@@ -17,13 +18,13 @@ use crate::rig::{count, messages};
 struct Brightness;
 
 impl Judge for Brightness {
-    fn judge(&mut self, picture: &RgbImage) -> Result<Judgement, JudgeError> {
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         let [red, green, _] = picture.get_pixel(0, 0).0;
         if green > 0 {
             return Err(JudgeError("it is green".into()));
         }
         let p = 1.0 - f64::from(red) / 255.0;
-        Ok(Judgement { score: p, p })
+        Ok(Verdict::of(p, p, threshold))
     }
 
     fn threshold(&self) -> f64 {

@@ -110,7 +110,7 @@ fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
 fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     let options = BackboneOptions { threads: 1, ..BackboneOptions::default() };
     let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
-    let paths = crate::training::pictures::find(&dir.join("normal")).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let paths = crate::pictures::find(&[dir.join("normal")]).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
     let block = stretches::arrange(&mut features).map_err(super::fit::fit_error)?.length;
@@ -119,8 +119,7 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
         fit::fit(features.rows.view(), None, FeatureSource::of(&backbone), &options).map_err(super::fit::fit_error)?;
     let path = dir.join("model.outlierd");
     fitted.model.save(&path).map_err(common::model_error)?;
-    common::print("backbone the embedded one, a small ResNet-50 trained on pictures made by formulas;")?;
-    common::print("         an ImageNet one (models/fetch.sh) with --backbone sees more")?;
+    common::print("backbone the embedded one, a small ResNet-50 distilled from an ImageNet one")?;
     let detector = fitted.model.detector.name();
     common::print(format!("fit      {detector}, {}: {}", fitted.model.training.sentence(), path.display()))?;
     Ok(ModelJudge::new(fitted.model, backbone, &path))
@@ -135,8 +134,8 @@ fn watch(config: Config, judge: ModelJudge) -> Result<Vec<Judged>, Error> {
         judge,
         open_camera: Box::new(camera::open),
         reload: Box::new(|| Err("the demo has nothing to reload".into())),
-        observe: Some(Box::new(|frame, judgement, outlier| {
-            judged.push(Judged { at: frame.sequence as usize, p: judgement.p, outlier });
+        observe: Some(Box::new(|frame, verdict| {
+            judged.push(Judged { at: frame.sequence as usize, p: verdict.p, outlier: verdict.outlier });
         })),
     };
     let run: Watch<'_, ModelJudge, Box<dyn FrameSource>> = watch;
