@@ -180,7 +180,7 @@ fn the_report_is_one_page_that_needs_nothing_else() {
     }
 }
 
-/// The figure of models/default.md: 0.966.
+/// The figure is in models/default.md.
 #[test]
 fn the_embedded_backbone_tells_the_defects_of_real_tiles() {
     let Some(shared) = common::shared("the_embedded_backbone_tells_the_defects_of_real_tiles") else { return };

@@ -45,7 +45,7 @@ class Graph:
         return self.relu(f"{name}.relu3", self.add("Add", f"{name}.add", [y, x]))
 
 
-def to_onnx(backbone, size):
+def to_onnx(backbone, side, views=None):
     fold(backbone)
     graph = Graph()
     x = graph.relu("relu", graph.conv("conv1", "input", backbone.stem))
@@ -59,11 +59,11 @@ def to_onnx(backbone, size):
     model = helper.make_model(
         helper.make_graph(
             graph.nodes, "outlierd-default",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, size, size])],
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])],
             [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, count])], graph.weights),
         opset_imports=[helper.make_opsetid("", 13)], producer_name="outlierd")
     model.ir_version = 8
-    helper.set_model_props(model, {"outlierd.input": "torch", "outlierd.views": "whole+corners"})
+    helper.set_model_props(model, {"outlierd.input": "torch"} | ({"outlierd.views": views} if views else {}))
     onnx.checker.check_model(model)
     return onnx.shape_inference.infer_shapes(model)
 
@@ -72,12 +72,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("onnx")
-    parser.add_argument("--size", type=int, help="side of the input, if not the training's")
+    parser.add_argument("--side", type=int, default=224, help="pixels of the input's side")
+    parser.add_argument("--views", help="the file's mark outlierd.views; without it one view is taken")
     args = parser.parse_args()
     saved = torch.load(args.checkpoint, weights_only=True)
     backbone = Backbone(saved["width"], saved["stem"])
     backbone.load_state_dict(saved["average"])
-    onnx.save(to_onnx(backbone, args.size or saved["size"]), args.onnx)
+    onnx.save(to_onnx(backbone, args.side, args.views), args.onnx)
     print(f"{args.onnx}: step {saved['step']}, {saved['spent'] / 60:.1f} minutes")
 
 

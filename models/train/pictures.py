@@ -1,4 +1,4 @@
-"""Pictures made by formulas: textures of many classes, lighting, framing, and pasted defects with their masks.
+"""Pictures made by formulas: textures of many classes, lighting, framing, and pasted defects.
 
 Everything is a function of the seeds. Arrays are torch float32, pictures in [0, 1], shape [n, 3, size, size].
 """
@@ -11,7 +11,6 @@ FAMILIES = (
     "noise", "brushed", "stripes", "weave", "cells", "marble", "rings", "waves", "fractal", "shapes", "bricks", "grain",
 )
 VARIANTS = 32
-CLASSES = len(FAMILIES) * VARIANTS
 DEFECTS = (
     "none", "blob", "crack", "scratch", "break", "stain", "paste", "warp", "smear", "foreign", "spots", "dent",
 )
@@ -39,31 +38,8 @@ class Draw:
     def integer(self, low, high, *shape):
         return torch.randint(low, high, shape, generator=self.generator)
 
-    def lot(self, n):
-        """[n] in [0, 1], to decide by; a Scene draws one for all."""
-        return self.uniform(0, 1, n)
-
     def chance(self, p):
         return float(self.uniform(0, 1)) < p
-
-
-class Scene(Draw):
-    """Draws that are nearly the same for all pictures: one value shared, a tenth of the range each one's own."""
-
-    def uniform(self, low, high, *shape):
-        own = torch.rand(shape, generator=self.generator)
-        if shape:
-            shared = torch.rand((1, *shape[1:]), generator=self.generator)
-            own = 0.9 * shared + 0.1 * own
-        return own * (high - low) + low
-
-    def lot(self, n):
-        return torch.rand(1, generator=self.generator).expand(n)
-
-    def integer(self, low, high, *shape):
-        if not shape:
-            return super().integer(low, high)
-        return torch.randint(low, high, (1, *shape[1:]), generator=self.generator).expand(shape)
 
 
 def column(values):
@@ -287,7 +263,7 @@ def coloured(draw, field, second):
     run = torch.where(place < 0.5, view[:, 0] + (view[:, 1] - view[:, 0]) * place * 2,
                       view[:, 1] + (view[:, 2] - view[:, 1]) * (place * 2 - 1))
     run = run + 0.05 * second.unsqueeze(1) * draw.uniform(0, 1, n, 1, 1, 1)
-    kind = draw.lot(n).view(n, 1, 1, 1)
+    kind = draw.uniform(0, 1, n).view(n, 1, 1, 1)
     grey = tone.unsqueeze(1).expand(n, 3, size, size)
     return torch.where(kind < 0.45, grey, torch.where(kind < 0.7, grey * tint, run))
 
@@ -320,15 +296,14 @@ def framed(draw, pictures):
     return (pictures + rim.unsqueeze(1)) * inside.unsqueeze(1) + ground * (1 - inside.unsqueeze(1))
 
 
-def clean(draw, family, table, size, scene=None):
-    """Pictures without defect. With `scene` (a Scene) colour, light and frame are nearly the same in all of them."""
+def clean(draw, family, table, size):
+    """Pictures without defect."""
     n = len(table)
-    look = scene or draw
     pictures = texture(family, draw, table, size)
-    pictures = lit(look, coloured(look, pictures, power_noise(draw, n, size, 1.6)))
-    part = torch.nonzero(look.lot(n) < 0.3).flatten()
+    pictures = lit(draw, coloured(draw, pictures, power_noise(draw, n, size, 1.6)))
+    part = torch.nonzero(draw.uniform(0, 1, n) < 0.3).flatten()
     if len(part):
-        pictures[part] = framed(look, pictures[part])
+        pictures[part] = framed(draw, pictures[part])
     return pictures
 
 
@@ -451,43 +426,25 @@ def defective(draw, pictures, kind, strangers):
     raise ValueError(name)
 
 
-def normals(seed, variant, family, n, size=128, class_seed=CLASS_SEED):
-    """One-class material: `n` clean pictures of one scene, the same class, colour, light and frame; not yet finished."""
-    table = class_table(family, class_seed)[variant : variant + 1].expand(n, 8)
-    return clean(Draw(seed, 1), family, table, size, Scene(class_seed, variant, FAMILIES.index(family)))
-
-
 def batch(seed, number, n=64, size=128, defect_share=0.6, class_seed=CLASS_SEED):
-    """One batch, fixed by (seed, number): pictures u8 [n,3,size,size], class [n], defect kind [n], mask u8 [n,size/8,size/8].
-
-    The mask holds, for each cell of 8 x 8 pixels, 255 times the part of the change that can be seen there.
-    """
+    """One batch, fixed by (seed, number, n): pictures u8 [n, 3, size, size], the share `defect_share` of them defective."""
     draw = Draw(seed, number)
     group = 16
-    parts, classes = [], []
+    parts = []
     families = torch.randperm(len(FAMILIES), generator=draw.generator)[: (n + group - 1) // group]
     for family in families.tolist():
         rows = draw.integer(0, VARIANTS, group)
         table = class_table(FAMILIES[family], class_seed)[rows]
         parts.append(clean(draw, FAMILIES[family], table, size))
-        classes.append(rows + family * VARIANTS)
     order = torch.randperm(len(families) * group, generator=draw.generator)[:n]
-    pictures, classes = torch.cat(parts)[order], torch.cat(classes)[order]
-    kinds = torch.zeros(n, dtype=torch.long)
+    pictures = torch.cat(parts)[order]
     count = int(defect_share * n)
     chosen = torch.randperm(len(DEFECTS) - 1, generator=draw.generator)[:4] + 1
-    before = pictures.clone()
     for index, kind in enumerate(chosen.tolist()):
         where = torch.arange(index * count // 4, (index + 1) * count // 4)
         strangers = pictures[(where + n // 2) % n]
         pictures[where] = defective(draw, pictures[where], kind, strangers)
-        kinds[where] = kind
-    change = (pictures.clamp(0, 1) - before.clamp(0, 1)).abs().amax(1, keepdim=True)
-    seen = F.avg_pool2d(F.max_pool2d((change / 0.08).clamp(0, 1), 2, 2), 4, 4)
-    seen = (seen * 3).clamp(0, 1)
-    kinds[seen.flatten(1).amax(1) < 0.25] = 0
-    seen[kinds == 0] = 0
     pictures = finished(draw, pictures)
     if draw.chance(0.5):
-        pictures, seen = pictures.transpose(2, 3), seen.transpose(2, 3)
-    return ((pictures * 255).round().byte().contiguous(), classes, kinds, (seen * 255).byte().squeeze(1).contiguous())
+        pictures = pictures.transpose(2, 3)
+    return (pictures * 255).round().byte().contiguous()

@@ -1,93 +1,65 @@
-"""Trains the default backbone on pictures made by formulas.
+"""Distils the default backbone from a teacher's maps, which `crops.py` has written.
 
-    python train.py --out DIR --minutes 60
+    python train.py --crops DIR --out OUT --steps 12000
 
-Three signals, each from the average-pooled maps that outlierd uses as features:
-the formula's class, the kind of defect pasted, and, cell by cell, whether a defect can be seen there.
-Run again with the same DIR it goes on from the last checkpoint.
+Through 1 x 1 convolutions that are dropped afterwards, layer2 and layer3 are to give the teacher's layer2 and layer3 cell
+by cell and on average, and layer4 the mean of four cells of layer3. The first steps see a quarter to a half of each crop,
+the last ones the whole. Run again with the same OUT it goes on from the last checkpoint.
 """
 import argparse
 import math
-import os
 import time
-from collections import OrderedDict
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import pictures
-from network import MEAN, STD, Backbone, channels
+from network import MEAN, STD, Backbone, Bottleneck, channels
+
+SIDE, CELL2, CELL3 = 224, 8, 16
+ALIGN = 32
 
 
-class Material(torch.utils.data.Dataset):
-    """Item `step` is a whole batch. A made batch is used `reuse` times, each time turned and toned otherwise."""
+class Crops:
+    """Batches of the memory-mapped crops and maps. A batch is a function of seed and step."""
 
-    def __init__(self, seed, size, reuse, keep=400):
-        self.seed, self.size, self.reuse, self.keep = seed, size, reuse, keep
-        self.made = OrderedDict()
+    def __init__(self, folder, seed):
+        self.x, self.t2, self.t3 = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("x", "t2", "t3"))
+        basis = np.load(folder / "basis.npz")
+        self.scale2, self.scale3 = (torch.from_numpy(basis[f"scale_{layer}"]).view(1, -1, 1, 1) for layer in ("layer2", "layer3"))
+        self.seed = seed
+        self.mean, self.std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
 
-    def __len__(self):
-        return 1 << 40
-
-    def number(self, step, draw):
-        newest = step // self.reuse
-        if step % self.reuse == 0 or newest == 0:
-            return newest
-        return int(draw.integer(max(0, newest - self.keep), newest))
-
-    def __getitem__(self, step):
-        draw = pictures.Draw(self.seed, 77, step)
-        number = self.number(step, draw)
-        if number not in self.made:
-            self.made[number] = pictures.batch(self.seed, number, size=self.size)
-            if len(self.made) > self.keep:
-                self.made.popitem(last=False)
-        images, classes, kinds, cells = self.made[number]
-        images, cells = images.float() / 255, cells.float().unsqueeze(1) / 255
-        turns = int(draw.integer(0, 4))
-        images, cells = torch.rot90(images, turns, (2, 3)), torch.rot90(cells, turns, (2, 3))
-        if draw.chance(0.5):
-            images, cells = images.flip(3), cells.flip(3)
-        if draw.chance(0.5):
-            images = images[:, torch.randperm(3, generator=draw.generator)]
-        n = len(images)
-        gain, shift = draw.log(0.6, 1.5, n, 1, 1, 1), draw.uniform(-0.12, 0.12, n, 1, 1, 1)
-        images = ((images - 0.5) * gain + 0.5 + shift).clamp(0, 1)
-        return images, classes, kinds, cells
+    def batch(self, step, count, side):
+        """Pictures and both maps, `side` pixels of each crop."""
+        rng = np.random.default_rng((self.seed, step))
+        rows = np.sort(rng.choice(len(self.x), count, replace=False))
+        places = rng.integers(0, (SIDE - side) // ALIGN + 1, (count, 2)) * ALIGN
+        parts = []
+        for source, cell in ((self.x, 1), (self.t2, CELL2), (self.t3, CELL3)):
+            n = side // cell
+            parts.append(torch.from_numpy(np.stack([
+                source[row, :, y // cell : y // cell + n, x // cell : x // cell + n] for row, (y, x) in zip(rows, places)
+            ])).float())
+        mirrored = torch.from_numpy(rng.random(count) < 0.5).view(-1, 1, 1, 1)
+        x, t2, t3 = (torch.where(mirrored, part.flip(3), part) for part in parts)
+        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return x, t2 * self.scale2, t3 * self.scale3
 
 
-class Steps(torch.utils.data.Sampler):
-    def __init__(self, first):
-        self.first = first
-
-    def __iter__(self):
-        step = self.first
-        while True:
-            yield step
-            step += 1
-
-
-class Heads(nn.Module):
-    """Linear readings of the pooled maps and of their cells."""
-
-    def __init__(self, width):
+class Student(nn.Module):
+    def __init__(self, width, stem, components):
         super().__init__()
-        sizes = channels(width)[1:]
-        self.kind = nn.ModuleList([nn.Linear(size, len(pictures.DEFECTS)) for size in sizes])
-        self.formula = nn.ModuleList([nn.Linear(size, pictures.CLASSES) for size in sizes[1:]])
-        self.cell = nn.ModuleList([nn.Conv2d(size, 1, 1) for size in sizes])
+        self.backbone = Backbone(width, stem)
+        second, third, fourth = channels(width)[1:]
+        self.heads = nn.ModuleList([
+            nn.Conv2d(second, components[0], 1), nn.Conv2d(third, components[1], 1), nn.Conv2d(fourth, components[1], 1)
+        ])
 
-    def forward(self, maps):
-        pooled = [m.mean((2, 3)) for m in maps]
-        return (
-            [head(p) for head, p in zip(self.kind, pooled)],
-            [head(p) for head, p in zip(self.formula, pooled[1:])],
-            [head(m) for head, m in zip(self.cell, maps)],
-        )
+    def forward(self, x):
+        return [head(layer) for head, layer in zip(self.heads, self.backbone(x)[1:])]
 
 
 class Average:
@@ -108,106 +80,122 @@ class Average:
                 self.state[key].copy_(value)
 
 
-def loss_of(heads, maps, classes, kinds, cells):
-    by_kind, by_formula, by_cell = heads(maps)
-    kind = sum(F.cross_entropy(logits.float(), kinds, label_smoothing=0.05) for logits in by_kind) / len(by_kind)
-    formula = sum(F.cross_entropy(logits.float(), classes) for logits in by_formula) / len(by_formula)
-    cell = 0.0
-    for logits in by_cell:
-        target = F.adaptive_max_pool2d(cells, logits.shape[2:])
-        cell = cell + F.binary_cross_entropy_with_logits(logits.float(), target) / len(by_cell)
-    right = (by_kind[-1].argmax(1) == kinds).float().mean()
-    return kind + 0.3 * formula + 3.0 * cell, (kind, formula, cell, right)
+class Ranges:
+    """How far activations reach beyond twice their 99.9th percentile, which the first batch sets: int8 has 255 steps
+    for the whole range, so a few large values cost all others their precision."""
+
+    def __init__(self, backbone):
+        self.seen, self.limits = [], None
+        for module in backbone.modules():
+            if isinstance(module, (nn.ReLU, Bottleneck)):
+                module.register_forward_hook(lambda _module, _inputs, output: self.seen.append(output))
+
+    def excess(self):
+        seen, self.seen = self.seen, []
+        if self.limits is None:
+            sampled = [output.detach().float().flatten()[::97] for output in seen]
+            self.limits = [2 * float(torch.quantile(sample[:1_000_000], 0.999)) for sample in sampled]
+        peaks = [output.amax((1, 2, 3)).float() for output in seen]
+        return sum(F.relu(peak / limit - 1).mean() for peak, limit in zip(peaks, self.limits)) / len(peaks)
+
+
+def loss_of(made, t2, t3, whole):
+    """Squared errors of layer2, layer3 and layer4, and those of their means: what pooling makes of a whole crop counts
+    four times, of a part the first two once."""
+    p2, p3, p4 = (part.float() for part in made)
+    weights = (4, 4, 4) if whole else (1, 1, 0)
+    means = sum(w * F.mse_loss(p.mean((2, 3)), t.mean((2, 3))) for w, p, t in zip(weights, (p2, p3, p4), (t2, t3, t3)))
+    return F.mse_loss(p2, t2), F.mse_loss(p3, t3), F.mse_loss(p4, F.avg_pool2d(t3, 2)), means
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log")
-    parser.add_argument("--width", type=int, default=16, help="channels of the first bottleneck; ResNet-50 has 64")
+    parser.add_argument("--crops", type=Path, required=True, help="folder that crops.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
+    parser.add_argument("--width", type=int, default=24, help="channels of the first bottleneck; ResNet-50 has 64")
     parser.add_argument("--stem", type=int, default=32)
-    parser.add_argument("--size", type=int, default=128, help="pixels of a picture's side")
-    parser.add_argument("--crop", type=int, default=96, help="side of the crops seen in the first 70 %%")
-    parser.add_argument("--steps", type=int, default=20_000, help="batches of 64, at most")
-    parser.add_argument("--minutes", type=float, default=60.0, help="time, at most; the learning rate ends with it")
+    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--settle", type=int, default=500, help="further steps that also narrow the activations' ranges")
+    parser.add_argument("--part", type=int, default=160, help="side of what the first steps see; a multiple of 32")
+    parser.add_argument("--whole", type=float, default=0.3, help="share of steps, the last ones, that see whole crops")
+    parser.add_argument("--batch", type=int, default=48, help="parts a step; as many pixels of whole crops")
     parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--reuse", type=int, default=3)
+    parser.add_argument("--decay", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="more made the backward pass slower where measured")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    backbone = Backbone(args.width, args.stem).to(memory_format=torch.channels_last)
-    heads = Heads(args.width)
-    parameters = [*backbone.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(
-        [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.03},
-         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}], lr=args.rate)
-    average = Average(backbone)
-    first, spent = 0, 0.0
+    crops = Crops(args.crops, args.seed)
+    student = Student(args.width, args.stem, (crops.t2.shape[1], crops.t3.shape[1])).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=args.rate, weight_decay=args.decay, fused=True)
+    average = Average(student.backbone)
     last = args.out / "last.pt"
+    step, spent = 0, 0.0
     if last.exists():
         saved = torch.load(last, weights_only=True)
-        backbone.load_state_dict(saved["backbone"])
-        heads.load_state_dict(saved["heads"])
+        student.load_state_dict(saved["student"])
         optimizer.load_state_dict(saved["optimizer"])
         average.state, average.count = saved["average"], saved["count"]
-        first, spent = saved["step"], saved["spent"]
+        step, spent = saved["step"], saved["spent"]
+        print(f"goes on at step {step}", flush=True)
 
-    def save(step, spent):
-        entry = {"backbone": backbone.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict(),
-                 "average": average.state, "count": average.count, "step": step, "spent": spent,
-                 "width": args.width, "stem": args.stem, "size": args.size}
-        torch.save(entry, args.out / "last.tmp")
-        os.replace(args.out / "last.tmp", last)
+    def save():
+        part = args.out / "part.pt"
+        torch.save({
+            "student": student.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state,
+            "count": average.count, "step": step, "spent": spent, "width": args.width, "stem": args.stem,
+        }, part)
+        part.replace(last)
 
-    material = Material(args.seed, args.size, args.reuse)
-    loader = iter(torch.utils.data.DataLoader(material, batch_size=None, sampler=Steps(first), num_workers=1,
-                                              prefetch_factor=6))
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-    began, told, saved_at = time.monotonic() - spent, time.monotonic(), time.monotonic()
-    sums, log = torch.zeros(4), open(args.out / "log.txt", "a", buffering=1)
-    step = first
-    while True:
-        spent = time.monotonic() - began
-        progress = max(step / args.steps, spent / (60 * args.minutes))
-        if progress >= 1:
-            break
-        rate = args.rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    whole_from = round((1 - args.whole) * args.steps)
+    ranges = None
+    sums, since, saved_at = torch.zeros(6), time.monotonic(), time.monotonic()
+    log = (args.out / "log.txt").open("a", buffering=1)
+    while step < args.steps + args.settle:
+        progress = step / args.steps
+        rate = args.rate * min(1, (step + 1) / 300) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        if step >= args.steps:
+            rate = 0.1 * args.rate * (1 - (step - args.steps) / args.settle)
+            ranges = ranges or Ranges(student.backbone)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images, classes, kinds, cells = next(loader)
-        if progress < 0.7 and args.crop < args.size:
-            draw = pictures.Draw(args.seed, 78, step)
-            top, left = (int(draw.integer(0, (args.size - args.crop) // 8 + 1)) for _ in range(2))
-            images = images[:, :, 8 * top : 8 * top + args.crop, 8 * left : 8 * left + args.crop]
-            cells = cells[:, :, top : top + args.crop // 8, left : left + args.crop // 8]
-            kinds = torch.where(cells.flatten(1).amax(1) < 0.25, 0, kinds)
-        images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        whole = step >= whole_from
+        count = round(args.batch * (args.part / SIDE) ** 2) if whole else args.batch
+        x, t2, t3 = crops.batch(step, count, SIDE if whole else args.part)
         with torch.autocast("cpu", torch.bfloat16):
-            maps = backbone(images)[1:]
-        loss, parts = loss_of(heads, [m.float() for m in maps], classes, kinds, cells)
+            made = student(x)
+        parts = loss_of(made, t2, t3, whole)
         optimizer.zero_grad(set_to_none=True)
+        loss = sum(parts)
+        if ranges:
+            excess = ranges.excess()
+            loss = loss + 0.1 * excess
+            if step % 50 == 0:
+                print(f"excess {excess.item():.3f}", flush=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 2.0)
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
-        average.update(backbone)
+        average.update(student.backbone)
         step += 1
-        sums += torch.stack([part.detach() for part in parts])
+        sums += torch.stack([part.detach() for part in parts] + [t2.var(), t3.var()])
         if step % 50 == 0:
             now = time.monotonic()
-            kind, formula, cell, right = (sums / 50).tolist()
-            line = (f"step {step} minutes {spent / 60:.1f} rate {rate:.2e} kind {kind:.3f} right {right:.3f} "
-                    f"formula {formula:.3f} cell {cell:.4f} pictures/s {50 * len(images) / (now - told):.0f}")
+            spent += now - since
+            second, third, fourth, means, of2, of3 = (sums / 50).tolist()
+            line = (f"step {step} minutes {spent / 60:.1f} rate {rate:.2e} layer2 {second:.4f} of {of2:.4f} "
+                    f"layer3 {third:.4f} of {of3:.4f} layer4 {fourth:.4f} means {means:.4f} "
+                    f"crops/s {50 * count / (now - since):.0f}")
             print(line, file=log)
             print(line, flush=True)
             sums.zero_()
-            told = now
-        if time.monotonic() - saved_at > 180:
-            save(step, spent)
-            saved_at = time.monotonic()
-    save(step, spent)
+            since = now
+            if now - saved_at > 180:
+                save()
+                saved_at = since = time.monotonic()
+    save()
 
 
 if __name__ == "__main__":

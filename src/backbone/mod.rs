@@ -206,7 +206,7 @@ impl fmt::Display for Pooling {
 pub struct Options {
     /// None: the last stage that the file has.
     pub tap: Option<Tap>,
-    /// None: [`Pooling::Avg`]; of the embedded backbone [`Pooling::Max`].
+    /// None: [`Pooling::Avg`].
     pub pooling: Option<Pooling>,
     /// None: the file's own mark (metadata `outlierd.input`), else `torch`. A file with a fixed input size
     /// overrides the recipe's size.
@@ -264,17 +264,16 @@ impl Backbone {
         Self::from_source(Path::new(name), Source::Bytes(bytes.into()), options)
     }
 
-    /// The backbone that is built in: a ResNet-50 of quarter width for 128 x 128 pixels, trained on pictures made by
-    /// formulas (`models/default.md`). Without a tap its features are those of layer3 and layer4; without a pooling the
-    /// greatest values; without an input recipe or geometry the whole picture is stretched, as in training.
+    /// The backbone that is built in: a ResNet-50 of three eighths of the width for 224 x 224 pixels, distilled from an
+    /// ImageNet one (`models/default.md`). Without a tap its features are those of layer2 to layer4; without an input
+    /// recipe or geometry the whole picture is stretched, as in training.
     pub fn embedded(options: &Options) -> Result<Backbone, Error> {
         let mut options = options.clone();
-        options.tap.get_or_insert_with(|| Tap(vec![Stage::Layer3, Stage::Layer4]));
-        options.pooling.get_or_insert(Pooling::Max);
+        options.tap.get_or_insert_with(|| Tap(vec![Stage::Layer2, Stage::Layer3, Stage::Layer4]));
         if options.input.is_none() {
             options.resize.get_or_insert(Resize::Stretch);
         }
-        Self::from_bytes("(embedded)", EMBEDDED.to_vec(), &options)
+        Self::from_source(Path::new("(embedded)"), Source::Bytes(EMBEDDED.into()), &options)
     }
 
     fn from_source(path: &Path, source: Source, options: &Options) -> Result<Backbone, Error> {

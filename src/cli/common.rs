@@ -63,10 +63,10 @@ pub struct BackboneArgs {
     /// Geometry instead of the recipe's own (the embedded one's: stretch): stretch or crop
     #[arg(long, value_name = "HOW")]
     pub resize: Option<Resize>,
-    /// Residual stage(s) whose output is the feature: layer1..layer4, joined by + [default: the file's last; layer3+layer4 of the embedded one]
+    /// Residual stage(s) whose output is the feature: layer1..layer4, joined by + [default: the file's last; layer2+layer3+layer4 of the embedded one]
     #[arg(long, value_name = "T")]
     pub tap: Option<Tap>,
-    /// avg, max or none [default: avg; max of the embedded one]
+    /// avg, max or none [default: avg]
     #[arg(long, value_name = "HOW")]
     pub pooling: Option<Pooling>,
     /// Threads; 0: all cores
