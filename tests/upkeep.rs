@@ -363,9 +363,9 @@ fn json_lines(output: &Output) -> Vec<serde_json::Value> {
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Every frame with p < 0.3 is an event: several false alarms, and the object.
+/// Every frame with p < 0.4 is an event: many false alarms, and the object.
 fn with_false_alarms() -> Place {
-    let decision = "[decision]\nthreshold = 0.3\nraise-after = 1\nclear-after = 1\n";
+    let decision = "[decision]\nthreshold = 0.4\nraise-after = 1\nclear-after = 1\n";
     let place = Place::new(&world().join("frames"), "", "", decision);
     place.run();
     place
@@ -376,7 +376,7 @@ fn false_alarms_are_learnt_once_and_the_object_never() {
     let place = with_false_alarms();
     let before = std::fs::read(place.path("model.outlierd")).unwrap();
     let list = json_lines(&place.command(&["learn", "--list", "--json"]));
-    assert!(list.len() >= 3 && list.iter().all(|event| event["snapshot_exists"] == true && event["learnt"] == false));
+    assert!(list.len() > 5 && list.iter().all(|event| event["snapshot_exists"] == true && event["learnt"] == false));
 
     let learnt = place.command(&["learn", "--since", "1h", "--json"]);
     assert!(learnt.status.success(), "{}", text(&learnt.stderr));
@@ -394,7 +394,7 @@ fn false_alarms_are_learnt_once_and_the_object_never() {
             assert!((value(row, ours) - value(event, logged)).abs() < 1e-9, "{row} {event}");
         }
         assert!(value(row, "p_after") > value(row, "p_before"), "{row}");
-        assert_eq!(row["outlier"] == false, value(row, "p_after") >= 0.3, "{row}");
+        assert_eq!(row["outlier"] == false, value(row, "p_after") >= 0.4, "{row}");
     }
     assert_eq!(std::fs::read(place.path("model.outlierd.bak")).unwrap(), before);
     let model = Model::load(&place.path("model.outlierd")).unwrap();
@@ -463,7 +463,7 @@ fn snapshots_are_kept_for_a_fit_that_knows_them() {
     let first = keep();
     assert!(first.status.success(), "{}", text(&first.stderr));
     let count = std::fs::read_dir(&kept).unwrap().count();
-    assert!(count >= 3 && text(&first.stdout).contains(&format!("{count} of them new")), "{}", text(&first.stdout));
+    assert!(count > 5 && text(&first.stdout).contains(&format!("{count} of them new")), "{}", text(&first.stdout));
     assert!(text(&keep().stdout).contains("0 of them new"));
     assert_eq!(std::fs::read_dir(&kept).unwrap().count(), count);
 

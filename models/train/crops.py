@@ -69,7 +69,7 @@ class Crops:
     """Crop `i` is `crops[i]`, u8 [224, 224, 3]."""
 
     def __init__(self, files, seed, formulas):
-        self.files, self.seed, self.formulas = files, seed, formulas
+        self.files, self.seed = files, seed
         self.share = formulas if files else 1.0
         self.block = (None, None)
 
