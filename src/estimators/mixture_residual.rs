@@ -11,9 +11,10 @@ use ndarray::{Array1, ArrayView1, ArrayView2};
 
 const NAME: &str = "mixture+residual";
 
-/// Least variance of the dropped part, as a share of a scaled feature's: keeps the density finite where PCA
-/// reconstructs the training samples exactly.
-const MIN_NOISE_VARIANCE: f64 = 1e-9;
+/// Least variance of the dropped part, as a share of a scaled feature's, for where PCA reconstructs the training samples
+/// exactly: what rounding the components to small integers leaves over is far below it, so that scores of fits with
+/// rounded and with exact components compare.
+const MIN_NOISE_VARIANCE: f64 = 1e-3;
 
 /// A fitted mixture with its residual.
 #[derive(Debug, Clone, PartialEq)]
