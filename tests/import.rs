@@ -43,7 +43,7 @@ fn scores_and_p_are_scikit_learn_s() {
         let mut worst = (0.0_f64, 0.0_f64);
         for ((row, score), p) in x.rows().into_iter().zip(&scores).zip(&p) {
             let row: Vec<f32> = row.iter().map(|v| *v as f32).collect();
-            let verdict = model.score(&row).unwrap();
+            let verdict = model.score(&row, None).unwrap();
             let off = (verdict.score - score).abs() / score.abs().max(typical);
             assert!(off <= 1e-4, "{name}: score {} for {score}", verdict.score);
             let of_score = model.calibration.p(*score);
@@ -84,7 +84,7 @@ fn damaged_files_never_panic_and_never_score_otherwise() {
     for name in ["gmm-diag", "svm-rbf", "forest"] {
         let whole = std::fs::read(fixture(name)).unwrap();
         let probe = [0.7_f32; 40];
-        let right = imported(&whole).unwrap().score(&probe).unwrap();
+        let right = imported(&whole).unwrap().score(&probe, None).unwrap();
         let mut refused = 0;
         let places: Vec<usize> = (0..whole.len()).step_by(3).chain(whole.len() - 60..whole.len()).collect();
         for &at in &places {
@@ -92,7 +92,7 @@ fn damaged_files_never_panic_and_never_score_otherwise() {
             bad[at] ^= 1 << (at % 8);
             match imported(&bad) {
                 Err(_) => refused += 1,
-                Ok(model) => assert_eq!(model.score(&probe).unwrap(), right, "{name} flipped at {at}"),
+                Ok(model) => assert_eq!(model.score(&probe, None).unwrap(), right, "{name} flipped at {at}"),
             }
         }
         assert!(refused * 10 > places.len() * 7, "{name}: {refused} of {} refused", places.len());

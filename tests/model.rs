@@ -42,7 +42,7 @@ fn conformal_fit_keeps_its_promise_and_finds_what_is_off() {
         assert_eq!(model.threshold, 0.05);
         let alarms = |x: Array2<f32>| {
             let n = x.nrows();
-            let called = x.rows().into_iter().filter(|row| model.score(&row.to_vec()).unwrap().outlier).count();
+            let called = x.rows().into_iter().filter(|row| model.score(&row.to_vec(), None).unwrap().outlier).count();
             called as f64 / n as f64
         };
         let (normal, off) = (alarms(cloud(1000, 24, 2, 0.0)), alarms(cloud(300, 24, 3, 9.0)));
@@ -98,7 +98,7 @@ fn a_saved_model_scores_as_before() {
         let loaded = Model::load(&path).unwrap();
         assert_eq!(loaded.source, source());
         for row in probe.rows() {
-            let (a, b) = (fitted.model.score(&row.to_vec()).unwrap(), loaded.score(&row.to_vec()).unwrap());
+            let (a, b) = (fitted.model.score(&row.to_vec(), None).unwrap(), loaded.score(&row.to_vec(), None).unwrap());
             assert_eq!(a, b, "{} {covariance}", detector.name());
         }
     }
@@ -108,8 +108,8 @@ fn a_saved_model_scores_as_before() {
 #[test]
 fn features_of_another_width_or_not_finite_are_refused() {
     let model = fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &Options::default()).unwrap().model;
-    assert!(model.score(&[0.0; 23]).unwrap_err().to_string().contains("23 values"));
-    assert!(model.score(&[f32::NAN; 24]).is_err());
+    assert!(model.score(&[0.0; 23], None).unwrap_err().to_string().contains("23 values"));
+    assert!(model.score(&[f32::NAN; 24], None).is_err());
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn damaged_files_are_refused_and_never_panic() {
         let crc = crc32fast::hash(&bad[..end]).to_le_bytes();
         bad[end..].copy_from_slice(&crc);
         if let Ok(model) = file::decode(&bad) {
-            let _ = model.score(&[1.0; 24]);
+            let _ = model.score(&[1.0; 24], None);
         }
     }
     let mut future = whole.clone();

@@ -49,7 +49,7 @@ fn cloud(n: usize, seed: u64, shift: f32) -> Array2<f32> {
 }
 
 fn cases(model: &Model, rows: &Array2<f32>, outlier: bool) -> Vec<Case> {
-    let judged = rows.rows().into_iter().map(|row| model.score(&row.to_vec()).unwrap());
+    let judged = rows.rows().into_iter().map(|row| model.score(&row.to_vec(), None).unwrap());
     let path = |n| PathBuf::from(format!("/pictures/a long folder name/<picture> & {n:03}-of-a-long-name.png"));
     judged.enumerate().map(|(n, verdict)| Case { path: path(n), outlier, verdict }).collect()
 }

@@ -4,7 +4,8 @@
 
 Through 1 x 1 convolutions that are dropped afterwards, layer2 and layer3 are to give the teacher's layer2 and layer3 cell
 by cell and on average, and layer4 the mean of four cells of layer3. The first steps see a quarter to a half of each crop,
-the last ones the whole. Run again with the same OUT it goes on from the last checkpoint.
+the last ones the whole. Run again with the same OUT it goes on from the last checkpoint; `--start OTHER/last.pt` begins with the
+weights of another run.
 """
 import argparse
 import math
@@ -112,6 +113,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=Path, required=True, help="folder that crops.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights a new run begins with")
     parser.add_argument("--width", type=int, default=24, help="channels of the first bottleneck; ResNet-50 has 64")
     parser.add_argument("--stem", type=int, default=32)
     parser.add_argument("--steps", type=int, default=12_000)
@@ -130,9 +132,11 @@ def main():
 
     crops = Crops(args.crops, args.seed)
     student = Student(args.width, args.stem, (crops.t2.shape[1], crops.t3.shape[1])).to(memory_format=torch.channels_last)
+    last = args.out / "last.pt"
+    if args.start and not last.exists():
+        student.load_state_dict(torch.load(args.start, weights_only=True)["student"])
     optimizer = torch.optim.AdamW(student.parameters(), lr=args.rate, weight_decay=args.decay, fused=True)
     average = Average(student.backbone)
-    last = args.out / "last.pt"
     step, spent = 0, 0.0
     if last.exists():
         saved = torch.load(last, weights_only=True)

@@ -12,6 +12,7 @@ use tract_onnx::prelude::TractError;
 
 use crate::image::{ChannelOrder, InputRecipe, Resize};
 
+pub mod cells;
 mod fold;
 mod graph;
 mod island;
@@ -28,6 +29,7 @@ pub mod views;
 mod wire;
 pub mod writer;
 
+use cells::Cells;
 use views::{VIEWS_KEY, Views};
 
 pub use graph::Fusion;
@@ -136,6 +138,13 @@ impl Tap {
     pub fn stages(&self) -> &[Stage] {
         &self.0
     }
+
+    /// Those of [`cells::STAGES`] that the network runs through for this tap, else the tap's own.
+    fn stages_of_cells(&self, found: &[stages::StageOutput]) -> Vec<Stage> {
+        let run = |stage: &Stage| found.iter().any(|f| f.stage == *stage) && self.0.last() >= Some(stage);
+        let stages: Vec<Stage> = cells::STAGES.into_iter().filter(run).collect();
+        if stages.is_empty() { self.0.clone() } else { stages }
+    }
 }
 
 impl From<Stage> for Tap {
@@ -217,6 +226,8 @@ pub struct Options {
     pub threads: usize,
     /// The file that is wanted: another is refused before it is read.
     pub sha256: Option<[u8; 32]>,
+    /// Whether [`Backbone::cells`] are wanted too.
+    pub cells: bool,
 }
 
 /// The output of a stage, before pooling.
@@ -238,6 +249,10 @@ pub struct Backbone {
     path: Option<PathBuf>,
     sha256: [u8; 32],
     tap: Tap,
+    /// The stages that cells are made of; none without cells.
+    of_cells: Vec<Stage>,
+    /// The stages that are run for: those of the tap and of the cells.
+    outputs: Vec<Stage>,
     pooling: Pooling,
     input: InputRecipe,
     /// The recipe for the picture that the views are taken from.
@@ -295,6 +310,10 @@ impl Backbone {
             wanted: options.tap.as_ref().map_or_else(|| "at all".into(), Tap::to_string),
             available,
         })?;
+        let tap = Tap(taps.iter().map(|t| t.stage).collect());
+        let of_cells = if options.cells { tap.stages_of_cells(&found) } else { Vec::new() };
+        let is_output = |stage: &Stage| tap.0.contains(stage) || of_cells.contains(stage);
+        let taps: Vec<_> = found.iter().filter(|output| is_output(&output.stage)).cloned().collect();
         let isa = kernels::Isa::detect()?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -318,10 +337,23 @@ impl Backbone {
                 .ok_or_else(|| Error::UnknownViews { path: model.path.clone(), name: name.into() })?,
         };
         let network = graph::build(&request)?;
-        let tap = Tap(taps.iter().map(|t| t.stage).collect());
+        let outputs = taps.iter().map(|t| t.stage).collect();
         let pooling = options.pooling.unwrap_or_default();
         let prepared = views.recipe(&recipe);
-        Ok(Backbone { path: None, sha256, tap, pooling, input: recipe, prepared, views, isa, threads, network })
+        Ok(Backbone {
+            path: None,
+            sha256,
+            tap,
+            of_cells,
+            outputs,
+            pooling,
+            input: recipe,
+            prepared,
+            views,
+            isa,
+            threads,
+            network,
+        })
     }
 
     /// Resizes and crops a picture as the recipe says, to the size that the views are taken from.
@@ -330,7 +362,7 @@ impl Backbone {
     }
 
     /// Runs the network on every view of a prepared picture, the whole one first: for each view one map per stage of
-    /// the tap, before pooling.
+    /// the tap and of the cells, before pooling.
     pub fn forward(&self, prepared: &RgbImage) -> Result<Vec<Vec<FeatureMap>>, Error> {
         let mut maps = vec![self.forward_whole(prepared)?];
         if self.views == Views::WholeAndCorners {
@@ -357,7 +389,7 @@ impl Backbone {
     fn run(&self, view: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
         let fail = |e: TractError| Error::Run { path: self.name().into(), reason: format!("{e:#}") };
         let outputs = self.network.run(view).map_err(fail)?;
-        let maps = outputs.iter().zip(&self.network.outputs).zip(self.tap.stages());
+        let maps = outputs.iter().zip(&self.network.outputs).zip(&self.outputs);
         maps.map(|((tensor, &[height, width, channels]), &stage)| {
             let data = ops::slice::<f32>(tensor).map_err(fail)?.to_vec();
             Ok(FeatureMap { stage, height, width, channels, data })
@@ -378,19 +410,31 @@ impl Backbone {
         mean
     }
 
-    /// Pools the maps of one view and joins them.
+    /// Pools the maps of the tap of one view and joins them.
     pub fn pool_view(&self, maps: &[FeatureMap]) -> Vec<f32> {
         let one = |map: &FeatureMap| match self.pooling {
             Pooling::Avg => kernels::average_pool_f32(&map.data, map.channels),
             Pooling::Max => kernels::max_pool_f32(&map.data, map.channels),
             Pooling::None => map.data.clone(),
         };
-        maps.iter().flat_map(one).collect()
+        maps.iter().filter(|map| self.tap.0.contains(&map.stage)).flat_map(one).collect()
+    }
+
+    /// The cells of the whole picture, from what [`Backbone::forward`] gave; None where none were wanted.
+    pub fn cells(&self, views: &[Vec<FeatureMap>]) -> Option<Cells> {
+        let of_cells = |map: &&FeatureMap| self.of_cells.contains(&map.stage);
+        Cells::of(&views.first()?.iter().filter(of_cells).collect::<Vec<_>>())
+    }
+
+    /// Feature vector and cells of a prepared picture.
+    pub fn sample(&self, prepared: &RgbImage) -> Result<(Vec<f32>, Option<Cells>), Error> {
+        let views = self.forward(prepared)?;
+        Ok((self.pool(&views), self.cells(&views)))
     }
 
     /// The feature vector of a prepared picture.
     pub fn features_of(&self, prepared: &RgbImage) -> Result<Vec<f32>, Error> {
-        Ok(self.pool(&self.forward(prepared)?))
+        Ok(self.sample(prepared)?.0)
     }
 
     /// The feature vector of a picture of any size.
@@ -401,7 +445,13 @@ impl Backbone {
     /// Length of the feature vector.
     pub fn n_features(&self) -> usize {
         let one = |[h, w, c]: &[usize; 3]| if self.pooling == Pooling::None { h * w * c } else { *c };
-        self.network.outputs.iter().map(one).sum()
+        let of_tap = |(_, stage): &(_, &Stage)| self.tap.0.contains(stage);
+        self.network.outputs.iter().zip(&self.outputs).filter(of_tap).map(|(dims, _)| one(dims)).sum()
+    }
+
+    /// Whether [`Backbone::cells`] are given.
+    pub fn has_cells(&self) -> bool {
+        !self.of_cells.is_empty()
     }
 
     pub fn tap(&self) -> &Tap {

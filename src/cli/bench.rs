@@ -22,6 +22,9 @@ pub struct Args {
     /// Frames that are timed, after three that are not
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     frames: u32,
+    /// Also makes the cells that the detector `pooled+cells` looks at
+    #[arg(long)]
+    cells: bool,
     /// Pixel format of the 1280x720 frames that are decoded
     #[arg(long, value_enum, default_value = "mjpg")]
     format: FrameFormat,
@@ -92,7 +95,7 @@ struct Times {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let start = Instant::now();
-    let backbone = args.backbone.load()?;
+    let backbone = args.backbone.load(args.cells)?;
     let load = start.elapsed();
     let format = args.format.into();
     let layout = Layout::packed(format, WIDTH, HEIGHT);
@@ -117,7 +120,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         lap(&mut laps[1]);
         let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
         lap(&mut laps[2]);
-        std::hint::black_box(backbone.pool(&views));
+        std::hint::black_box((backbone.pool(&views), backbone.cells(&views)));
         lap(&mut laps[3]);
     }
     let total: Duration = laps.iter().flatten().sum();

@@ -86,7 +86,7 @@ fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> C
         Ok(model) => {
             let threshold = config.decision.threshold.unwrap_or(model.threshold);
             let path = config.model.path.display();
-            let (detector, calibration) = (model.detector.name(), model.calibration.name());
+            let (detector, calibration) = (model.detector_name(), model.calibration.name());
             let drift = match Drift::new(&config.drift, model.normal_scores(), model.worth()) {
                 Ok(_) => String::new(),
                 Err(reason) => format!("; drift is not watched for: {reason}"),

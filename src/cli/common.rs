@@ -75,9 +75,9 @@ pub struct BackboneArgs {
 }
 
 impl BackboneArgs {
-    /// Loads what the options name.
-    pub fn load(&self) -> Result<Backbone, Error> {
-        load_backbone(self.backbone.as_deref(), &self.options()?)
+    /// Loads what the options name, with cells if they are wanted.
+    pub fn load(&self, cells: bool) -> Result<Backbone, Error> {
+        load_backbone(self.backbone.as_deref(), &backbone::Options { cells, ..self.options()? })
     }
 
     pub fn options(&self) -> Result<backbone::Options, Error> {
@@ -88,6 +88,7 @@ impl BackboneArgs {
             resize: self.resize,
             threads: self.threads,
             sha256: None,
+            cells: false,
         })
     }
 }

@@ -51,7 +51,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let stop = super::stop_flag()?;
     common::set_workers(args.backbone.threads)?;
-    let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load()?;
+    let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load(true)?;
     let mut cache = args.cache.as_deref().map_or_else(Cache::in_memory, Cache::open);
     let mut extract = |what: &str, sources: &[PathBuf]| {
         let paths = pictures::find(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     if !args.json && args.block.is_none() {
         found.sentence(train.paths.len()).map_or(Ok(()), common::print)?;
     }
-    let pictures = Pictures { train: train.rows.view(), normal: normal.rows.view(), outliers: outliers.rows.view() };
+    let pictures = Pictures { train: train.samples(), normal: normal.samples(), outliers: outliers.samples() };
     let source = FeatureSource::of(&backbone);
     let bar = common::progress("fits", DetectorKind::ALL.len() * args.seeds as usize);
     let mut rows = Vec::new();

@@ -12,6 +12,7 @@ use crate::model::{Model, file};
 use crate::pictures;
 use crate::training::evaluation::{Evaluation, Promise};
 use crate::training::features::Cache;
+use crate::training::fit;
 use crate::training::report::{self, Case, Exhibit, Report, Thumbnail};
 use crate::training::stretches;
 
@@ -69,14 +70,14 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             let length = stretches::arrange(&mut found).map_err(super::fit::fit_error)?.length;
             worth = found.paths.len() as f64 / length as f64;
         }
-        let verdicts = found.rows.rows().into_iter().map(|row| model.score(&row.to_vec()));
-        let verdicts = verdicts.collect::<Result<Vec<_>, _>>().map_err(common::model_error)?;
+        let scores = fit::scores(&model, found.samples()).map_err(common::model_error)?;
+        let verdicts: Vec<_> = scores.into_iter().map(|score| model.verdict(score)).collect();
         let outlier = !judged.is_empty();
         cases.extend(found.paths.into_iter().zip(&verdicts).map(|(path, &verdict)| Case { path, outlier, verdict }));
         judged.push(verdicts);
     }
     let evaluation =
-        Evaluation::of(model.detector.name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
+        Evaluation::of(model.detector_name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
     let promise = Promise::of(&model, &evaluation, worth);
     if let Some(path) = &args.report {
         let page = report::html(&Report {
@@ -113,8 +114,7 @@ pub fn exhibit(model: &Model, backbone: &Backbone, case: &Case) -> Result<Exhibi
     let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
     let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
     let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
-    let maps = views.first().map_or(&[][..], Vec::as_slice);
-    let heat = model.heat(maps, &backbone.pool(&views)).map_err(common::model_error)?;
+    let heat = model.map(backbone, &views, None).map_err(common::model_error)?;
     let seen = image::seen(picture.width(), picture.height(), backbone.input());
     let heat = heat.map(|heat| heat.at(seen));
     let thumbnail = Thumbnail::of(&picture).map_err(|e| Error::new(exit::SOFTWARE, e))?;

@@ -139,13 +139,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     common::set_workers(args.backbone.threads)?;
     let mut backbone_args = args.backbone.clone();
     backbone_args.threads = 1;
-    let backbone = backbone_args.load()?;
+    let backbone = backbone_args.load(args.detector.wants_cells())?;
     let mut cache = Cache::open(&Cache::beside(&args.output));
     let mut extract = |what: &str, paths: &[PathBuf]| -> Result<Features, Error> {
         common::extract(&backbone, what, paths, &mut cache, &stop)
     };
     let mut normal = extract("normal pictures", &normal)?;
-    let outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
+    let mut outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
     if let Some((picture, outlier)) = outliers.as_ref().and_then(|outliers| normal.shared(outliers)) {
         let message = format!("{} is given as normal and, as {}, as an outlier", picture.display(), outlier.display());
         return Err(Error::new(exit::DATAERR, message));
@@ -168,16 +168,19 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         block: found.length,
     };
     options.check().map_err(fit_error)?;
-    let (search, outliers) = if args.grid {
+    let mut search = None;
+    if args.grid {
         options.held_out = HeldOut::Share(options.held_out.share_beside_a_search());
-        let (backbone, outliers) = (&backbone, outliers.as_ref());
-        let inputs = grid::Inputs { backbone, cache: &mut cache, normal: &normal, outliers, stop: &stop };
-        let (search, outliers) = grid::choose(inputs, &options, &args.set)?;
-        options.params = search.params.clone();
-        (Some(search), outliers)
-    } else {
-        (None, outliers.map(|o| o.rows))
-    };
+        let backbone = &backbone;
+        let inputs =
+            grid::Inputs { backbone, cache: &mut cache, normal: &normal, outliers: outliers.as_ref(), stop: &stop };
+        let (found, left) = grid::choose(inputs, &options, &args.set)?;
+        options.params = found.params.clone();
+        search = Some(found);
+        if let (Some(outliers), Some(left)) = (&mut outliers, left) {
+            outliers.put(&left);
+        }
+    }
     let made = match &outliers {
         Some(_) => Made::default(),
         None => {
@@ -187,8 +190,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         }
     };
     let source = FeatureSource::of(&backbone);
-    let fitted = training::fit_with(normal.rows.view(), outliers.as_ref().map(|o| o.view()), &made, source, &options)
-        .map_err(fit_error)?;
+    let labelled = outliers.as_ref().map(Features::samples);
+    let fitted = training::fit_with(normal.samples(), labelled, &made, source, &options).map_err(fit_error)?;
     file::save(&fitted.model, &args.output).map_err(common::model_error)?;
     report(&args, &fitted, search.as_ref(), (&normal, found), &backbone)?;
     Ok(ExitCode::SUCCESS)
@@ -278,6 +281,15 @@ fn sentences(
     let Fitted { model, evaluation, catches, .. } = fitted;
     let mut lines = vec![format!("{}; {} components", model.training.sentence(), model.components.rows())];
     lines.extend(found.sentence(n).filter(|_| args.block.is_none()));
+    if args.detector.wants_cells() {
+        lines.push(match &model.joined {
+            Some(joined) => format!(
+                "places are alike from picture to picture: {} x {} cells are judged too",
+                joined.cells.height, joined.cells.width
+            ),
+            None => "places differ from picture to picture: the picture is judged as a whole, not cell by cell".into(),
+        });
+    }
     if model.training.n_outliers > 0 {
         lines.extend(evaluation.lines());
     }
@@ -340,7 +352,10 @@ fn exhibit(model: &Model, backbone: &Backbone, one: &Least) -> Result<Exhibit, E
 
 pub fn fit_error(error: training::Error) -> Error {
     let code = match &error {
-        training::Error::TooFew { .. } | training::Error::Estimator(_) | training::Error::Width { .. } => exit::DATAERR,
+        training::Error::TooFew { .. }
+        | training::Error::Estimator(_)
+        | training::Error::Width { .. }
+        | training::Error::Cells => exit::DATAERR,
         training::Error::Parameter(_) => exit::USAGE,
         training::Error::Model(inner) => inner.exit_code(),
     };

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use ndarray::{Array2, Axis};
+use ndarray::Axis;
 
 use super::{Error, common, exit, fit};
 use crate::backbone::Backbone;
@@ -24,16 +24,16 @@ pub struct Inputs<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Searches the grid of `options.detector`; `set` are the parameters that the user fixed. Also returns the labelled
-/// outliers that are left to calibrate and judge with: those that parameters were chosen by are not among them.
-pub fn choose(inputs: Inputs, options: &Options, set: &[String]) -> Result<(Search, Option<Array2<f32>>), Error> {
+/// Searches the grid of `options.detector`; `set` are the parameters that the user fixed. Also returns which
+/// labelled outliers are left to calibrate and judge with, if not all: those that parameters were chosen by are not.
+pub fn choose(inputs: Inputs, options: &Options, set: &[String]) -> Result<(Search, Option<Vec<usize>>), Error> {
     let n = inputs.normal.rows.nrows();
     let folds = Folds::new(n, options);
     let labelled = inputs.outliers.map(|o| &o.rows);
     let halves = labelled.map_or_else(Vec::new, |rows| split::folds(rows.nrows(), 2, options.seed, 1));
     let (outliers, left) = match (labelled, halves.as_slice()) {
         (Some(rows), [choose, calibrate]) if rows.nrows() >= MIN_OUTLIERS => {
-            (Outliers::Labelled(rows.select(Axis(0), choose)), Some(rows.select(Axis(0), calibrate)))
+            (Outliers::Labelled(rows.select(Axis(0), choose)), Some(calibrate.clone()))
         }
         (few, _) => {
             if let Some(few) = few {
@@ -44,7 +44,7 @@ pub fn choose(inputs: Inputs, options: &Options, set: &[String]) -> Result<(Sear
                 );
             }
             let made = make_outliers(inputs.backbone, inputs.normal, &folds, inputs.cache, inputs.stop, options.seed)?;
-            (made, few.cloned())
+            (made, None)
         }
     };
     let axes = grid::axes(options.detector, set, folds.n_fit(), inputs.normal.rows.ncols());

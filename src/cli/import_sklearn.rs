@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         Error::new(code, format!("{}: {error}", args.file.display()))
     };
     let arrays = Npz::read(&args.file).map_err(|e| named(e.into()))?;
-    let backbone = args.backbone.load()?;
+    let backbone = args.backbone.load(false)?;
     let model = import::model(&arrays, FeatureSource::of(&backbone), args.false_alarms).map_err(named)?;
     import::check_width(&model, backbone.n_features()).map_err(named)?;
     file::save(&model, &args.output).map_err(common::model_error)?;

@@ -35,6 +35,9 @@ struct Report {
     n_components: usize,
     precision: &'static str,
     whiten: bool,
+    /// Height, width and components of the grid of cells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cells: Option<[usize; 3]>,
     detector: &'static str,
     parameters: Vec<(String, String)>,
     calibration: &'static str,
@@ -86,7 +89,11 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         n_components: model.components.rows(),
         precision: model.components.precision(),
         whiten: model.whiten,
-        detector: model.detector.name(),
+        cells: model
+            .joined
+            .as_ref()
+            .map(|joined| [joined.cells.height, joined.cells.width, joined.cells.components.rows]),
+        detector: model.detector_name(),
         parameters: model.detector.parameters(),
         calibration: model.calibration.name(),
         threshold: model.threshold,
@@ -118,6 +125,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     ))?;
     let parameters: Vec<String> = r.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
     common::print(format!("detector      {} ({})", r.detector, parameters.join(", ")))?;
+    if let Some([height, width, components]) = r.cells {
+        common::print(format!("cells         {height} x {width} of {components} components, a Gaussian for each"))?;
+    }
     common::print(format!("calibration   {}, outlier when p < {}", r.calibration, r.threshold))?;
     common::print(format!("training      {}", model.training.sentence()))?;
     if r.n_learnt > 0 {

@@ -264,8 +264,9 @@ fn score_snapshots(
     let mut scored = Vec::with_capacity(snapshots.len());
     for (alarm, snapshot) in snapshots {
         let picture = crate::image::read(snapshot).map_err(|e| Error::new(exit::DATAERR, e))?;
-        let feature = backbone.features(&picture).map_err(common::backbone_error)?;
-        scored.push((alarm.id.clone(), model.raw_score(&feature).map_err(common::model_error)?));
+        let sample = backbone.prepare(&picture).and_then(|prepared| backbone.sample(&prepared));
+        let (feature, cells) = sample.map_err(common::backbone_error)?;
+        scored.push((alarm.id.clone(), model.raw_score(&feature, cells.as_ref()).map_err(common::model_error)?));
         bar.inc(1);
     }
     bar.finish_and_clear();

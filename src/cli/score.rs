@@ -58,8 +58,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                     continue;
                 }
             };
-            let feature = backbone.features(&picture).map_err(common::backbone_error)?;
-            let verdict = model.score(&feature).map_err(common::model_error)?;
+            let sample = backbone.prepare(&picture).and_then(|prepared| backbone.sample(&prepared));
+            let (feature, cells) = sample.map_err(common::backbone_error)?;
+            let verdict = model.score(&feature, cells.as_ref()).map_err(common::model_error)?;
             if args.json {
                 let path = &path.to_string_lossy();
                 common::print_json(&Line { path, score: verdict.score, p: verdict.p, outlier: verdict.outlier })?;

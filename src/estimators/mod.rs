@@ -8,21 +8,25 @@
 //! | [`gaussian_mixture`] | EM for Gaussian mixtures |
 //! | [`pca_residual`] | distance from the principal subspace |
 //! | [`mixture_residual`] | density of the projection and of the residual |
+//! | [`cell_gaussians`] | a Gaussian for each cell of a grid |
 //! | [`one_class_svm`] | the region of all but a share of the samples |
 //! | [`isolation_forest`] | how few random cuts isolate a sample |
 //! | [`isotonic`] | monotone regression: score to probability |
 //! | [`conformal`] | score to p-value against held-out normals |
+//! | [`level`] | scores of different detectors on one scale |
 //! | [`tail`] | p-values below what counting can tell |
 //!
 //! Arrays are `n_samples` x `n_features`, f64. Parameters and fitted attributes carry scikit-learn's names.
 //! A seed gives the same fit on every run of one machine.
 
+pub mod cell_gaussians;
 pub mod conformal;
 pub mod feature_transform;
 pub mod gaussian_mixture;
 pub mod isolation_forest;
 pub mod isotonic;
 pub mod kernel;
+pub mod level;
 pub mod mixture_residual;
 pub mod one_class_svm;
 pub mod pca;

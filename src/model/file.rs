@@ -2,13 +2,15 @@
 //!
 //! The body's structs are frozen per format version: a change of shape is a new version. Version 2 is version 1 with
 //! [`Records`] behind, its learnt scores among those of the calibration. Version 3 keeps them apart, and the tail of the
-//! calibration and what it is worth. A model that has none of these is written as version 1, which older readers know.
+//! calibration and what it is worth. Version 4 adds the detector over cells. A model is written in the lowest version that
+//! holds it, which older readers know.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::file_cells::{self, JoinedV4};
 use super::file_detector::{self, DetectorV1, FloatsV1};
 use super::projection::{Components, FloatMatrix, QuantizedMatrix};
 use super::records::{Learnt, MAX_NORMAL_SCORES, Records};
@@ -22,7 +24,8 @@ use crate::files;
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
 pub const MAGIC: &[u8; 8] = b"OUTLIERD";
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
+const WITHOUT_CELLS: u16 = 3;
 const WITHOUT_TAIL: u16 = 2;
 const WITHOUT_RECORDS: u16 = 1;
 /// Larger files are refused before they are read.
@@ -91,6 +94,12 @@ struct BodyV3 {
     stretch: u32,
 }
 
+#[derive(Serialize, Deserialize)]
+struct BodyV4 {
+    body: BodyV3,
+    joined: JoinedV4,
+}
+
 /// More false alarms are refused.
 const MAX_LEARNT: usize = 100_000;
 
@@ -116,11 +125,31 @@ enum ComponentsV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct IntegersV1 {
+pub(super) struct IntegersV1 {
     rows: u32,
     cols: u32,
     values: Vec<i8>,
     scales: Vec<f32>,
+}
+
+impl IntegersV1 {
+    pub(super) fn of(matrix: &QuantizedMatrix) -> IntegersV1 {
+        let (values, scales) = (matrix.values.clone(), matrix.scales.clone());
+        IntegersV1 { rows: matrix.rows as u32, cols: matrix.cols as u32, values, scales }
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        self.cols as usize
+    }
+
+    /// Of `cols` columns and one row at least, and no more than columns.
+    pub(super) fn matrix(self, cols: usize) -> Result<QuantizedMatrix, String> {
+        let rows = self.rows as usize;
+        check(self.cols as usize == cols && (1..=cols).contains(&rows), "the number of components")?;
+        check(rows.checked_mul(cols) == Some(self.values.len()) && self.scales.len() == rows, "the components")?;
+        finite_f32(&self.scales, "the components' scales")?;
+        Ok(QuantizedMatrix { rows, cols, values: self.values, scales: self.scales })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,7 +191,8 @@ pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
         Calibration::Isotonic(_) => None,
     };
     let tail = conformal.and_then(|conformal| conformal.tail.as_ref());
-    let (version, body) = if model.records.is_empty() && tail.is_none() && model.training.stretch <= 1 {
+    let plain = model.records.is_empty() && tail.is_none() && model.training.stretch <= 1 && model.joined.is_none();
+    let (version, body) = if plain {
         (WITHOUT_RECORDS, postcard::to_stdvec(&body(model)))
     } else {
         let learnt = model.records.learnt.iter().map(|known| (known.event.clone(), known.score)).collect();
@@ -170,12 +200,13 @@ pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
         let body = BodyV3 {
             body: BodyV2 { body: body(model), normal_scores, learnt },
             worth: conformal.map_or(0.0, |conformal| conformal.worth),
-            tail: tail.map_or_else(Vec::new, |tail| {
-                tail.knots.iter().map(|knot| [knot.score, knot.p, knot.low, knot.high]).collect()
-            }),
+            tail: knots(tail),
             stretch: model.training.stretch,
         };
-        (VERSION, postcard::to_stdvec(&body))
+        match &model.joined {
+            None => (WITHOUT_CELLS, postcard::to_stdvec(&body)),
+            Some(joined) => (VERSION, postcard::to_stdvec(&BodyV4 { body, joined: file_cells::body(joined) })),
+        }
     };
     let body = body.map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
     let mut bytes = Vec::with_capacity(body.len() + 14);
@@ -207,7 +238,8 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
     let taken = match version {
         WITHOUT_RECORDS => postcard::take_from_bytes::<BodyV1>(body).map(|(body, left)| (Body::V1(body), left)),
         WITHOUT_TAIL => postcard::take_from_bytes::<BodyV2>(body).map(|(body, left)| (Body::V2(body), left)),
-        _ => postcard::take_from_bytes::<BodyV3>(body).map(|(body, left)| (Body::V3(body), left)),
+        WITHOUT_CELLS => postcard::take_from_bytes::<BodyV3>(body).map(|(body, left)| (Body::V3(body), left)),
+        _ => postcard::take_from_bytes::<BodyV4>(body).map(|(body, left)| (Body::V4(Box::new(body)), left)),
     };
     let (body, left) = taken.map_err(|e| format!("its body is damaged: {e}"))?;
     if !left.is_empty() {
@@ -229,25 +261,42 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
             }
             Ok(model)
         }
-        Body::V3(BodyV3 { body, worth, tail, stretch }) => {
-            let (body, records) = parts(body)?;
-            let mut model = Model { records, ..model(body)? };
-            model.training.stretch = stretch;
-            if let Calibration::Conformal(conformal) = &mut model.calibration {
-                check((1.0..=conformal.scores.len() as f64).contains(&worth), "what the calibration is worth")?;
-                conformal.worth = worth;
-                conformal.tail = self::tail(tail, &conformal.scores)?;
-                conformal.learnt = learnt(&model.records);
-            }
-            Ok(model)
+        Body::V3(body) => model_v3(body),
+        Body::V4(body) => {
+            let BodyV4 { body, joined } = *body;
+            Ok(Model { joined: Some(Box::new(file_cells::joined(joined)?)), ..model_v3(body)? })
         }
     }
+}
+
+fn model_v3(BodyV3 { body, worth, tail, stretch }: BodyV3) -> Result<Model, String> {
+    let (body, records) = parts(body)?;
+    let mut model = Model { records, ..model(body)? };
+    model.training.stretch = stretch;
+    if let Calibration::Conformal(conformal) = &mut model.calibration {
+        *conformal = with_tail(conformal.clone(), worth, tail)?;
+        conformal.learnt = learnt(&model.records);
+    }
+    Ok(model)
+}
+
+/// What calibration scores are worth, and their tail.
+pub(super) fn with_tail(conformal: Conformal, worth: f64, tail: Vec<[f64; 4]>) -> Result<Conformal, String> {
+    check((1.0..=conformal.scores.len() as f64).contains(&worth), "what the calibration is worth")?;
+    let tail = self::tail(tail, &conformal.scores)?;
+    Ok(Conformal { worth, tail, ..conformal })
+}
+
+/// Score, p, low and high of the knots of a tail.
+pub(super) fn knots(tail: Option<&Tail>) -> Vec<[f64; 4]> {
+    tail.map_or_else(Vec::new, |tail| tail.knots.iter().map(|knot| [knot.score, knot.p, knot.low, knot.high]).collect())
 }
 
 enum Body {
     V1(BodyV1),
     V2(BodyV2),
     V3(BodyV3),
+    V4(Box<BodyV4>),
 }
 
 fn parts(body: BodyV2) -> Result<(BodyV1, Records), String> {
@@ -309,12 +358,7 @@ fn body(model: &Model) -> BodyV1 {
         mean: model.mean.clone(),
         scale: model.scale.clone(),
         components: match &model.components {
-            Components::I8(matrix) => ComponentsV1::I8(IntegersV1 {
-                rows: matrix.rows as u32,
-                cols: matrix.cols as u32,
-                values: matrix.values.clone(),
-                scales: matrix.scales.clone(),
-            }),
+            Components::I8(matrix) => ComponentsV1::I8(IntegersV1::of(matrix)),
             Components::F32(matrix) => ComponentsV1::F32(FloatsV1 {
                 rows: matrix.rows() as u32,
                 cols: matrix.cols as u32,
@@ -363,6 +407,7 @@ fn model(body: BodyV1) -> Result<Model, String> {
         variance: body.variance.into_iter().map(f64::from).collect(),
         whiten: body.whiten,
         detector,
+        joined: None,
         calibration: calibration(body.calibration)?,
         threshold: body.threshold,
         training: Training {
@@ -380,23 +425,15 @@ fn model(body: BodyV1) -> Result<Model, String> {
 
 /// At least one row and at most `n`, of `n` values.
 fn components(components: ComponentsV1, n: usize) -> Result<Components, String> {
-    let (rows, cols, values) = match &components {
-        ComponentsV1::I8(m) => (m.rows as usize, m.cols as usize, m.values.len()),
-        ComponentsV1::F32(m) => (m.rows as usize, m.cols as usize, m.values.len()),
+    let m = match components {
+        ComponentsV1::I8(integers) => return Ok(Components::I8(integers.matrix(n)?)),
+        ComponentsV1::F32(floats) => floats,
     };
-    check(cols == n && rows >= 1 && rows <= n, "the number of components")?;
-    check(rows.checked_mul(cols) == Some(values), "the components")?;
-    match components {
-        ComponentsV1::I8(m) => {
-            check(m.scales.len() == rows, "the components")?;
-            finite_f32(&m.scales, "the components' scales")?;
-            Ok(Components::I8(QuantizedMatrix { rows, cols, values: m.values, scales: m.scales }))
-        }
-        ComponentsV1::F32(m) => {
-            finite_f32(&m.values, "the components")?;
-            Ok(Components::F32(FloatMatrix { cols, values: m.values }))
-        }
-    }
+    let (rows, cols) = (m.rows as usize, m.cols as usize);
+    check(cols == n && (1..=n).contains(&rows), "the number of components")?;
+    check(rows.checked_mul(cols) == Some(m.values.len()), "the components")?;
+    finite_f32(&m.values, "the components")?;
+    Ok(Components::F32(FloatMatrix { cols, values: m.values }))
 }
 
 fn source(source: SourceV1) -> Result<FeatureSource, String> {
@@ -429,18 +466,21 @@ fn calibration(calibration: CalibrationV1) -> Result<Calibration, String> {
             let out_of_bounds = OutOfBounds::Clip;
             Ok(Calibration::Isotonic(IsotonicRegression { x_thresholds: x, y_thresholds: y, out_of_bounds }))
         }
-        CalibrationV1::Conformal { scores } => {
-            check(!scores.is_empty(), "the calibration's length")?;
-            check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
-            Conformal::counted(&scores).map(Calibration::Conformal).map_err(|e| e.to_string())
-        }
+        CalibrationV1::Conformal { scores } => counted(&scores).map(Calibration::Conformal),
     }
+}
+
+/// Rising finite scores.
+pub(super) fn counted(scores: &[f64]) -> Result<Conformal, String> {
+    check(!scores.is_empty(), "the calibration's length")?;
+    check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
+    Conformal::counted(scores).map_err(|e| e.to_string())
 }
 
 pub(super) fn check(good: bool, what: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(format!("{what} does not make sense: it is damaged or was not written by outlierd")) }
 }
 
-fn finite_f32(values: &[f32], what: &str) -> Result<(), String> {
+pub(super) fn finite_f32(values: &[f32], what: &str) -> Result<(), String> {
     check(values.iter().all(|v| v.is_finite()), what)
 }

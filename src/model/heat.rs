@@ -195,6 +195,7 @@ pub(super) mod tests {
             variance: vec![1.0],
             whiten: true,
             detector: Detector::PcaResidual,
+            joined: None,
             calibration: Calibration::Conformal(Conformal::counted(&[0.0]).unwrap()),
             threshold: 0.5,
             training: Training::default(),
@@ -214,7 +215,7 @@ pub(super) mod tests {
                 let mut model = model(transform);
                 model.source.pooling = pooling;
                 let heat = model.heat(std::slice::from_ref(&map), feature).unwrap().unwrap();
-                let norm = (-model.raw_score(feature).unwrap()).sqrt();
+                let norm = (-model.feature_score(feature).unwrap()).sqrt();
                 let mean = f64::from(heat.cells.iter().sum::<f32>()) / 4.0;
                 assert!((mean - norm).abs() < 1e-3 * norm, "{transform} {pooling}: {mean} {norm}");
             }

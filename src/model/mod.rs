@@ -6,21 +6,26 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::backbone::{self, Backbone, Pooling, Tap};
+use crate::backbone::cells::Cells;
+use crate::backbone::{self, Backbone, FeatureMap, Pooling, Tap};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::IsotonicRegression;
 use crate::image::InputRecipe;
 
+pub mod cells;
 pub mod detector;
 pub mod file;
+mod file_cells;
 mod file_detector;
 pub mod heat;
 pub mod learn;
 pub mod projection;
 pub mod records;
 
+use cells::Joined;
 pub use detector::Detector;
+use heat::Heat;
 use projection::Components;
 pub use records::Records;
 
@@ -41,6 +46,8 @@ pub enum Error {
     Width { wanted: usize, got: usize },
     #[error("the feature holds a value that is not a finite number")]
     NotFinite,
+    #[error("the cells of the picture are not on the grid that the model was fitted on: fit again")]
+    Cells,
     #[error(transparent)]
     Backbone(#[from] backbone::Error),
 }
@@ -53,7 +60,7 @@ impl Error {
             Error::Write { .. } => 74,
             Error::OtherBackbone { .. } => 78,
             Error::Backbone(error) => error.exit_code(),
-            Error::Format { .. } | Error::Width { .. } | Error::NotFinite => 65,
+            Error::Format { .. } | Error::Width { .. } | Error::NotFinite | Error::Cells => 65,
         }
     }
 }
@@ -164,7 +171,10 @@ pub struct Model {
     /// The PCA's explained variance, one per component.
     pub variance: Vec<f64>,
     pub whiten: bool,
+    /// Over the pooled feature.
     pub detector: Detector,
+    /// The detector over cells, joined with it; None: the pooled feature alone is judged.
+    pub joined: Option<Box<Joined>>,
     pub calibration: Calibration,
     /// A picture is an outlier when `p < threshold`.
     pub threshold: f64,
@@ -211,8 +221,42 @@ impl Model {
         Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(z).collect())
     }
 
-    /// The detector's score of one feature vector; grows with normality.
-    pub fn raw_score(&self, feature: &[f32]) -> Result<f64, Error> {
+    /// "pooled+cells", or the name of the only detector.
+    pub fn detector_name(&self) -> &'static str {
+        if self.joined.is_some() { "pooled+cells" } else { self.detector.name() }
+    }
+
+    /// The score of a picture by its feature vector and its cells; grows with normality.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] where the model wants cells and there are none, or other ones.
+    pub fn raw_score(&self, feature: &[f32], cells: Option<&Cells>) -> Result<f64, Error> {
+        let of_feature = self.feature_score(feature)?;
+        let Some(joined) = &self.joined else { return Ok(of_feature) };
+        let distances = joined.cells.distances(cells.ok_or(Error::Cells)?)?;
+        Ok(joined.score(of_feature, cells::score(&distances)))
+    }
+
+    /// Where in a picture the model sees what it does not know, by what the backbone made of it: the cells' map where the
+    /// model has one, else the residual's, less the pattern of a `normal` picture of the same view.
+    pub fn map(
+        &self,
+        backbone: &Backbone,
+        views: &[Vec<FeatureMap>],
+        normal: Option<&[FeatureMap]>,
+    ) -> Result<Option<Heat>, Error> {
+        let (feature, cells) = (backbone.pool(views), backbone.cells(views));
+        match &self.joined {
+            Some(joined) => {
+                let distances = joined.cells.distances(cells.as_ref().ok_or(Error::Cells)?)?;
+                Ok(Some(joined.map(&distances)))
+            }
+            None => self.heat_against(views.first().map_or(&[], Vec::as_slice), &feature, normal),
+        }
+    }
+
+    /// The score of one feature vector by the detector over it; grows with normality.
+    pub fn feature_score(&self, feature: &[f32]) -> Result<f64, Error> {
         let z = self.scaled(feature)?;
         let mut y = vec![0.0_f64; self.components.rows()];
         self.components.multiply(&z, &mut y);
@@ -227,9 +271,9 @@ impl Model {
         if score.is_finite() { Ok(score) } else { Err(Error::NotFinite) }
     }
 
-    /// Score, `p` and verdict of one feature vector.
-    pub fn score(&self, feature: &[f32]) -> Result<Verdict, Error> {
-        Ok(self.verdict(self.raw_score(feature)?))
+    /// Score, `p` and verdict of a picture by its feature vector and its cells.
+    pub fn score(&self, feature: &[f32], cells: Option<&Cells>) -> Result<Verdict, Error> {
+        Ok(self.verdict(self.raw_score(feature, cells)?))
     }
 
     /// The verdict on a score by the model's own threshold.
@@ -273,6 +317,7 @@ impl Model {
             resize: None,
             threads,
             sha256: Some(self.source.sha256),
+            cells: self.joined.is_some(),
         };
         let loaded = match path.or(self.source.path.as_deref()) {
             Some(path) => Backbone::load(path, &options),

@@ -2,6 +2,8 @@
 
 use ndarray::Array2;
 
+use crate::estimators::linalg::dot;
+
 /// The matrix of principal components, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Components {
@@ -119,21 +121,6 @@ impl QuantizedMatrix {
             }
         }
     }
-}
-
-/// Sixteen sums side by side, so that the compiler can keep them in vector registers.
-fn dot(row: &[i8], x: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0_f32; LANES];
-    let (row_chunks, row_rest) = row.as_chunks::<LANES>();
-    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
-    for (r, x) in row_chunks.iter().zip(x_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += f32::from(r[lane]) * x[lane];
-        }
-    }
-    let rest: f32 = row_rest.iter().zip(x_rest).map(|(r, x)| f32::from(*r) * x).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::Axis;
 use serde::Serialize;
 
 use super::cross::{self, Made};
 use super::evaluation::Evaluation;
-use super::fit::{self, Error, Options};
+use super::fit::{self, Error, Options, Samples};
 use super::params::{DetectorKind, Params};
-use super::{pipeline, split};
+use super::{cells, pipeline, split};
 use crate::model::{FeatureSource, Verdict, file};
 
 /// One detector's figures under one seed.
@@ -24,7 +24,7 @@ pub struct Row {
     pub false_alarms: f64,
     /// Of the judged outliers, those that were called outliers at the promised rate.
     pub recall: f64,
-    /// Scaler, PCA and detector.
+    /// Scaler, PCA and detector; with cells, their cross-validation too.
     pub fit_ms: f64,
     /// Per feature vector.
     pub score_ms: f64,
@@ -34,12 +34,13 @@ pub struct Row {
 /// Features that are fitted on, and the two classes that are judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Pictures<'a> {
-    pub train: ArrayView2<'a, f32>,
-    pub normal: ArrayView2<'a, f32>,
-    pub outliers: ArrayView2<'a, f32>,
+    pub train: Samples<'a>,
+    pub normal: Samples<'a>,
+    pub outliers: Samples<'a>,
 }
 
-/// Fits and calibrates every detector on `pictures.train` as `fit` does, and judges it on the other two. `set`
+/// Fits and calibrates every detector that the pictures allow on `pictures.train` as `fit` does, and judges it on the
+/// other two. `set`
 /// overrides parameters of all; `done` is called after each.
 ///
 /// Seed 0 takes the pictures as they are given; any other seed deals the normal ones anew, so that the spread over
@@ -51,22 +52,26 @@ pub fn compare(
     set: &[String],
     done: &mut dyn FnMut(),
 ) -> Result<Vec<Row>, Error> {
-    let n = pictures.train.nrows();
+    let n = pictures.train.rows.nrows();
     if n < fit::MIN_PICTURES {
         return Err(Error::TooFew { got: n });
     }
-    let dealt = fit::stack(&[pictures.train, pictures.normal])
-        .ok_or(Error::Width { normal: pictures.train.ncols(), outliers: pictures.normal.ncols() })?;
+    let dealt = fit::stack(&[pictures.train.rows, pictures.normal.rows])
+        .ok_or(Error::Width { normal: pictures.train.rows.ncols(), outliers: pictures.normal.rows.ncols() })?;
+    let all_cells = [pictures.train.cells, pictures.normal.cells].concat();
     let mut order: Vec<usize> = (0..dealt.nrows()).collect();
     if options.seed > 0 {
         let dealt = split::folds(order.len(), 1, options.seed, 1).concat();
         if options.block > 1 { order.rotate_left(dealt[0]) } else { order = dealt }
     }
     let (train, normal) = order.split_at(n);
+    let of = |order: &[usize]| order.iter().filter_map(|&at| all_cells.get(at).cloned()).collect::<Vec<_>>();
+    let (train_cells, normal_cells) = (of(train), of(normal));
     let (train, normal) = (dealt.select(Axis(0), train), dealt.select(Axis(0), normal));
     drop(dealt);
     let mut candidates = Vec::new();
-    for kind in DetectorKind::ALL {
+    let allowed = |kind: &DetectorKind| !kind.wants_cells() || !all_cells.is_empty();
+    for kind in DetectorKind::ALL.into_iter().filter(allowed) {
         let mut params = Params::of(kind);
         for assignment in set {
             params.set(assignment).map_err(Error::Parameter)?;
@@ -78,13 +83,20 @@ pub fn compare(
     let held_out = cross::scores_by_part(train.view(), &Made::default(), &plan.parts, &candidates, options)?;
     let fitted = pipeline::models(train.view(), &candidates, source, options.seed, &mut warnings)?;
     let mut rows = Vec::new();
-    for (((kind, _), fitted), held_out) in candidates.iter().zip(fitted).zip(held_out) {
+    for (((kind, _), mut fitted), mut held_out) in candidates.iter().zip(fitted).zip(held_out) {
+        if kind.wants_cells() {
+            let start = Instant::now();
+            let of_cells = cells::fit(&train_cells, &Made::default(), &plan)?;
+            fitted.model.joined = cells::join(of_cells, &mut held_out, fit::worth(n, options))?;
+            fitted.fit_ms += start.elapsed().as_secs_f64() * 1e3;
+        }
         let (model, _) = fit::calibrate(fitted.model, &held_out.normal, &[], n, options, &mut warnings)?;
         let start = Instant::now();
-        let judge = |rows: ArrayView2<f32>| -> Result<Vec<Verdict>, Error> {
-            Ok(fit::scores(&model, rows)?.into_iter().map(|score| model.verdict(score)).collect())
+        let judge = |samples: Samples| -> Result<Vec<Verdict>, Error> {
+            Ok(fit::scores(&model, samples)?.into_iter().map(|score| model.verdict(score)).collect())
         };
-        let (inliers, outliers) = (judge(normal.view())?, judge(pictures.outliers)?);
+        let normal = Samples { rows: normal.view(), cells: &normal_cells };
+        let (inliers, outliers) = (judge(normal)?, judge(pictures.outliers)?);
         let judged = (inliers.len() + outliers.len()).max(1);
         let score_ms = start.elapsed().as_secs_f64() * 1e3 / judged as f64;
         let calibration = model.calibration.name();

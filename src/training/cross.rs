@@ -7,9 +7,10 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::fit::{Error, Options, scores};
+use super::fit::{Error, Options, feature_scores};
 use super::params::{self, DetectorKind, Group, Params};
 use super::pipeline::{self, Projection};
+use crate::backbone::cells::Cells;
 use crate::estimators::linalg;
 use crate::estimators::pca::{COVARIANCE_LIMIT, NComponents, Pca, PcaParams, components_for};
 use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
@@ -22,6 +23,8 @@ const KEPT_OF_THE_REST: f64 = 0.9;
 #[derive(Debug, Clone, Default)]
 pub struct Made {
     pub rows: Array2<f32>,
+    /// Of each, where they are wanted.
+    pub cells: Vec<Cells>,
     /// The part that each is made of.
     pub part: Vec<usize>,
 }
@@ -64,7 +67,9 @@ pub fn scores_by_part(
                     let (held, held_made) = (normal.select(Axis(0), held), made.rows.select(Axis(0), &held_made));
                     let source = FeatureSource::unknown();
                     let models = pipeline::models(train.view(), &own, &source, options.seed, &mut Vec::new())?;
-                    let both = |model| Ok([scores(model, held.view())?, scores(model, held_made.view())?].concat());
+                    let both = |model| {
+                        Ok([feature_scores(model, held.view())?, feature_scores(model, held_made.view())?].concat())
+                    };
                     models.iter().map(|fitted| both(&fitted.model)).collect::<Result<_, Error>>()?
                 }
             };
@@ -195,7 +200,8 @@ mod tests {
             let wave = |k: usize| ((r * (7 * k + 3) + c * c * (k + 1)) as f32 * 0.37).sin();
             3.0 + (1..5).map(|k| wave(k) / k as f32).sum::<f32>()
         });
-        let made = Made { rows: rows.slice(s![..6, ..]).mapv(|v| v + 0.3), part: vec![0, 1, 2, 0, 1, 2] };
+        let made =
+            Made { rows: rows.slice(s![..6, ..]).mapv(|v| v + 0.3), cells: Vec::new(), part: vec![0, 1, 2, 0, 1, 2] };
         let parts = split::folds(90, 30, 0, 1);
         let options = Options::default();
         for kind in [DetectorKind::MixtureResidual, DetectorKind::PcaResidual, DetectorKind::OneClassSvm] {
@@ -211,10 +217,10 @@ mod tests {
                 let train = rows.select(Axis(0), &train);
                 let model = pipeline::models(train.view(), &candidate, &source, 0, &mut Vec::new()).unwrap().remove(0);
                 let mut pairs: Vec<(f64, f64)> = Vec::new();
-                let own = scores(&model.model, rows.select(Axis(0), at).view()).unwrap();
+                let own = feature_scores(&model.model, rows.select(Axis(0), at).view()).unwrap();
                 pairs.extend(at.iter().map(|&row| held.normal[row]).zip(own));
                 let own_made: Vec<usize> = (0..6).filter(|&row| made.part[row] == part).collect();
-                let own = scores(&model.model, made.rows.select(Axis(0), &own_made).view()).unwrap();
+                let own = feature_scores(&model.model, made.rows.select(Axis(0), &own_made).view()).unwrap();
                 pairs.extend(own_made.iter().map(|&row| held.made[row]).zip(own));
                 all.extend(pairs);
             }

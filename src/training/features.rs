@@ -1,7 +1,7 @@
 //! Features of many pictures, computed once: a cache file keyed by picture and backbone.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -12,11 +12,13 @@ use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::fit::Samples;
+use crate::backbone::cells::{CHANNELS, Cells, MAX_SIDE};
 use crate::backbone::{self, Backbone};
 use crate::{files, image};
 
 const MAGIC: &[u8; 8] = b"OUTLFEAT";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Larger cache files are started afresh.
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 
@@ -45,21 +47,27 @@ pub struct Features {
     /// SHA-256 of each file.
     pub contents: Vec<Content>,
     pub rows: Array2<f32>,
+    /// Of each picture, where the backbone gives them.
+    pub cells: Vec<Cells>,
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
 impl Features {
+    pub fn samples(&self) -> Samples<'_> {
+        Samples { rows: self.rows.view(), cells: &self.cells }
+    }
+
     /// Keeps the first of files with the same content. The first copy that was left out, and of what.
     pub fn without_copies(&mut self) -> Option<(PathBuf, PathBuf)> {
         let mut seen: HashMap<Content, usize> = HashMap::new();
         let (mut kept, mut first) = (Vec::new(), None);
         for (at, content) in self.contents.iter().enumerate() {
             match seen.entry(*content) {
-                Entry::Vacant(entry) => {
+                hash_map::Entry::Vacant(entry) => {
                     entry.insert(at);
                     kept.push(at);
                 }
-                Entry::Occupied(entry) => {
+                hash_map::Entry::Occupied(entry) => {
                     first.get_or_insert_with(|| (self.paths[at].clone(), self.paths[*entry.get()].clone()));
                 }
             }
@@ -82,14 +90,20 @@ impl Features {
         self.rows = self.rows.select(Axis(0), order);
         self.paths = order.iter().map(|&at| self.paths[at].clone()).collect();
         self.contents = order.iter().map(|&at| self.contents[at]).collect();
+        if !self.cells.is_empty() {
+            self.cells = order.iter().map(|&at| self.cells[at].clone()).collect();
+        }
     }
 }
+
+/// What the backbone gave of one picture.
+type Entry = (Vec<f32>, Option<Cells>);
 
 /// A file of features, keyed by the hash of picture, backbone, tap, pooling and input recipe.
 #[derive(Debug, Default)]
 pub struct Cache {
     path: Option<PathBuf>,
-    entries: HashMap<Key, Vec<f32>>,
+    entries: HashMap<Key, Entry>,
     changed: bool,
 }
 
@@ -129,10 +143,11 @@ impl Cache {
         let mut keys: Vec<&Key> = self.entries.keys().collect();
         keys.sort_unstable();
         for key in keys {
-            let row = &self.entries[key];
+            let (row, cells) = &self.entries[key];
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(&(row.len() as u32).to_le_bytes());
             bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+            write_cells(cells.as_ref(), &mut bytes);
         }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         crate::model::file::write_atomically(path, &bytes)
@@ -150,7 +165,33 @@ impl Cache {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<HashMap<Key, Vec<f32>>, String> {
+/// Height, width and channels, all 0 without cells; their scale and values.
+fn write_cells(cells: Option<&Cells>, bytes: &mut Vec<u8>) {
+    let sides = cells.map_or([0; 3], |cells| [cells.height, cells.width, cells.channels]);
+    bytes.extend(sides.iter().flat_map(|side| (*side as u16).to_le_bytes()));
+    if let Some(cells) = cells {
+        bytes.extend_from_slice(&cells.scale.to_le_bytes());
+        bytes.extend(cells.values.iter().map(|v| *v as u8));
+    }
+}
+
+/// What [`write_cells`] wrote, and what follows it.
+fn read_cells(bytes: &[u8]) -> Option<(Option<Cells>, &[u8])> {
+    let (sides, rest) = bytes.split_first_chunk::<6>()?;
+    let [height, width, channels] = [0, 2, 4].map(|at| usize::from(u16::from_le_bytes([sides[at], sides[at + 1]])));
+    if [height, width, channels] == [0; 3] {
+        return Some((None, rest));
+    }
+    if height > MAX_SIDE || width > MAX_SIDE || channels > CHANNELS {
+        return None;
+    }
+    let (scale, rest) = rest.split_first_chunk::<4>()?;
+    let (values, rest) = rest.split_at_checked(height * width * channels)?;
+    let (scale, values) = (f32::from_le_bytes(*scale), values.iter().map(|v| *v as i8).collect());
+    Some((Some(Cells { height, width, channels, scale, values }), rest))
+}
+
+fn parse(bytes: &[u8]) -> Result<HashMap<Key, Entry>, String> {
     let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
     if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
         return Err("its checksum is wrong".into());
@@ -167,7 +208,8 @@ fn parse(bytes: &[u8]) -> Result<HashMap<Key, Vec<f32>>, String> {
         let len = (u32::from_le_bytes(*len) as usize).checked_mul(4).ok_or("an entry is too long")?;
         let (values, after) = after.split_at_checked(len).ok_or("an entry is cut")?;
         let row = values.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect();
-        entries.insert(*key, row);
+        let (cells, after) = read_cells(after).ok_or("an entry is cut")?;
+        entries.insert(*key, (row, cells));
         rest = after;
     }
     Ok(entries)
@@ -192,17 +234,17 @@ pub fn extract(
     let context = context(backbone);
     let known = &cache.entries;
     let added = Mutex::new(Vec::new());
-    let rows: Vec<Result<(Content, Vec<f32>), Skip>> = paths
+    let rows: Vec<Result<(Content, Entry), Skip>> = paths
         .par_iter()
         .map(|path| {
             if stop.load(Ordering::Relaxed) {
                 return Err(Skip::Fatal(Error::Interrupted));
             }
-            let row = one(backbone, path, &context, known).map(|(content, row, fresh)| {
+            let row = one(backbone, path, &context, known).map(|(content, entry, fresh)| {
                 if let (Some(key), Ok(mut added)) = (fresh, added.lock()) {
-                    added.push((key, row.clone()));
+                    added.push((key, entry.clone()));
                 }
-                (content, row)
+                (content, entry)
             });
             done();
             row
@@ -212,11 +254,13 @@ pub fn extract(
     cache.changed |= !added.is_empty();
     cache.entries.extend(added);
 
-    let (mut good, mut contents, mut flat, mut unreadable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut good, mut contents, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut flat, mut all_cells) = (Vec::new(), Vec::new());
     for (path, row) in paths.iter().zip(rows) {
         match row {
-            Ok((content, row)) => {
+            Ok((content, (row, cells))) => {
                 flat.extend(row);
+                all_cells.extend(cells);
                 contents.push(content);
                 good.push(path.clone());
             }
@@ -233,11 +277,11 @@ pub fn extract(
     }
     let width = flat.len() / good.len();
     let rows = Array2::from_shape_vec((good.len(), width), flat).map_err(|_| Error::Width)?;
-    Ok(Features { paths: good, contents, rows, unreadable })
+    Ok(Features { paths: good, contents, rows, cells: all_cells, unreadable })
 }
 
-/// The features of `n` pictures that `make` gives at the network's input size, computed or found in the cache;
-/// `done` as in [`extract`].
+/// The feature vectors and, where the backbone gives them, the cells of `n` pictures that `make` gives at the network's
+/// input size, computed or found in the cache; `done` as in [`extract`].
 pub fn extract_made(
     backbone: &Backbone,
     n: usize,
@@ -245,10 +289,10 @@ pub fn extract_made(
     cache: &mut Cache,
     stop: &AtomicBool,
     done: &(dyn Fn() + Sync),
-) -> Result<Array2<f32>, Error> {
+) -> Result<(Array2<f32>, Vec<Cells>), Error> {
     let context = context(backbone);
     let known = &cache.entries;
-    let one = |index: usize| -> Result<(Key, Vec<f32>, bool), Error> {
+    let one = |index: usize| -> Result<(Key, Entry, bool), Error> {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
@@ -258,24 +302,34 @@ pub fn extract_made(
         hash.update(b"|made|");
         hash.update(picture.as_raw());
         let key: Key = hash.finalize().into();
-        let found = known.get(&key).filter(|row| row.len() == backbone.n_features());
-        let row = match found {
-            Some(row) => row.clone(),
-            None => backbone.features_of(&picture)?,
+        let found = usable(known, &key, backbone);
+        let fresh = found.is_none();
+        let entry = match found {
+            Some(entry) => entry,
+            None => backbone.sample(&picture)?,
         };
         done();
-        Ok((key, row, found.is_none()))
+        Ok((key, entry, fresh))
     };
-    let rows = (0..n).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    let mut flat = Vec::with_capacity(n * backbone.n_features());
-    for (key, row, fresh) in rows {
-        flat.extend_from_slice(&row);
+    let entries = (0..n).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let (mut flat, mut cells) = (Vec::with_capacity(n * backbone.n_features()), Vec::new());
+    for (key, entry, fresh) in entries {
+        flat.extend_from_slice(&entry.0);
+        cells.extend(entry.1.clone());
         if fresh {
             cache.changed = true;
-            cache.entries.insert(key, row);
+            cache.entries.insert(key, entry);
         }
     }
-    Array2::from_shape_vec((n, backbone.n_features()), flat).map_err(|_| Error::Width)
+    let rows = Array2::from_shape_vec((n, backbone.n_features()), flat).map_err(|_| Error::Width)?;
+    Ok((rows, cells))
+}
+
+/// An entry that has all that the backbone gives, and no more.
+fn usable(known: &HashMap<Key, Entry>, key: &Key, backbone: &Backbone) -> Option<Entry> {
+    let (row, cells) = known.get(key)?;
+    let cells = if backbone.has_cells() { Some(cells.clone()?) } else { None };
+    (row.len() == backbone.n_features()).then(|| (row.clone(), cells))
 }
 
 enum Skip {
@@ -287,22 +341,20 @@ fn one(
     backbone: &Backbone,
     path: &Path,
     context: &[u8],
-    known: &HashMap<Key, Vec<f32>>,
-) -> Result<(Content, Vec<f32>, Option<Key>), Skip> {
+    known: &HashMap<Key, Entry>,
+) -> Result<(Content, Entry, Option<Key>), Skip> {
     let bytes = image::bytes(path).map_err(|e| Skip::Picture(e.to_string()))?;
     let mut hash = Sha256::new();
     hash.update(context);
     let content: Content = Sha256::digest(&bytes).into();
     hash.update(content);
     let key: Key = hash.finalize().into();
-    if let Some(row) = known.get(&key)
-        && row.len() == backbone.n_features()
-    {
-        return Ok((content, row.clone(), None));
+    if let Some(entry) = usable(known, &key, backbone) {
+        return Ok((content, entry, None));
     }
     let picture = image::decode(path, &bytes).map_err(|e| Skip::Picture(e.to_string()))?;
-    let row = backbone.features(&picture).map_err(|e| Skip::Fatal(e.into()))?;
-    Ok((content, row, Some(key)))
+    let sample = backbone.prepare(&picture).and_then(|prepared| backbone.sample(&prepared));
+    Ok((content, sample.map_err(|e| Skip::Fatal(e.into()))?, Some(key)))
 }
 
 #[cfg(test)]
@@ -315,6 +367,7 @@ mod tests {
             paths: paths.iter().map(PathBuf::from).collect(),
             contents: contents.iter().map(|content| [*content; 32]).collect(),
             rows: Array2::from_shape_fn((paths.len(), 2), |(at, _)| at as f32),
+            cells: Vec::new(),
             unreadable: Vec::new(),
         };
         let mut features = of(&["a", "b", "c", "d"], &[1, 2, 1, 3]);
@@ -331,8 +384,9 @@ mod tests {
         let path = dir.path().join("m.features");
         let mut cache = Cache::open(&path);
         assert!(cache.is_empty());
-        cache.entries.insert([7; 32], vec![1.0, 2.0]);
-        cache.entries.insert([9; 32], vec![]);
+        let cells = Cells { height: 2, width: 1, channels: 3, scale: 0.5, values: [1, -2, 3, -4, 5, -6].into() };
+        cache.entries.insert([7; 32], (vec![1.0, 2.0], Some(cells)));
+        cache.entries.insert([9; 32], (vec![], None));
         cache.changed = true;
         cache.save().unwrap();
         let again = Cache::open(&path);

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::cross::{self, Held, Made};
 use super::evaluation::Evaluation;
 use super::params::{DetectorKind, Params};
-use super::{metrics, pipeline, split};
+use super::{cells, metrics, pipeline, split};
+use crate::backbone::cells::Cells;
 use crate::estimators;
 use crate::estimators::conformal::{Conformal, clopper_pearson};
 use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
@@ -31,6 +32,22 @@ pub enum Error {
     Model(#[from] model::Error),
     #[error("outlier features have {outliers} values, normal ones {normal}")]
     Width { normal: usize, outliers: usize },
+    #[error("the pictures have no cells, or cells of different grids")]
+    Cells,
+}
+
+/// What the backbone gave of pictures: a feature vector a row and, where a detector wants them, the cells of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Samples<'a> {
+    pub rows: ArrayView2<'a, f32>,
+    /// One for each row, or none at all.
+    pub cells: &'a [Cells],
+}
+
+impl<'a> From<ArrayView2<'a, f32>> for Samples<'a> {
+    fn from(rows: ArrayView2<'a, f32>) -> Self {
+        Samples { rows, cells: &[] }
+    }
 }
 
 /// Which normal pictures give the scores that calibrate.
@@ -122,7 +139,7 @@ impl Plan {
     }
 }
 
-/// What to fit and how to calibrate it.
+/// What to fit and how to calibrate it. The default is a detector over the pooled feature alone.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub detector: DetectorKind,
@@ -169,8 +186,8 @@ impl Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            detector: DetectorKind::default(),
-            params: Params::of(DetectorKind::default()),
+            detector: DetectorKind::MixtureResidual,
+            params: Params::of(DetectorKind::MixtureResidual),
             held_out: HeldOut::Auto,
             false_alarms: 0.01,
             seed: 0,
@@ -251,38 +268,47 @@ pub fn fit(
     source: FeatureSource,
     options: &Options,
 ) -> Result<Fitted, Error> {
-    fit_with(normal, outliers, &Made::default(), source, options)
+    fit_with(normal.into(), outliers.map(Samples::from), &Made::default(), source, options)
 }
 
-/// [`fit`], with an estimate of what it catches of outliers that were made of the parts of [`Plan::new`].
+/// [`fit`], over cells too, with an estimate of what it catches of outliers that were made of the parts of [`Plan::new`].
+///
+/// # Errors
+/// [`Error::Cells`] where the detector wants cells and there are none.
 pub fn fit_with(
-    normal: ArrayView2<f32>,
-    outliers: Option<ArrayView2<f32>>,
+    normal: Samples,
+    outliers: Option<Samples>,
     made: &Made,
     source: FeatureSource,
     options: &Options,
 ) -> Result<Fitted, Error> {
-    let n = normal.nrows();
+    let Samples { rows, cells } = normal;
+    let n = rows.nrows();
     let plan = Plan::new(n, options)?;
     if let Some(outliers) = &outliers
-        && outliers.ncols() != normal.ncols()
+        && outliers.rows.ncols() != rows.ncols()
     {
-        return Err(Error::Width { normal: normal.ncols(), outliers: outliers.ncols() });
+        return Err(Error::Width { normal: rows.ncols(), outliers: outliers.rows.ncols() });
     }
     let mut warnings = Vec::new();
-    let outliers = outliers.filter(|o| o.nrows() > 0);
+    let outliers = outliers.filter(|o| o.rows.nrows() > 0);
     let places = if plan.crossed { (0..n).collect() } else { plan.parts.concat() };
-    let (model, held, n_train) = if plan.crossed {
+    let (mut model, mut held, n_train) = if plan.crossed {
         let candidate = [(options.detector, options.params.clone())];
-        let mut held = cross::scores_by_part(normal, made, &plan.parts, &candidate, options)?;
-        (estimate(normal, source, options, &mut warnings)?, held.pop().unwrap_or_default(), n)
+        let mut held = cross::scores_by_part(rows, made, &plan.parts, &candidate, options)?;
+        (estimate(rows, source, options, &mut warnings)?, held.pop().unwrap_or_default(), n)
     } else {
         let train: Vec<usize> = (0..n).filter(|at| places.binary_search(at).is_err()).collect();
-        let model = estimate(normal.select(Axis(0), &train).view(), source, options, &mut warnings)?;
-        let of_normal = scores(&model, normal.select(Axis(0), &places).view())?;
-        let of_made = scores(&model, made.rows.view())?;
+        let model = estimate(rows.select(Axis(0), &train).view(), source, options, &mut warnings)?;
+        let of_normal = feature_scores(&model, rows.select(Axis(0), &places).view())?;
+        let of_made = feature_scores(&model, made.rows.view())?;
         (model, Held { normal: of_normal, made: of_made }, train.len())
     };
+    if options.detector.wants_cells() {
+        let fitted = cells::fit(cells, made, &plan)?;
+        let worth = worth(held.normal.len(), options);
+        model.joined = cells::join(fitted, &mut held, worth)?;
+    }
     let outliers = outliers.map(|o| scores(&model, o)).transpose()?.unwrap_or_default();
     let (model, evaluation) = calibrate(model, &held.normal, &outliers, n_train, options, &mut warnings)?;
     let catches = (!held.made.is_empty()).then(|| {
@@ -337,9 +363,20 @@ fn estimate(
     models.pop().map(|fitted| fitted.model).ok_or_else(|| Error::Parameter("no detector was named".into()))
 }
 
-/// The model's score of every row.
-pub fn scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, model::Error> {
-    rows.rows().into_iter().map(|row| model.raw_score(&row.to_vec())).collect()
+/// The model's score of every sample.
+pub fn scores(model: &Model, samples: Samples) -> Result<Vec<f64>, model::Error> {
+    let one = |(at, row): (usize, ndarray::ArrayView1<f32>)| model.raw_score(&row.to_vec(), samples.cells.get(at));
+    samples.rows.rows().into_iter().enumerate().map(one).collect()
+}
+
+/// The score of every row by the detector over the pooled feature.
+pub fn feature_scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, model::Error> {
+    rows.rows().into_iter().map(|row| model.feature_score(&row.to_vec())).collect()
+}
+
+/// How many independent scores those of `n` held-out normals are worth.
+pub(super) fn worth(n: usize, options: &Options) -> f64 {
+    (n as f64 / options.block.max(1) as f64).max(1.0)
 }
 
 fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
@@ -356,8 +393,7 @@ fn conformal(
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<(Calibration, f64), Error> {
-    let worth = (held_out.len() as f64 / options.block.max(1) as f64).max(1.0);
-    let conformal = Conformal::fit(held_out, worth)?;
+    let conformal = Conformal::fit(held_out, worth(held_out.len(), options))?;
     let counts = conformal.tail.is_none();
     let lowest = 1.0 / (conformal.scores.len() + 1) as f64;
     let calibration = Calibration::Conformal(conformal);
@@ -472,12 +508,12 @@ fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Op
         }
     }
     let calibration = model.calibration.name();
-    Ok(Evaluation::of(model.detector.name(), calibration, model.threshold, &judged_inliers, &judged_outliers))
+    Ok(Evaluation::of(model.detector_name(), calibration, model.threshold, &judged_inliers, &judged_outliers))
 }
 
-/// AUROC of a model over feature arrays; None with one class only.
+/// AUROC of a model of the pooled feature over feature arrays; None with one class only.
 pub fn auroc(model: &Model, inliers: ArrayView2<f32>, outliers: ArrayView2<f32>) -> Result<Option<f64>, model::Error> {
-    Ok(metrics::auroc(&scores(model, inliers)?, &scores(model, outliers)?))
+    Ok(metrics::auroc(&feature_scores(model, inliers)?, &feature_scores(model, outliers)?))
 }
 
 /// Rows of several arrays of one width.

@@ -69,7 +69,7 @@ pub fn axes(detector: DetectorKind, set: &[String], n: usize, width: usize) -> V
             ("isolation_forest.max_samples", &["0.25", "0.5", "1.0"], "1.0"),
         ],
         DetectorKind::PcaResidual => &[("pca.n_components", &["0.8", "0.9", "512", "0.95", "0.98"], "512")],
-        DetectorKind::MixtureResidual => &[
+        DetectorKind::MixtureResidual | DetectorKind::PooledCells => &[
             ("transform", &["identity", "sqrt"], "sqrt"),
             ("pca.n_components", &["0.9", "0.95", "0.98", "0.99", "0.995"], "0.98"),
             ("gaussian_mixture.n_components", &["1", "6", "18", "36", "72"], "18"),

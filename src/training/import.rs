@@ -78,6 +78,7 @@ pub fn model(arrays: &Npz, source: FeatureSource, false_alarms: f64) -> Result<M
         variance: variance.to_vec(),
         whiten: arrays.count("pca_whiten", 1)? == 1,
         detector,
+        joined: None,
         calibration,
         threshold,
         training: Training {

@@ -1,5 +1,6 @@
 //! What `fit`, `eval` and `compare` do: lists of pictures, the feature cache, splits, fitting, metrics.
 
+pub mod cells;
 pub mod compare;
 pub mod cross;
 pub mod evaluation;

@@ -16,18 +16,22 @@ pub enum DetectorKind {
     OneClassSvm,
     IsolationForest,
     PcaResidual,
-    #[default]
     #[value(name = "mixture+residual")]
     MixtureResidual,
+    /// `mixture+residual` of the pooled feature, joined with a Gaussian for each cell.
+    #[default]
+    #[value(name = "pooled+cells")]
+    PooledCells,
 }
 
 impl DetectorKind {
-    pub const ALL: [DetectorKind; 5] = [
+    pub const ALL: [DetectorKind; 6] = [
         DetectorKind::GaussianMixture,
         DetectorKind::OneClassSvm,
         DetectorKind::IsolationForest,
         DetectorKind::PcaResidual,
         DetectorKind::MixtureResidual,
+        DetectorKind::PooledCells,
     ];
 
     pub fn name(self) -> &'static str {
@@ -37,7 +41,13 @@ impl DetectorKind {
             DetectorKind::IsolationForest => "isolation-forest",
             DetectorKind::PcaResidual => "pca-residual",
             DetectorKind::MixtureResidual => "mixture+residual",
+            DetectorKind::PooledCells => "pooled+cells",
         }
+    }
+
+    /// Whether it looks at cells beside the pooled feature.
+    pub fn wants_cells(self) -> bool {
+        self == DetectorKind::PooledCells
     }
 }
 
@@ -100,7 +110,7 @@ impl Params {
     /// evidence for with `mixture+residual`.
     pub fn of(detector: DetectorKind) -> Self {
         let mut params = Params::default();
-        if detector == DetectorKind::MixtureResidual {
+        if matches!(detector, DetectorKind::MixtureResidual | DetectorKind::PooledCells) {
             params.transform = FeatureTransform::Sqrt;
             params.pca.n_components = NComponents::Variance(0.98);
         }

@@ -148,7 +148,7 @@ pub fn models(
     Ok(fitted)
 }
 
-/// Fits one detector.
+/// Fits one detector over the pooled feature.
 pub fn detector(
     kind: DetectorKind,
     params: &Params,
@@ -162,7 +162,7 @@ pub fn detector(
             check_converged(&mixture, warnings);
             Detector::GaussianMixture(mixture)
         }
-        DetectorKind::MixtureResidual => {
+        DetectorKind::MixtureResidual | DetectorKind::PooledCells => {
             let params = mixture_params(params, y.nrows(), warnings);
             let both = MixtureResidual::fit(y, residual, dof, log_volume, &params)?;
             check_converged(&both.mixture, warnings);
@@ -214,6 +214,7 @@ pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -
         variance: pca.explained_variance.to_vec(),
         whiten: pca.whiten,
         detector,
+        joined: None,
         calibration: Calibration::Conformal(Conformal::counted(&[0.0])?),
         threshold: 0.5,
         training: Training::default(),

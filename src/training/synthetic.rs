@@ -88,8 +88,8 @@ pub fn extract(
         let donor = if job.donor == job.picture { picture.clone() } else { read(job.donor)? };
         Ok(make(&picture, &donor, job, seed))
     };
-    let rows = features::extract_made(backbone, jobs.len(), &one, cache, stop, done)?;
-    Ok(Made { rows, part: jobs.iter().map(|job| job.fold).collect() })
+    let (rows, cells) = features::extract_made(backbone, jobs.len(), &one, cache, stop, done)?;
+    Ok(Made { rows, cells, part: jobs.iter().map(|job| job.fold).collect() })
 }
 
 /// The picture with the job's edit; `seed` and the job's stream decide where, how large and how strong.

@@ -53,9 +53,10 @@ impl Judge for ModelJudge {
         // The maps of the picture before are not in memory while the network runs.
         self.judged = None;
         let views = self.backbone.forward(&prepared).map_err(failed)?;
-        let verdict = self.model.score(&self.backbone.pool(&views)).map_err(|e| JudgeError(e.to_string()))?;
-        let verdict = Verdict::of(verdict.score, verdict.p, threshold);
-        if !verdict.outlier {
+        let score = self.model.raw_score(&self.backbone.pool(&views), self.backbone.cells(&views).as_ref());
+        let score = score.map_err(|e| JudgeError(e.to_string()))?;
+        let verdict = Verdict::of(score, self.model.calibration.p(score), threshold);
+        if !verdict.outlier && self.model.joined.is_none() {
             self.normal = Some(prepared.clone());
         }
         self.judged = Some((prepared, views));
@@ -71,9 +72,7 @@ impl Judge for ModelJudge {
         };
         let normal = self.normal.as_ref().map(|normal| self.backbone.forward_whole(normal));
         let normal = normal.transpose().map_err(failed)?;
-        let feature = self.backbone.pool(&views);
-        let maps = views.first().map_or(&[][..], Vec::as_slice);
-        let heat = self.model.heat_against(maps, &feature, normal.as_deref());
+        let heat = self.model.map(&self.backbone, &views, normal.as_deref());
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
         Ok(heat.and_then(|heat| HeatMap::new(heat.at(seen))))

@@ -11,7 +11,9 @@ use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
 use crate::model::{FeatureSource, file};
+use crate::training::cross::Made;
 use crate::training::features::Cache;
+use crate::training::params::DetectorKind;
 use crate::training::{fit, stretches};
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::judge::ModelJudge;
@@ -108,19 +110,19 @@ fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
 
 /// Fits on the normal frames with the embedded backbone, as `fit` does.
 fn learn(dir: &Path) -> Result<ModelJudge, Error> {
-    let options = BackboneOptions { threads: 1, ..BackboneOptions::default() };
+    let options = BackboneOptions { threads: 1, cells: true, ..BackboneOptions::default() };
     let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
     let paths = crate::pictures::find(&[dir.join("normal")]).map_err(|e| Error::new(exit::NOINPUT, e))?;
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
     let block = stretches::arrange(&mut features).map_err(super::fit::fit_error)?.length;
-    let options = fit::Options { block, ..fit::Options::default() };
-    let fitted =
-        fit::fit(features.rows.view(), None, FeatureSource::of(&backbone), &options).map_err(super::fit::fit_error)?;
+    let options = fit::Options { block, ..fit::Options::with_detector(DetectorKind::default()) };
+    let fitted = fit::fit_with(features.samples(), None, &Made::default(), FeatureSource::of(&backbone), &options)
+        .map_err(super::fit::fit_error)?;
     let path = dir.join("model.outlierd");
     fitted.model.save(&path).map_err(common::model_error)?;
     common::print("backbone the embedded one, a small ResNet-50 distilled from an ImageNet one")?;
-    let detector = fitted.model.detector.name();
+    let detector = fitted.model.detector_name();
     common::print(format!("fit      {detector}, {}: {}", fitted.model.training.sentence(), path.display()))?;
     Ok(ModelJudge::new(fitted.model, backbone, &path))
 }

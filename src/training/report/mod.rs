@@ -207,7 +207,7 @@ fn parameters(page: &mut String, model: &Model) {
         ("input", format!("{}, {}x{}, {:?}", input.name(), input.width, input.height, input.geometry).to_lowercase()),
         ("transform", model.transform.to_string()),
         ("components", format!("{}{}", model.components.rows(), if model.whiten { ", whitened" } else { "" })),
-        ("detector", model.detector.name().to_owned()),
+        ("detector", model.detector_name().to_owned()),
     ];
     rows.extend(model.detector.parameters().into_iter().map(|(name, value)| ("", format!("{name} = {value}"))));
     rows.push(("training", model.training.sentence()));

@@ -34,7 +34,7 @@ pub fn model(bytes: &[u8]) {
     for bytes in [Some(bytes.to_vec()), with_crc(bytes)].into_iter().flatten() {
         let Ok(model) = file::decode(&bytes) else { continue };
         for feature in [0.0, 1.0, f32::MAX] {
-            let _ = model.score(&vec![feature; model.n_features()]);
+            let _ = model.score(&vec![feature; model.n_features()], None);
         }
         let written = file::encode(&model).expect("what was read can be written");
         file::decode(&written).expect("what was written can be read");
@@ -224,7 +224,7 @@ pub fn npz(bytes: &[u8]) {
     for bytes in [Some(bytes.to_vec()), with_member_crcs(bytes)].into_iter().flatten() {
         let Ok(arrays) = npz::Npz::parse(&bytes) else { continue };
         if let Ok(model) = import::model(&arrays, FeatureSource::unknown(), 0.05) {
-            let _ = model.score(&vec![0.5; model.n_features()]);
+            let _ = model.score(&vec![0.5; model.n_features()], None);
         }
     }
 }

@@ -1,0 +1,90 @@
+//! The detector over cells, and how it is joined with the one over the pooled feature.
+//!
+//! A cell goes through a whitened PCA and a Gaussian of its place; the picture's score is the negated mean of the
+//! [`WORST`] squared distances. Held-out normals put both detectors' scores on one scale, and the joint score is the
+//! logarithm of the harmonic mean of both shares: the smaller one decides, and dependence does no harm (Wilson 2019, "The
+//! harmonic mean p-value for combining dependent tests"). The joint score is what is calibrated.
+
+use super::projection::QuantizedMatrix;
+use super::{Error, heat::Heat};
+use crate::backbone::cells::Cells;
+use crate::estimators::cell_gaussians::CellGaussians;
+use crate::estimators::conformal::Conformal;
+use crate::estimators::level::Level;
+
+/// So many of the farthest cells make the score.
+pub const WORST: usize = 4;
+
+/// Cells to distances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellDetector {
+    pub height: usize,
+    pub width: usize,
+    /// Whitened principal components, one per row.
+    pub components: QuantizedMatrix,
+    /// What the components make of the mean cell.
+    pub centre: Vec<f32>,
+    pub gaussians: CellGaussians,
+}
+
+/// The whitened principal components of every cell, cell by cell.
+pub fn project(components: &QuantizedMatrix, centre: &[f32], cells: &Cells) -> Vec<f32> {
+    let mut projected = Vec::with_capacity(components.rows * cells.height * cells.width);
+    let scales: Vec<f32> = components.scales.iter().map(|scale| scale * cells.scale).collect();
+    for cell in cells.iter() {
+        let rows = components.values.chunks_exact(components.cols.max(1));
+        projected.extend(rows.zip(&scales).zip(centre).map(|((row, scale), centre)| {
+            let sum: i32 = row.iter().zip(cell).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+            scale * sum as f32 - centre
+        }));
+    }
+    projected
+}
+
+/// The negated mean of the farthest cells.
+pub fn score(distances: &[f32]) -> f64 {
+    let mut sorted = distances.to_vec();
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    sorted.truncate(WORST);
+    -sorted.iter().map(|d| f64::from(*d)).sum::<f64>() / sorted.len().max(1) as f64
+}
+
+impl CellDetector {
+    /// # Errors
+    /// [`Error::Cells`] for cells of another grid.
+    pub fn distances(&self, cells: &Cells) -> Result<Vec<f32>, Error> {
+        if (cells.height, cells.width, cells.channels) != (self.height, self.width, self.components.cols) {
+            return Err(Error::Cells);
+        }
+        let projected = project(&self.components, &self.centre, cells);
+        self.gaussians.distances(&projected).map_err(|_| Error::Cells)
+    }
+}
+
+/// The detector over cells and the scales that join it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    pub cells: CellDetector,
+    /// Of the scores of the pooled feature.
+    pub of_feature: Level,
+    /// Of the scores of the cells.
+    pub of_cells: Level,
+    /// Of the negated distance of the farthest cell.
+    pub of_farthest: Conformal,
+}
+
+impl Joined {
+    /// The joint score.
+    pub fn score(&self, of_feature: f64, of_cells: f64) -> f64 {
+        let (a, b) = (self.of_feature.of(of_feature), self.of_cells.of(of_cells));
+        // ln(2 / (exp(-a) + exp(-b)))
+        a.min(b) + std::f64::consts::LN_2 - (-(a - b).abs()).exp().ln_1p()
+    }
+
+    /// How improbable each cell is: `-log10` of the share of normal pictures that have a cell as far.
+    pub fn map(&self, distances: &[f32]) -> Heat {
+        let level = |distance: &f32| -self.of_farthest.p_value(-f64::from(*distance)).log10() as f32;
+        let cells = distances.iter().map(level).collect();
+        Heat { height: self.cells.height, width: self.cells.width, cells }
+    }
+}

@@ -1,0 +1,137 @@
+//! Fitting the detector over cells, and joining it with the one over the pooled feature.
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use super::cross::{Held, Made};
+use super::fit::{Error, Plan};
+use crate::backbone::cells::Cells;
+use crate::estimators::cell_gaussians::Sums;
+use crate::estimators::conformal::Conformal;
+use crate::estimators::level::Level;
+use crate::estimators::{self, linalg};
+use crate::model::cells::{self, CellDetector, Joined};
+use crate::model::projection::QuantizedMatrix;
+use crate::model::records;
+
+/// Principal components of a cell.
+const N_COMPONENTS: usize = 64;
+/// Cells, evenly spaced over all, that the PCA is fitted on.
+const MOST: usize = 6000;
+/// Least variance of a component, as a share of the greatest.
+const LEAST_VARIANCE: f64 = 1e-6;
+/// Below it pictures have no places, and cells are not judged. Photographs of food, of animals, of streets lie between 0.04
+/// and 0.06, tiles, turned parts and fixed cameras between 0.12 and 0.7.
+const LEAST_SHARE_OF_THE_PLACE: f64 = 0.1;
+
+/// A detector over cells, and scores of pictures by detectors that did not see them.
+#[derive(Debug)]
+pub struct Fitted {
+    pub detector: CellDetector,
+    pub held: Held,
+    /// The negated distance of the farthest cell of every held-out normal.
+    pub farthest: Vec<f64>,
+    /// See [`Sums::share_of_the_place`].
+    pub share_of_the_place: f64,
+}
+
+/// Fits on the cells of `normal` as `plan` says, and scores what it holds out and what is made of that. The folds share
+/// the principal components.
+pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Fitted, Error> {
+    let held_out = plan.parts.concat();
+    let is_train = |at: &usize| plan.crossed || held_out.binary_search(at).is_err();
+    let train: Vec<usize> = (0..normal.len()).filter(is_train).collect();
+    let first = &normal[*train.first().ok_or(Error::Cells)?];
+    let alike =
+        |cells: &Cells| (cells.height, cells.width, cells.channels) == (first.height, first.width, first.channels);
+    if !normal.iter().chain(&made.cells).all(alike) || made.cells.len() != made.part.len() {
+        return Err(Error::Cells);
+    }
+    let (components, centre) = pca(normal, &train)?;
+    let project = |cells: &[Cells]| -> Vec<Vec<f32>> {
+        cells.par_iter().map(|cells| cells::project(&components, &centre, cells)).collect()
+    };
+    let (of_normal, of_made) = (project(normal), project(&made.cells));
+    let mut sums = Sums::new(first.height * first.width, components.rows);
+    train.iter().try_for_each(|&at| sums.add(&of_normal[at]))?;
+    let gaussians = sums.fit()?;
+    let of_part = |(part, held): (usize, &Vec<usize>)| -> Result<_, estimators::Error> {
+        let others = if plan.crossed {
+            let mut others = sums.clone();
+            held.iter().try_for_each(|&at| others.subtract(&of_normal[at]))?;
+            &others.fit()?
+        } else {
+            &gaussians
+        };
+        let far = |y: &Vec<f32>| -> Result<(f64, f64), estimators::Error> {
+            let distances = others.distances(y)?;
+            let farthest = distances.iter().copied().fold(0.0, f32::max);
+            Ok((cells::score(&distances), -f64::from(farthest)))
+        };
+        let of_held: Vec<_> = held.iter().map(|&at| Ok((at, far(&of_normal[at])?))).collect::<Result<_, _>>()?;
+        let own = (0..of_made.len()).filter(|&at| made.part[at] == part);
+        let of_made: Vec<_> = own.map(|at| Ok((at, far(&of_made[at])?.0))).collect::<Result<_, _>>()?;
+        Ok((of_held, of_made))
+    };
+    let by_part: Vec<_> = plan.parts.par_iter().enumerate().map(of_part).collect::<Result<_, _>>()?;
+    let (mut of_held, mut of_made): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+    for (held, made) in by_part {
+        of_held.extend(held);
+        of_made.extend(made);
+    }
+    of_held.sort_by_key(|(at, _)| *at);
+    of_made.sort_by_key(|(at, _)| *at);
+    let (of_normal, farthest) = of_held.into_iter().map(|(_, both)| both).unzip();
+    let held = Held { normal: of_normal, made: of_made.into_iter().map(|(_, score)| score).collect() };
+    let (height, width) = (first.height, first.width);
+    let detector = CellDetector { height, width, components, centre, gaussians };
+    Ok(Fitted { detector, held, farthest, share_of_the_place: sums.share_of_the_place() })
+}
+
+/// Whitened components, rounded, and what they make of the mean cell.
+fn pca(normal: &[Cells], train: &[usize]) -> Result<(QuantizedMatrix, Vec<f32>), Error> {
+    let (per_picture, channels) = (normal[train[0]].iter().count(), normal[train[0]].channels);
+    let all = train.len() * per_picture;
+    let n = all.min(MOST);
+    let mut x = Array2::zeros((n, channels));
+    for (at, mut row) in x.rows_mut().into_iter().enumerate() {
+        let at = at * all / n;
+        let cells = &normal[train[at / per_picture]];
+        let from = at % per_picture * channels;
+        let values = &cells.values[from..from + channels];
+        row.iter_mut().zip(values).for_each(|(x, value)| *x = f64::from(*value) * f64::from(cells.scale));
+    }
+    let mean = linalg::column_means(x.view());
+    let covariance = linalg::gram(linalg::centered(x.view(), mean.view()).view()) / (n.max(2) - 1) as f64;
+    let (values, vectors) = linalg::eigh_descending(covariance.view())
+        .ok_or(estimators::Error::Decomposition { estimator: "PCA of the cells" })?;
+    let least = (LEAST_VARIANCE * values[0]).max(f64::MIN_POSITIVE);
+    let whitened = |(row, value): (ndarray::ArrayView1<f64>, &f64)| (&row / value.max(least).sqrt()).to_vec();
+    let rows: Vec<Vec<f64>> = vectors.rows().into_iter().zip(&values).take(N_COMPONENTS).map(whitened).collect();
+    let components = QuantizedMatrix::from_rows(channels, rows.iter().map(Vec::as_slice));
+    let centre = components.dequantized().dot(&mean).mapv(|v| v as f32).to_vec();
+    Ok((components, centre))
+}
+
+/// Puts both detectors on one scale by their held-out scores, which are worth `worth` independent ones and in the same
+/// order, and turns those of the pooled feature in `held` into joint ones. None, and nothing done, where pictures have no
+/// places.
+pub fn join(fitted: Fitted, held: &mut Held, worth: f64) -> Result<Option<Box<Joined>>, Error> {
+    log::debug!("the place explains {:.3} of the cells' variance", fitted.share_of_the_place);
+    if fitted.share_of_the_place < LEAST_SHARE_OF_THE_PLACE {
+        return Ok(None);
+    }
+    let farthest = records::quantiles(&fitted.farthest);
+    let joined = Joined {
+        of_feature: Level::fit(&held.normal)?,
+        of_cells: Level::fit(&fitted.held.normal)?,
+        of_farthest: Conformal::fit(&farthest, worth.min(farthest.len() as f64))?,
+        cells: fitted.detector,
+    };
+    let both = |of_feature: &mut Vec<f64>, of_cells: &[f64]| {
+        of_feature.iter_mut().zip(of_cells).for_each(|(score, of_cells)| *score = joined.score(*score, *of_cells));
+    };
+    both(&mut held.normal, &fitted.held.normal);
+    both(&mut held.made, &fitted.held.made);
+    Ok(Some(Box::new(joined)))
+}
