@@ -204,7 +204,7 @@ fn real_weights_point_at_a_speck() {
                 pixel.0 = pixel.0.map(|value| value / 5);
             }
         }
-        let [left, top, cell_width, cell_height] = judge.heat(&picture).unwrap().unwrap().hottest();
+        let [left, top, cell_width, cell_height] = judge.heat(&picture).unwrap().unwrap().hot();
         let near = |start: f64, len: f64, at: f64| (start + len / 2.0 - at).abs() <= len;
         hits += u32::from(near(left, cell_width, centre[0]) && near(top, cell_height, centre[1]));
         all += 1;

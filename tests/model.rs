@@ -3,10 +3,12 @@
 mod common;
 
 use ndarray::{Array2, Axis};
+use outlierd::backbone::cells::Cells;
 use outlierd::backbone::{Pooling, Tap};
 use outlierd::image::InputRecipe;
 use outlierd::model::{Calibration, FeatureSource, Model, file};
 use outlierd::pictures;
+use outlierd::training::cross::Made;
 use outlierd::training::features;
 use outlierd::training::fit::{self, HeldOut, Options};
 use outlierd::training::params::DetectorKind;
@@ -30,6 +32,63 @@ fn cloud(n: usize, d: usize, seed: u64, shift: f32) -> Array2<f32> {
         let noise: f32 = (0..4).map(|_| rng.random_range(-1.0_f32..1.0)).sum();
         noise * (1.0 + (c % 7) as f32) + if c % 3 == 0 { shift } else { 0.0 }
     })
+}
+
+/// Cells of `n` pictures, 3 x 3 of 6 values: noise around the mean of their place, which is `spread` from the next one's.
+fn cells(n: usize, seed: u64, spread: f32) -> Vec<Cells> {
+    use rand::{RngExt, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut value = |at: usize| {
+        let noise: f32 = (0..4).map(|_| rng.random_range(-6.0_f32..6.0)).sum();
+        (noise + spread * ((at / 6 + at % 6) % 5) as f32) as i8
+    };
+    let one = |values: Vec<i8>| Cells { height: 3, width: 3, channels: 6, scale: 0.1, values: values.into() };
+    (0..n).map(|_| one((0..54).map(&mut value).collect())).collect()
+}
+
+/// Cells of which one is not as it should be.
+fn marred(cells: &Cells, at: usize) -> Cells {
+    let values = cells.values.iter().enumerate().map(|(i, v)| if i / 6 == at { v.wrapping_add(60) } else { *v });
+    Cells { values: values.collect(), ..cells.clone() }
+}
+
+fn fit_with_cells(n: usize, spread: f32) -> fit::Fitted {
+    let (rows, cells) = (cloud(n, 24, 1, 0.0), cells(n, 2, spread));
+    let normal = fit::Samples { rows: rows.view(), cells: &cells };
+    let options = Options::with_detector(DetectorKind::PooledCells);
+    fit::fit_with(normal, None, &Made::default(), source(), &options).unwrap()
+}
+
+#[test]
+fn cells_tell_what_the_pooled_feature_does_not_and_where() {
+    let model = fit_with_cells(200, 12.0).model;
+    let joined = model.joined.as_ref().unwrap();
+    let outliers = |marr: bool| {
+        let of = |(at, (row, cells)): (usize, (ndarray::ArrayView1<f32>, Cells))| {
+            let cells = if marr { marred(&cells, at % 9) } else { cells };
+            let distances = joined.cells.distances(&cells).unwrap();
+            assert!(!marr || joined.map(&distances).hottest().map(|(y, x, _)| 3 * y + x) == Some(at % 9));
+            model.score(&row.to_vec(), Some(&cells)).unwrap().outlier
+        };
+        let (rows, cells) = (cloud(90, 24, 7, 0.0), cells(90, 8, 12.0));
+        rows.rows().into_iter().zip(cells).enumerate().map(of).filter(|outlier| *outlier).count()
+    };
+    assert!(outliers(true) > 80 && outliers(false) < 6, "{} {}", outliers(true), outliers(false));
+    let row = cloud(1, 24, 7, 0.0).row(0).to_vec();
+    assert!(model.score(&row, None).is_err());
+    let other = Cells { height: 9, width: 1, ..cells(1, 8, 12.0).remove(0) };
+    assert!(model.score(&row, Some(&other)).is_err());
+}
+
+#[test]
+fn pictures_without_places_are_judged_as_a_whole() {
+    let model = fit_with_cells(200, 0.0).model;
+    assert_eq!((model.joined.is_none(), model.detector_name()), (true, "mixture+residual"));
+    let row = cloud(1, 24, 7, 0.0).row(0).to_vec();
+    assert_eq!(model.score(&row, None).unwrap(), model.score(&row, Some(&cells(1, 8, 0.0)[0])).unwrap());
+    let none =
+        fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &Options::with_detector(DetectorKind::PooledCells));
+    assert!(matches!(none, Err(fit::Error::Cells)));
 }
 
 #[test]
@@ -88,7 +147,7 @@ fn a_saved_model_scores_as_before() {
     let path = dir.path().join("m.outlierd");
     let probe = cloud(20, 24, 9, 1.0);
     let covariances = ["spherical", "diag", "tied", "full"].map(|c| (DetectorKind::GaussianMixture, c));
-    let others = DetectorKind::ALL.map(|kind| (kind, "spherical"));
+    let others = DetectorKind::ALL.into_iter().filter(|kind| !kind.wants_cells()).map(|kind| (kind, "spherical"));
     for (detector, covariance) in covariances.into_iter().chain(others) {
         let mut options = Options::with_detector(detector);
         options.params.set(&format!("gaussian_mixture.covariance_type={covariance}")).unwrap();
@@ -102,6 +161,10 @@ fn a_saved_model_scores_as_before() {
             assert_eq!(a, b, "{} {covariance}", detector.name());
         }
     }
+    let fitted = fit_with_cells(100, 12.0);
+    fitted.model.save(&path).unwrap();
+    let loaded = Model::load(&path).unwrap();
+    assert!(loaded.joined == fitted.model.joined && loaded.joined.is_some());
     assert!(std::fs::read_dir(dir.path()).unwrap().count() == 1, "temporary files were left");
 }
 
@@ -114,14 +177,14 @@ fn features_of_another_width_or_not_finite_are_refused() {
 
 #[test]
 fn damaged_files_are_refused_and_never_panic() {
-    let options = Options::with_detector(DetectorKind::MixtureResidual);
-    let model = fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &options).unwrap().model;
+    let model = fit_with_cells(60, 12.0).model;
+    let probe = cells(1, 8, 12.0).remove(0);
     let whole = file::encode(&model).unwrap();
     assert!(file::decode(&whole).is_ok());
     for cut in (0..whole.len()).step_by(64).chain([whole.len() - 1]) {
         assert!(file::decode(&whole[..cut]).is_err(), "cut at {cut}");
     }
-    for at in 0..whole.len() {
+    for at in (0..whole.len()).step_by(3) {
         let mut bad = whole.clone();
         bad[at] ^= 1 << (at % 8);
         assert!(file::decode(&bad).is_err(), "flipped at {at}");
@@ -130,7 +193,7 @@ fn damaged_files_are_refused_and_never_panic() {
         let crc = crc32fast::hash(&bad[..end]).to_le_bytes();
         bad[end..].copy_from_slice(&crc);
         if let Ok(model) = file::decode(&bad) {
-            let _ = model.score(&[1.0; 24], None);
+            let _ = model.score(&[1.0; 24], Some(&probe));
         }
     }
     let mut future = whole.clone();
@@ -150,7 +213,7 @@ fn damaged_files_are_refused_and_never_panic() {
 fn recipe_and_default_on_the_magnetic_tiles() {
     let Some(shared) = common::shared("recipe_and_default_on_the_magnetic_tiles") else { return };
     let [train, normal, outlier] = common::tile_features(&shared);
-    for (detector, least) in [(DetectorKind::GaussianMixture, 0.968), (DetectorKind::default(), 0.980)] {
+    for (detector, least) in [(DetectorKind::GaussianMixture, 0.968), (DetectorKind::MixtureResidual, 0.980)] {
         let fitted = fit::fit(train.view(), None, source(), &Options::with_detector(detector)).unwrap();
         let auroc = fit::auroc(&fitted.model, normal.view(), outlier.view()).unwrap().unwrap();
         let bytes = file::encode(&fitted.model).unwrap().len();
@@ -176,6 +239,10 @@ fn model_files_of_older_versions_are_read_as_before() {
         assert_eq!(model.normal_scores().len(), 40);
         assert_eq!(file::decode(&file::encode(model).unwrap()).unwrap(), *model);
     }
+    let third = read(3).score(&[1.0; 24], None).unwrap();
+    let fourth = read(4).score(&[1.0; 24], Some(&cells(1, 8, 12.0)[0])).unwrap();
+    assert!((third.score + 32.930_129_839).abs() < 1e-6 && (third.p - 0.962_398_046).abs() < 1e-6, "{third:?}");
+    assert!((fourth.score + 0.113_344_570).abs() < 1e-6 && (fourth.p - 0.964_695_448).abs() < 1e-6, "{fourth:?}");
     assert_eq!(second.records.learnt.len(), 1);
     assert_eq!(file::encode(&first).unwrap()[8], 1);
 }
@@ -190,7 +257,7 @@ fn promise_holds(name: &str, all: &Array2<f32>, n_train: usize) {
         let (known, new) = order.split_at(n_train);
         let options = Options { seed, ..Options::default() };
         let model = fit::fit(all.select(Axis(0), known).view(), None, source(), &options).unwrap().model;
-        let scores = fit::scores(&model, all.select(Axis(0), new).view()).unwrap();
+        let scores = fit::feature_scores(&model, all.select(Axis(0), new).view()).unwrap();
         let Calibration::Conformal(conformal) = &model.calibration else { panic!("not conformal") };
         for (at, rate) in RATES.into_iter().enumerate() {
             let called = scores.iter().filter(|&&score| conformal.p_value(score) < rate).count();

@@ -1,13 +1,18 @@
 //! `score`: a verdict for each picture.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ::image::RgbImage;
+use ::image::codecs::jpeg::JpegEncoder;
 use serde::Serialize;
 
 use super::{Error, common, exit};
 use crate::image;
+use crate::model::{Verdict, file};
 use crate::pictures;
+use crate::watch::overlay::HeatMap;
 
 /// Scores pictures: verdict, p, score, path, one line each.
 #[derive(Debug, clap::Args)]
@@ -21,6 +26,9 @@ pub struct Args {
     /// Threads; 0: all cores
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Writes each picture, tinted where it departs from what the model knows, as NAME-map.jpg into a folder
+    #[arg(long, value_name = "DIR")]
+    map: Option<PathBuf>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -35,10 +43,14 @@ struct Line<'a> {
     score: f64,
     p: f64,
     outlier: bool,
+    /// What departs most: left, top, width, height as shares of the picture; with `--map`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<[f64; 4]>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let (model, backbone) = common::load_model(&args.model, args.backbone.as_deref(), args.threads)?;
+    let mut maps = args.map.as_deref().map(Maps::new).transpose()?;
     let mut failed = 0;
     for source in &args.pictures {
         let found = match pictures::find(std::slice::from_ref(source)) {
@@ -58,12 +70,23 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                     continue;
                 }
             };
-            let sample = backbone.prepare(&picture).and_then(|prepared| backbone.sample(&prepared));
-            let (feature, cells) = sample.map_err(common::backbone_error)?;
-            let verdict = model.score(&feature, cells.as_ref()).map_err(common::model_error)?;
+            let views = backbone.prepare(&picture).and_then(|prepared| backbone.forward(&prepared));
+            let views = views.map_err(common::backbone_error)?;
+            let verdict = model.score(&backbone.pool(&views), backbone.cells(&views).as_ref());
+            let verdict = verdict.map_err(common::model_error)?;
+            let mut region = None;
+            if let Some(maps) = &mut maps {
+                let heat = model.map(&backbone, &views, None).map_err(common::model_error)?;
+                let seen = image::seen(picture.width(), picture.height(), backbone.input());
+                if let Some(map) = heat.and_then(|heat| HeatMap::new(heat.at(seen))) {
+                    region = Some(map.region(picture.width(), picture.height()));
+                    maps.write(&path, &map.draw(&picture))?;
+                }
+            }
             if args.json {
                 let path = &path.to_string_lossy();
-                common::print_json(&Line { path, score: verdict.score, p: verdict.p, outlier: verdict.outlier })?;
+                let Verdict { score, p, outlier } = verdict;
+                common::print_json(&Line { path, score, p, outlier, region })?;
             } else {
                 let word = if verdict.outlier { "outlier" } else { "inlier" };
                 common::print(format!(
@@ -78,5 +101,37 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     match failed {
         0 => Ok(ExitCode::SUCCESS),
         n => Err(Error::new(exit::DATAERR, format!("{} could not be scored", common::count(n, "picture")))),
+    }
+}
+
+/// A folder for maps; pictures of one name from several folders get numbers.
+struct Maps<'a> {
+    folder: &'a Path,
+    names: HashSet<String>,
+}
+
+impl<'a> Maps<'a> {
+    const QUALITY: u8 = 90;
+
+    fn new(folder: &'a Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", folder.display())))?;
+        Ok(Maps { folder, names: HashSet::new() })
+    }
+
+    fn write(&mut self, of: &Path, map: &RgbImage) -> Result<(), Error> {
+        let stem = of.file_stem().unwrap_or_default().to_string_lossy();
+        let mut name = format!("{stem}-map.jpg");
+        for number in 2.. {
+            if self.names.insert(name.clone()) {
+                break;
+            }
+            name = format!("{stem}-{number}-map.jpg");
+        }
+        let path = self.folder.join(name);
+        let mut jpeg = Vec::new();
+        let encoded = JpegEncoder::new_with_quality(&mut jpeg, Self::QUALITY).encode_image(map);
+        let written = encoded.map_err(std::io::Error::other).and_then(|()| file::write_atomically(&path, &jpeg));
+        written.map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
     }
 }

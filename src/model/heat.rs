@@ -24,6 +24,34 @@ impl Heat {
         Some((best.0 / self.width, best.0 % self.width, *best.1))
     }
 
+    /// The first and last row and column, inclusive, of the cells that are connected with the hottest, by sides or corners,
+    /// and at least half as hot, counted from the median; None where nothing is hot.
+    pub fn hot_region(&self) -> Option<([usize; 2], [usize; 2])> {
+        let (row, column, hottest) = self.hottest().filter(|(.., share)| *share > 0.0)?;
+        let mut sorted = self.cells.clone();
+        sorted.sort_by(f32::total_cmp);
+        let floor = sorted[sorted.len() / 2].max(0.0);
+        let least = floor + 0.5 * (hottest - floor);
+        let (mut rows, mut columns) = ([row; 2], [column; 2]);
+        let mut seen = vec![false; self.cells.len()];
+        seen[row * self.width + column] = true;
+        let mut open = vec![(row, column)];
+        while let Some((row, column)) = open.pop() {
+            rows = [rows[0].min(row), rows[1].max(row)];
+            columns = [columns[0].min(column), columns[1].max(column)];
+            for y in row.saturating_sub(1)..(row + 2).min(self.height) {
+                for x in column.saturating_sub(1)..(column + 2).min(self.width) {
+                    let at = y * self.width + x;
+                    if !seen[at] && self.cells[at] >= least {
+                        seen[at] = true;
+                        open.push((y, x));
+                    }
+                }
+            }
+        }
+        Some((rows, columns))
+    }
+
     /// The heat of a region of a picture.
     pub fn at(self, region: [f64; 4]) -> Placed {
         Placed { heat: self, region }
@@ -236,6 +264,26 @@ pub(super) mod tests {
         let before = cells.clone();
         subtract_pattern(&mut cells, &opposite);
         assert_eq!(cells, before);
+    }
+
+    #[test]
+    fn the_hot_region_is_what_hangs_together() {
+        let heat = |cells: [f32; 16]| Heat { height: 4, width: 4, cells: cells.to_vec() };
+        let cells = [0.0, 1.0, 0.0, 9.0, 0.0, 8.0, 0.0, 0.0, 5.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8.5];
+        // 9 stands alone; 8 and 5 touch at a corner.
+        assert_eq!(heat(cells).hot_region(), Some(([0, 0], [3, 3])));
+        let cells = cells.map(|v| {
+            if v == 9.0 {
+                0.0
+            } else if v == 8.5 {
+                1.0
+            } else {
+                v
+            }
+        });
+        assert_eq!(heat(cells).hot_region(), Some(([1, 2], [0, 1])));
+        assert_eq!(heat([2.0; 16]).hot_region(), Some(([0, 3], [0, 3])));
+        assert_eq!(heat([0.0; 16]).hot_region(), None);
     }
 
     #[test]

@@ -113,6 +113,9 @@ pub struct Event {
     /// The same picture with a map of where it departs from what the model knows.
     #[serde(default)]
     pub heat: Option<PathBuf>,
+    /// Raise: what departs most in it: left, top, width, height as shares of the picture; left out where no map was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<[f64; 4]>,
     #[serde(default)]
     pub model: Option<String>,
     /// What went wrong or has changed, for people; left out where nothing did.
@@ -134,6 +137,7 @@ impl Event {
             duration_s: None,
             snapshot: None,
             heat: None,
+            region: None,
             model: None,
             message: None,
         }

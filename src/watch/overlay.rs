@@ -1,5 +1,5 @@
 //! A heat map for people: the picture in grey, tinted where it departs from what the model knows, with a frame around
-//! the hottest cell. What the network did not see is darkened.
+//! the hot region. What the network did not see is darkened.
 
 use ::image::{Rgb, RgbImage};
 
@@ -18,20 +18,32 @@ const RAMP: [[f32; 3]; 3] = [[255.0, 235.0, 60.0], [255.0, 130.0, 0.0], [225.0, 
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     placed: Placed,
-    hottest: (usize, usize),
+    /// First and last row and column of the hot region.
+    region: ([usize; 2], [usize; 2]),
 }
 
 impl HeatMap {
-    /// None where nothing is hot: the model has no residual to share out.
+    /// None where nothing is hot.
     pub fn new(placed: Placed) -> Option<Self> {
-        let (row, column, share) = placed.heat.hottest()?;
-        (share > 0.0).then_some(HeatMap { placed, hottest: (row, column) })
+        let region = placed.heat.hot_region()?;
+        Some(HeatMap { placed, region })
     }
 
-    /// The hottest cell: left, top, width, height in pixels of the picture.
-    pub fn hottest(&self) -> [f64; 4] {
-        let (row, column) = self.hottest;
-        self.placed.cell(row, column)
+    /// What is hot: left, top, width, height in pixels of the picture.
+    pub fn hot(&self) -> [f64; 4] {
+        let ([first, last], [left, right]) = self.region;
+        let [x, y, ..] = self.placed.cell(first, left);
+        let [end_x, end_y, width, height] = self.placed.cell(last, right);
+        [x, y, end_x + width - x, end_y + height - y]
+    }
+
+    /// What is hot: left, top, width, height as shares of a picture of that size, to four places.
+    pub fn region(&self, width: u32, height: u32) -> [f64; 4] {
+        let (width, height) = (f64::from(width), f64::from(height));
+        let [x, y, w, h] = self.hot();
+        let round = |share: f64| (share.clamp(0.0, 1.0) * 1e4).round() / 1e4;
+        let (left, top) = (round(x / width), round(y / height));
+        [left, top, round((x + w) / width - left), round((y + h) / height - top)]
     }
 
     /// Draws the map over a picture of the size that it was made for.
@@ -71,7 +83,7 @@ impl HeatMap {
     /// White with a black edge: it shows on any ground.
     fn outline(&self, drawn: &mut RgbImage) {
         let line = f64::from(drawn.width().min(drawn.height()) / 200 + 1);
-        let [left, top, width, height] = self.hottest();
+        let [left, top, width, height] = self.hot();
         let (right, bottom) = (left + width, top + height);
         let first = |edge: f64| (edge - 2.0 * line).max(0.0) as u32;
         let last = |edge: f64, side: u32| ((edge + 2.0 * line).ceil() as u32).min(side);
@@ -122,7 +134,8 @@ mod tests {
     fn the_tint_lies_where_the_network_looked() {
         let picture = RgbImage::from_pixel(400, 200, Rgb([100, 100, 100]));
         let map = map([100.0, 0.0, 200.0, 200.0]);
-        assert_eq!(map.hottest(), [200.0, 50.0, 50.0, 50.0]);
+        assert_eq!(map.hot(), [200.0, 50.0, 50.0, 50.0]);
+        assert_eq!(map.region(400, 200), [0.5, 0.25, 0.125, 0.25]);
         let drawn = map.draw(&picture);
         assert!(is_red(drawn.get_pixel(225, 75)));
         assert_eq!(drawn.get_pixel(150, 150), &Rgb([100; 3]));

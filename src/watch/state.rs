@@ -12,6 +12,7 @@ use super::gate::Gate;
 use super::gpio::{self, Gpio};
 use super::link::Link;
 use super::outputs::Outputs;
+use super::overlay::HeatMap;
 use super::service::{Command, Notifier};
 use super::snapshots::Saved;
 use super::{Judge, Summary, drift_events};
@@ -121,11 +122,13 @@ impl State {
                 self.drive(|gpio| gpio.show(true));
                 let since = self.event.take().map_or(now, |event| event.since);
                 let id = self.ids.next(SystemTime::now());
-                let heat = heat.and_then(|judge| self.heat(judge, &frame.picture));
+                let map = heat.and_then(|judge| self.heat(judge, &frame.picture));
+                let heat = map.as_ref().map(|map| map.draw(&frame.picture));
+                let region = map.map(|map| map.region(frame.picture.width(), frame.picture.height()));
                 let saved = self.outputs.snapshot(&id, &frame.picture, heat.as_ref());
                 self.event = Some(Standing { since, id: Some(id.clone()), saved: saved.clone() });
                 let duration_s = Some(seconds(now.duration_since(since)));
-                let raise = Event { id: Some(id), frames: Some(frames), duration_s, ..event(Kind::Raise) };
+                let raise = Event { id: Some(id), frames: Some(frames), duration_s, region, ..event(Kind::Raise) };
                 self.outputs.emit(with_pictures(raise, saved));
             }
             Some(Change::Cleared { frames }) => {
@@ -141,10 +144,10 @@ impl State {
         self.push_drift(verdict, now);
     }
 
-    /// The picture with its heat map; a failure is an error event.
-    fn heat(&mut self, judge: &mut dyn Judge, picture: &RgbImage) -> Option<RgbImage> {
+    /// The heat map of a picture; a failure is an error event.
+    fn heat(&mut self, judge: &mut dyn Judge, picture: &RgbImage) -> Option<HeatMap> {
         match judge.heat(picture) {
-            Ok(map) => map.map(|map| map.draw(picture)),
+            Ok(map) => map,
             Err(e) => {
                 self.outputs.error(format!("no heat map: {e}"));
                 None

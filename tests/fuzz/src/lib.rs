@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use image::RgbImage;
+use outlierd::backbone::cells::Cells;
 use outlierd::backbone::{Backbone, Options, quantize};
 use outlierd::camera::pixels;
 use outlierd::config::{Config, PixelFormat};
@@ -33,8 +34,12 @@ fn with_crc(bytes: &[u8]) -> Option<Vec<u8>> {
 pub fn model(bytes: &[u8]) {
     for bytes in [Some(bytes.to_vec()), with_crc(bytes)].into_iter().flatten() {
         let Ok(model) = file::decode(&bytes) else { continue };
+        let cells = model.joined.as_ref().map(|joined| {
+            let (height, width, channels) = (joined.cells.height, joined.cells.width, joined.cells.components.cols);
+            Cells { height, width, channels, scale: 0.1, values: vec![100; height * width * channels].into() }
+        });
         for feature in [0.0, 1.0, f32::MAX] {
-            let _ = model.score(&vec![feature; model.n_features()], None);
+            let _ = model.score(&vec![feature; model.n_features()], cells.as_ref());
         }
         let written = file::encode(&model).expect("what was read can be written");
         file::decode(&written).expect("what was written can be read");
@@ -142,6 +147,7 @@ pub fn small_model() -> Model {
         variance: vec![1.0, 0.25],
         whiten: true,
         detector: Detector::PcaResidual,
+        joined: None,
         calibration: Calibration::Conformal(conformal()),
         threshold: 0.05,
         training: Training { n_train: 60, n_calibration: 60, ..Training::default() },

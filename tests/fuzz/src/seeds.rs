@@ -57,6 +57,8 @@ fn models() -> Vec<Seed> {
     let mut seeds = vec![
         older(1),
         older(2),
+        older(3),
+        older(4),
         ("small".into(), bytes(&small)),
         ("learnt".into(), bytes(&Model { records, ..small })),
     ];
@@ -212,11 +214,18 @@ fn pictures() -> Vec<Seed> {
 }
 
 fn rows() -> Vec<u8> {
-    let mut bytes = b"OUTLFEAT\x01\0".to_vec();
+    let mut bytes = b"OUTLFEAT\x02\0".to_vec();
     for (key, row) in [(1, vec![0.5_f32, 1.5]), (2, vec![])] {
         bytes.extend([key; 32]);
         bytes.extend((row.len() as u32).to_le_bytes());
         bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+        // 1 x 1 cells of 2 values with the first, none with the second.
+        let side: u16 = if row.is_empty() { 0 } else { 1 };
+        bytes.extend([side, side, 2 * side].iter().flat_map(|side| side.to_le_bytes()));
+        if side > 0 {
+            bytes.extend(0.5_f32.to_le_bytes());
+            bytes.extend([3, 250]);
+        }
     }
     let crc = crc32fast::hash(&bytes);
     bytes.extend(crc.to_le_bytes());
