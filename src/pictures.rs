@@ -39,7 +39,7 @@ const OTHER_FORMATS: [&str; 24] = [
 pub enum Error {
     #[error("cannot read {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("no pictures (jpg, jpeg, png, bmp, webp) in {}{}", path.display(), but(left_out))]
+    #[error("no pictures in {}: it needs jpg, jpeg, png, bmp or webp files{}", path.display(), but(left_out))]
     Empty { path: PathBuf, left_out: Vec<String> },
     #[error("{list}, line {line}: {path} does not exist (paths in a list are relative to the list)")]
     Missing { list: PathBuf, line: usize, path: PathBuf },

@@ -8,7 +8,9 @@ use outlierd::backbone::{Backbone, Options, Pooling, Tap};
 use outlierd::cli::demo::scene::{HEIGHT, Scene, WIDTH};
 use outlierd::image::Resize;
 use outlierd::model::FeatureSource;
+use outlierd::training::cross::Made;
 use outlierd::training::fit;
+use outlierd::training::params::DetectorKind;
 use outlierd::watch::Judge;
 use outlierd::watch::events::{self, Kind};
 use outlierd::watch::judge::ModelJudge;
@@ -92,6 +94,39 @@ fn the_hottest_cell_lies_on_the_object() {
         }
     }
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// With cells the region of a raise holds some of the object, and is not all of the picture.
+#[test]
+fn the_region_lies_on_the_object() {
+    let backbone = Backbone::embedded(&Options { threads: 1, cells: true, ..Options::default() }).unwrap();
+    let mut scene = Scene::new(1);
+    let sample = |picture: &RgbImage| backbone.sample(&backbone.prepare(picture).unwrap()).unwrap();
+    let (rows, cells): (Vec<_>, Vec<_>) = (0..80).map(|_| sample(&scene.frame(None))).unzip();
+    let rows = ndarray::Array2::from_shape_vec((80, backbone.n_features()), rows.concat()).unwrap();
+    let cells: Vec<_> = cells.into_iter().flatten().collect();
+    let normal = fit::Samples { rows: rows.view(), cells: &cells };
+    let options = fit::Options::with_detector(DetectorKind::PooledCells);
+    let fitted = fit::fit_with(normal, None, &Made::default(), FeatureSource::of(&backbone), &options).unwrap();
+    assert!(fitted.model.joined.is_some());
+    let mut judge = ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"));
+    let mut hits = 0;
+    for row in 0..4 {
+        for column in 0..5 {
+            let (x, y) = (column * (WIDTH - SIDE) / 4, row * (HEIGHT - SIDE) / 3);
+            let mut picture = scene.frame(None);
+            put_object(&mut picture, x, y);
+            assert!(judge.judge(&picture, 0.01).unwrap().outlier, "{x} {y}");
+            let [left, top, width, height] = judge.heat(&picture).unwrap().unwrap().region(WIDTH, HEIGHT);
+            let share = |at: u32, side: u32| f64::from(at) / f64::from(side);
+            let meets = |start: f64, len: f64, at: u32, side: u32| {
+                start < share(at + SIDE, side) && start + len > share(at, side)
+            };
+            hits += usize::from(meets(left, width, x, WIDTH) && meets(top, height, y, HEIGHT));
+            assert!(width * height < 0.3, "{x} {y}: {width} x {height}");
+        }
+    }
+    assert_eq!(hits, 20);
 }
 
 /// The maps that a judgement left behind are used for its own picture only.
@@ -204,7 +239,7 @@ fn real_weights_point_at_a_speck() {
                 pixel.0 = pixel.0.map(|value| value / 5);
             }
         }
-        let [left, top, cell_width, cell_height] = judge.heat(&picture).unwrap().unwrap().hot();
+        let [left, top, cell_width, cell_height] = judge.heat(&picture).unwrap().unwrap().hottest();
         let near = |start: f64, len: f64, at: f64| (start + len / 2.0 - at).abs() <= len;
         hits += u32::from(near(left, cell_width, centre[0]) && near(top, cell_height, centre[1]));
         all += 1;

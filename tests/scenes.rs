@@ -125,7 +125,7 @@ fn features(seed: u64) -> Features {
     let width = rows.len() / (TRAIN + LATER);
     let rows = Array2::from_shape_vec((TRAIN + LATER, width), rows).unwrap();
     let paths = (0..TRAIN + LATER).map(|at| PathBuf::from(format!("{at:06}-frame.jpg"))).collect();
-    Features { paths, contents: vec![[0; 32]; TRAIN + LATER], rows, unreadable: Vec::new() }
+    Features { paths, contents: vec![[0; 32]; TRAIN + LATER], rows, cells: Vec::new(), unreadable: Vec::new() }
 }
 
 #[test]
@@ -141,6 +141,7 @@ fn the_promise_holds_before_a_camera_that_stands_still() {
             paths: shuffled.iter().map(|&at| all.paths[at].clone()).collect(),
             contents: vec![[0; 32]; TRAIN],
             rows: train.select(Axis(0), &shuffled),
+            cells: Vec::new(),
             unreadable: Vec::new(),
         };
         let found = stretches::arrange(&mut given).unwrap();
@@ -150,7 +151,7 @@ fn the_promise_holds_before_a_camera_that_stands_still() {
         for (at, block) in [found.length, 1].into_iter().enumerate() {
             let options = Options { block, false_alarms: RATE, ..Options::default() };
             let model = fit::fit(given.rows.view(), None, FeatureSource::unknown(), &options).unwrap().model;
-            let scores = fit::scores(&model, later).unwrap();
+            let scores = fit::feature_scores(&model, later).unwrap();
             let counted = scores.iter().filter(|score| model.verdict(**score).outlier).count() as f64 / LATER as f64;
             let Calibration::Conformal(conformal) = &model.calibration else { panic!("not conformal") };
             let (low, high) = match block {

@@ -158,7 +158,7 @@ fn an_empty_or_missing_folder_is_an_error_at_once() {
     assert!(watch().run(&commands, &mut Notifier::from_env()).is_err());
     std::fs::create_dir(dir.path().join("frames")).unwrap();
     let message = watch().run(&commands, &mut Notifier::from_env()).unwrap_err().to_string();
-    assert!(message.contains("no pictures ("), "{message}");
+    assert!(message.contains("no pictures in"), "{message}");
 }
 
 #[test]

@@ -118,6 +118,7 @@ def main():
     parser.add_argument("--stem", type=int, default=32)
     parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--settle", type=int, default=500, help="further steps that also narrow the activations' ranges")
+    parser.add_argument("--narrow", type=float, default=0.1, help="weight of the ranges' excess in those steps")
     parser.add_argument("--part", type=int, default=160, help="side of what the first steps see; a multiple of 32")
     parser.add_argument("--whole", type=float, default=0.3, help="share of steps, the last ones, that see whole crops")
     parser.add_argument("--batch", type=int, default=48, help="parts a step; as many pixels of whole crops")
@@ -176,7 +177,7 @@ def main():
         loss = sum(parts)
         if ranges:
             excess = ranges.excess()
-            loss = loss + 0.1 * excess
+            loss = loss + args.narrow * excess
             if step % 50 == 0:
                 print(f"excess {excess.item():.3f}", flush=True)
         loss.backward()

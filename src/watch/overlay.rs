@@ -29,6 +29,12 @@ impl HeatMap {
         Some(HeatMap { placed, region })
     }
 
+    /// The hottest cell: left, top, width, height in pixels of the picture.
+    pub fn hottest(&self) -> [f64; 4] {
+        let (row, column, _) = self.placed.heat.hottest().unwrap_or_default();
+        self.placed.cell(row, column)
+    }
+
     /// What is hot: left, top, width, height in pixels of the picture.
     pub fn hot(&self) -> [f64; 4] {
         let ([first, last], [left, right]) = self.region;
