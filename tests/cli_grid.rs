@@ -50,10 +50,7 @@ fn normals_alone_are_enough_and_a_seed_gives_the_same_choice() {
     let dir = pictures();
     let (first, err) = report(dir.path(), &["--set", "pca.n_components=0.9"]);
     let grid = &first["grid"];
-    assert_eq!(
-        (&grid["detector"], &grid["criterion"]),
-        (&"mixture+residual".into(), &"auroc-synthetic-outliers".into())
-    );
+    assert_eq!((&grid["detector"], &grid["criterion"]), (&"pooled+cells".into(), &"auroc-synthetic-outliers".into()));
     let rows = grid["rows"].as_array().unwrap();
     assert_eq!(grid["n_fits"].as_u64().unwrap(), 5 * rows.len() as u64);
     assert!(err.contains(&format!("{} fits", grid["n_fits"])), "{err}");

@@ -129,6 +129,49 @@ fn the_region_lies_on_the_object() {
     assert_eq!(hits, 20);
 }
 
+/// `score --map` draws and tells the region, `eval --masks` measures the places.
+#[test]
+fn the_command_line_maps_and_measures_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let [odd, masks, maps] = ["odd", "masks", "maps"].map(|name| dir.path().join(name));
+    [&odd, &masks].map(|folder| std::fs::create_dir(folder).unwrap());
+    let mut scene = Scene::new(3);
+    for n in 0..12 {
+        let (x, y) = (n % 4 * (WIDTH - SIDE) / 3, n / 4 * (HEIGHT - SIDE) / 2);
+        let (mut picture, mut mask) = (scene.frame(None), RgbImage::new(WIDTH, HEIGHT));
+        put_object(&mut picture, x, y);
+        (0..SIDE * SIDE).for_each(|at| mask.put_pixel(x + at % SIDE, y + at / SIDE, Rgb([255; 3])));
+        picture.save(odd.join(format!("o.{n}.png"))).unwrap();
+        mask.save(masks.join(format!("o.{n}.png"))).unwrap();
+    }
+    let run = |arguments: &[&str], paths: &[&std::path::Path]| {
+        let output = outlierd().args(arguments).args(paths).output().unwrap();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let model = world().join("model.outlierd");
+    let model = model.to_str().unwrap();
+    let (code, out, err) = run(&["score", "--json", "--model", model, "--map", maps.to_str().unwrap()], &[&odd, &odd]);
+    assert_eq!((code, out.lines().count()), (0, 24), "{err}");
+    for line in out.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let region: Vec<f64> = line["region"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert!(region.len() == 4 && region[2] > 0.0 && region[0] + region[2] <= 1.0001, "{line}");
+    }
+    assert_eq!(std::fs::read_dir(&maps).unwrap().count(), 24);
+    assert_eq!(outlierd::image::read(&maps.join("o.3-2-map.jpg")).unwrap().dimensions(), (WIDTH, HEIGHT));
+
+    let normal = world().join("normal");
+    let eval = ["eval", "--json", "--model", model, "--normal", normal.to_str().unwrap(), "--outliers"];
+    let (code, out, err) = run(&eval, &[&odd, std::path::Path::new("--masks"), &masks]);
+    assert_eq!(code, 0, "{err}");
+    let figures: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let pixels = &figures["pixels"];
+    assert_eq!((pixels["masks"].as_u64(), pixels["regions"].as_u64()), (Some(12), Some(12)));
+    assert!(pixels["auroc"].as_f64().unwrap() > 0.9 && pixels["pro"].as_f64().unwrap() > 0.6, "{pixels}");
+    let (code, _, err) = run(&eval, &[&odd, std::path::Path::new("--masks"), &maps]);
+    assert!(code == 66 && err.contains("no mask"), "{code} {err}");
+}
+
 /// The maps that a judgement left behind are used for its own picture only.
 #[test]
 fn a_heat_map_is_the_same_after_the_judgement_as_without_one() {
@@ -192,7 +235,18 @@ fn pooling_that_loses_the_place_gives_no_map_and_no_error() {
     let place = Place::new("interval = \"1ms\"", "");
     let model = place.path("flat.outlierd");
     let fitted = outlierd()
-        .args(["fit", "--tap", "layer4", "--pooling", "none", "--threads", "1", "--normal"])
+        .args([
+            "fit",
+            "--detector",
+            "mixture+residual",
+            "--tap",
+            "layer4",
+            "--pooling",
+            "none",
+            "--threads",
+            "1",
+            "--normal",
+        ])
         .arg(world().join("normal"))
         .arg("-o")
         .arg(&model)

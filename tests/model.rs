@@ -67,7 +67,7 @@ fn cells_tell_what_the_pooled_feature_does_not_and_where() {
         let of = |(at, (row, cells)): (usize, (ndarray::ArrayView1<f32>, Cells))| {
             let cells = if marr { marred(&cells, at % 9) } else { cells };
             let distances = joined.cells.distances(&cells).unwrap();
-            assert!(!marr || joined.map(&distances).hottest().map(|(y, x, _)| 3 * y + x) == Some(at % 9));
+            assert!(!marr || joined.map(distances).hottest().map(|(y, x, _)| 3 * y + x) == Some(at % 9));
             model.score(&row.to_vec(), Some(&cells)).unwrap().outlier
         };
         let (rows, cells) = (cloud(90, 24, 7, 0.0), cells(90, 8, 12.0));

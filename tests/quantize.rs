@@ -379,7 +379,7 @@ fn real_features_survive_on_the_magnetic_tiles() {
     println!("mean cosine of {} test pictures: {mean:.5}", cosines.len());
     assert!(mean >= 0.998, "{mean}");
 
-    for detector in [DetectorKind::default(), DetectorKind::GaussianMixture] {
+    for detector in [DetectorKind::MixtureResidual, DetectorKind::GaussianMixture] {
         let [with_float, with_int8] = [&float, &rounded].map(|[train, normal, outlier]| {
             let options = fit::Options::with_detector(detector);
             let fitted = fit::fit(train.view(), None, FeatureSource::of(&int8), &options).unwrap();

@@ -480,7 +480,7 @@ fn snapshots_are_kept_for_a_fit_that_knows_them() {
     let isotonic = fit("--outliers", "model.outlierd");
     assert_eq!(isotonic.normal_scores().len(), 200);
     let bytes = std::fs::read(place.path("model.outlierd")).unwrap();
-    assert_eq!(bytes[8..10], [3, 0]);
+    assert_eq!(bytes[8..10], [4, 0]);
     let refused = place.command(&["learn", "--last"]);
     assert_eq!(refused.status.code(), Some(65));
     assert!(text(&refused.stderr).contains("--keep DIR"));
@@ -488,7 +488,7 @@ fn snapshots_are_kept_for_a_fit_that_knows_them() {
     assert!(!place.run().contains("drift is not watched"));
 
     // As older versions wrote it.
-    let older = Model { records: Default::default(), ..isotonic };
+    let older = Model { records: Default::default(), joined: None, ..isotonic };
     older.save(&place.path("model.outlierd")).unwrap();
     assert_eq!(std::fs::read(place.path("model.outlierd")).unwrap()[8..10], [1, 0]);
     let said = place.run();

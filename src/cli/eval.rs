@@ -1,6 +1,6 @@
 //! `eval`: a model judged on pictures of known class.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::{Error, common, exit};
 use crate::backbone::Backbone;
 use crate::image;
+use crate::model::cells::Joined;
 use crate::model::{Model, file};
 use crate::pictures;
 use crate::training::evaluation::{Evaluation, Promise};
-use crate::training::features::Cache;
+use crate::training::features::{Cache, Features};
 use crate::training::fit;
+use crate::training::masks::{Figures, Pixels};
 use crate::training::report::{self, Case, Exhibit, Report, Thumbnail};
 use crate::training::stretches;
 
@@ -31,6 +33,10 @@ pub struct Args {
     /// Outlier pictures: a folder or a list (.txt); may repeat
     #[arg(long, value_name = "DIR")]
     outliers: Vec<PathBuf>,
+    /// Masks of the outlier pictures, white where something is, NAME.png each or in folders as the pictures are: measures
+    /// how well the cells find the place
+    #[arg(long, value_name = "DIR", requires = "outliers")]
+    masks: Option<PathBuf>,
     /// Threads; 0: all cores
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -48,6 +54,8 @@ struct Judged {
     evaluation: Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
     false_alarms: Option<Promise>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pixels: Option<Figures>,
 }
 
 /// Pictures shown of each kind of mistake.
@@ -58,6 +66,14 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     common::set_workers(args.threads)?;
     let stop = super::stop_flag()?;
     let mut cache = Cache::open(&Cache::beside(&args.model));
+    let joined = match (&args.masks, &model.joined) {
+        (Some(_), None) => {
+            let message = format!("--masks: {} judges no cells, so there is no place to measure", args.model.display());
+            return Err(Error::new(exit::USAGE, message));
+        }
+        (masks, joined) => masks.as_deref().zip(joined.as_deref()),
+    };
+    let mut pixels = Pixels::default();
     let (mut judged, mut cases, mut worth) = (Vec::new(), Vec::new(), 0.0);
     for (what, sources) in [("normal pictures", &args.normal), ("outlier pictures", &args.outliers)] {
         if sources.is_empty() {
@@ -73,12 +89,23 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         let scores = fit::scores(&model, found.samples()).map_err(common::model_error)?;
         let verdicts: Vec<_> = scores.into_iter().map(|score| model.verdict(score)).collect();
         let outlier = !judged.is_empty();
+        if let Some((masks, joined)) = joined {
+            measure(&mut pixels, &found, joined, &backbone, outlier.then_some(masks))?;
+        }
         cases.extend(found.paths.into_iter().zip(&verdicts).map(|(path, &verdict)| Case { path, outlier, verdict }));
         judged.push(verdicts);
     }
     let evaluation =
         Evaluation::of(model.detector_name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
     let promise = Promise::of(&model, &evaluation, worth);
+    let pixels = match &args.masks {
+        None => None,
+        Some(masks) => Some(pixels.figures().ok_or_else(|| {
+            let message =
+                format!("--masks: {} has no mask of the outlier pictures that marks anything", masks.display());
+            Error::new(exit::NOINPUT, message)
+        })?),
+    };
     if let Some(path) = &args.report {
         let page = report::html(&Report {
             title: format!("{}: {} pictures", args.model.display(), cases.len()),
@@ -92,7 +119,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
     }
     if args.json {
-        common::print_json(&Judged { evaluation, false_alarms: promise })?;
+        common::print_json(&Judged { evaluation, false_alarms: promise, pixels })?;
     } else {
         for line in evaluation.lines() {
             common::print(line)?;
@@ -100,8 +127,54 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         if let Some(promise) = promise {
             common::print(promise.sentence())?;
         }
+        if let Some(Figures { auroc, pro, masks, regions }) = pixels {
+            common::print(format!(
+                "places: pixel AUROC {auroc:.4}, PRO {pro:.4}, over {} with {}",
+                common::count(masks, "mask"),
+                common::count(regions, "region")
+            ))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds what the cells make of pictures; outliers of which `masks` has none are left out.
+fn measure(
+    pixels: &mut Pixels,
+    found: &Features,
+    joined: &Joined,
+    backbone: &Backbone,
+    masks: Option<&Path>,
+) -> Result<(), Error> {
+    let mut without = 0;
+    for (path, cells) in found.paths.iter().zip(&found.cells) {
+        let read = |path: &Path| image::read(path).map_err(|e| Error::new(exit::DATAERR, e));
+        let mask = match masks.map(|masks| mask_of(masks, path)) {
+            Some(None) => {
+                without += 1;
+                continue;
+            }
+            Some(Some(mask)) => Some(read(&mask)?),
+            None => None,
+        };
+        let (width, height) = read(path)?.dimensions();
+        let distances = joined.cells.distances(cells).map_err(common::model_error)?;
+        let seen = image::seen(width, height, backbone.input());
+        pixels.add(&joined.map(distances).at(seen), (width, height), mask.as_ref());
+    }
+    if without > 0 {
+        log::warn!("--masks: {} have no mask and count for no place", common::count(without, "outlier picture"));
+    }
+    Ok(())
+}
+
+/// `NAME.png` in the folder of masks, or in its folder of the same name as the picture's.
+fn mask_of(masks: &Path, picture: &Path) -> Option<PathBuf> {
+    let mut name = picture.file_stem()?.to_owned();
+    name.push(".png");
+    let folder = picture.parent().and_then(Path::file_name);
+    let nested = folder.map(|folder| masks.join(folder).join(&name));
+    nested.into_iter().chain([masks.join(&name)]).find(|mask| mask.is_file())
 }
 
 /// The worst mistakes of one kind.

@@ -9,7 +9,6 @@ use super::projection::QuantizedMatrix;
 use super::{Error, heat::Heat};
 use crate::backbone::cells::Cells;
 use crate::estimators::cell_gaussians::CellGaussians;
-use crate::estimators::conformal::Conformal;
 use crate::estimators::level::Level;
 
 /// So many of the farthest cells make the score.
@@ -69,8 +68,6 @@ pub struct Joined {
     pub of_feature: Level,
     /// Of the scores of the cells.
     pub of_cells: Level,
-    /// Of the negated distance of the farthest cell.
-    pub of_farthest: Conformal,
 }
 
 impl Joined {
@@ -81,10 +78,8 @@ impl Joined {
         a.min(b) + std::f64::consts::LN_2 - (-(a - b).abs()).exp().ln_1p()
     }
 
-    /// How improbable each cell is: `-log10` of the share of normal pictures that have a cell as far.
-    pub fn map(&self, distances: &[f32]) -> Heat {
-        let level = |distance: &f32| -self.of_farthest.p_value(-f64::from(*distance)).log10() as f32;
-        let cells = distances.iter().map(level).collect();
-        Heat { height: self.cells.height, width: self.cells.width, cells }
+    /// How far each cell is from what its place has: 1 is what normals have on average, in every picture and place.
+    pub fn map(&self, distances: Vec<f32>) -> Heat {
+        Heat { height: self.cells.height, width: self.cells.width, cells: distances }
     }
 }

@@ -281,14 +281,14 @@ fn model_v3(BodyV3 { body, worth, tail, stretch }: BodyV3) -> Result<Model, Stri
 }
 
 /// What calibration scores are worth, and their tail.
-pub(super) fn with_tail(conformal: Conformal, worth: f64, tail: Vec<[f64; 4]>) -> Result<Conformal, String> {
+fn with_tail(conformal: Conformal, worth: f64, tail: Vec<[f64; 4]>) -> Result<Conformal, String> {
     check((1.0..=conformal.scores.len() as f64).contains(&worth), "what the calibration is worth")?;
     let tail = self::tail(tail, &conformal.scores)?;
     Ok(Conformal { worth, tail, ..conformal })
 }
 
 /// Score, p, low and high of the knots of a tail.
-pub(super) fn knots(tail: Option<&Tail>) -> Vec<[f64; 4]> {
+fn knots(tail: Option<&Tail>) -> Vec<[f64; 4]> {
     tail.map_or_else(Vec::new, |tail| tail.knots.iter().map(|knot| [knot.score, knot.p, knot.low, knot.high]).collect())
 }
 
@@ -471,7 +471,7 @@ fn calibration(calibration: CalibrationV1) -> Result<Calibration, String> {
 }
 
 /// Rising finite scores.
-pub(super) fn counted(scores: &[f64]) -> Result<Conformal, String> {
+fn counted(scores: &[f64]) -> Result<Conformal, String> {
     check(!scores.is_empty(), "the calibration's length")?;
     check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
     Conformal::counted(scores).map_err(|e| e.to_string())

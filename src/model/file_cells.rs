@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::cells::{CellDetector, Joined};
-use super::file::{self, IntegersV1, check, finite_f32};
+use super::file::{IntegersV1, check, finite_f32};
 use crate::backbone::cells::{CHANNELS, MAX_SIDE};
 use crate::estimators::cell_gaussians::CellGaussians;
-use crate::estimators::conformal::Conformal;
 use crate::estimators::level::{Level, QUANTILES};
 
 #[derive(Serialize, Deserialize)]
@@ -21,15 +20,6 @@ pub(super) struct JoinedV4 {
     weights: Vec<f32>,
     of_feature: LevelV4,
     of_cells: LevelV4,
-    of_farthest: ConformalV4,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ConformalV4 {
-    scores: Vec<f64>,
-    worth: f64,
-    /// Score, p, low and high of the tail's knots, by rising score; none without a tail.
-    tail: Vec<[f64; 4]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,19 +42,8 @@ impl LevelV4 {
     }
 }
 
-impl ConformalV4 {
-    fn of(conformal: &Conformal) -> ConformalV4 {
-        let tail = file::knots(conformal.tail.as_ref());
-        ConformalV4 { scores: conformal.scores.clone(), worth: conformal.worth, tail }
-    }
-
-    fn conformal(self) -> Result<Conformal, String> {
-        file::with_tail(file::counted(&self.scores)?, self.worth, self.tail)
-    }
-}
-
 pub(super) fn body(joined: &Joined) -> JoinedV4 {
-    let Joined { cells, of_feature, of_cells, of_farthest } = joined;
+    let Joined { cells, of_feature, of_cells } = joined;
     JoinedV4 {
         height: cells.height as u32,
         width: cells.width as u32,
@@ -76,7 +55,6 @@ pub(super) fn body(joined: &Joined) -> JoinedV4 {
         weights: cells.gaussians.weights.clone(),
         of_feature: LevelV4::of(of_feature),
         of_cells: LevelV4::of(of_cells),
-        of_farthest: ConformalV4::of(of_farthest),
     }
 }
 
@@ -104,6 +82,5 @@ pub(super) fn joined(body: JoinedV4) -> Result<Joined, String> {
         cells: CellDetector { height, width, components, centre: body.centre, gaussians },
         of_feature: body.of_feature.level()?,
         of_cells: body.of_cells.level()?,
-        of_farthest: body.of_farthest.conformal()?,
     })
 }

@@ -24,6 +24,18 @@ impl Heat {
         Some((best.0 / self.width, best.0 % self.width, *best.1))
     }
 
+    /// Between the centres of the cells, linearly; `u` and `v` are shares of width and height.
+    pub fn between(&self, u: f64, v: f64) -> f32 {
+        let at = |share: f64, cells: usize| {
+            let centre = (share * cells as f64 - 0.5).clamp(0.0, cells.saturating_sub(1) as f64);
+            let low = centre as usize;
+            (low, (low + 1).min(cells - 1), (centre - low as f64) as f32)
+        };
+        let ((x0, x1, x), (y0, y1, y)) = (at(u, self.width), at(v, self.height));
+        let row = |y: usize| self.cells[y * self.width + x0] * (1.0 - x) + self.cells[y * self.width + x1] * x;
+        row(y0) * (1.0 - y) + row(y1) * y
+    }
+
     /// The first and last row and column, inclusive, of the cells that are connected with the hottest, by sides or corners,
     /// and at least half as hot, counted from the median; None where nothing is hot.
     pub fn hot_region(&self) -> Option<([usize; 2], [usize; 2])> {

@@ -249,7 +249,7 @@ impl Model {
         match &self.joined {
             Some(joined) => {
                 let distances = joined.cells.distances(cells.as_ref().ok_or(Error::Cells)?)?;
-                Ok(Some(joined.map(&distances)))
+                Ok(Some(joined.map(distances)))
             }
             None => self.heat_against(views.first().map_or(&[], Vec::as_slice), &feature, normal),
         }

@@ -7,12 +7,10 @@ use super::cross::{Held, Made};
 use super::fit::{Error, Plan};
 use crate::backbone::cells::Cells;
 use crate::estimators::cell_gaussians::Sums;
-use crate::estimators::conformal::Conformal;
 use crate::estimators::level::Level;
 use crate::estimators::{self, linalg};
 use crate::model::cells::{self, CellDetector, Joined};
 use crate::model::projection::QuantizedMatrix;
-use crate::model::records;
 
 /// Principal components of a cell.
 const N_COMPONENTS: usize = 64;
@@ -29,8 +27,6 @@ const LEAST_SHARE_OF_THE_PLACE: f64 = 0.1;
 pub struct Fitted {
     pub detector: CellDetector,
     pub held: Held,
-    /// The negated distance of the farthest cell of every held-out normal.
-    pub farthest: Vec<f64>,
     /// See [`Sums::share_of_the_place`].
     pub share_of_the_place: f64,
 }
@@ -63,14 +59,10 @@ pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Fitted, Error> 
         } else {
             &gaussians
         };
-        let far = |y: &Vec<f32>| -> Result<(f64, f64), estimators::Error> {
-            let distances = others.distances(y)?;
-            let farthest = distances.iter().copied().fold(0.0, f32::max);
-            Ok((cells::score(&distances), -f64::from(farthest)))
-        };
-        let of_held: Vec<_> = held.iter().map(|&at| Ok((at, far(&of_normal[at])?))).collect::<Result<_, _>>()?;
+        let score = |y: &Vec<f32>| Ok(cells::score(&others.distances(y)?));
+        let of_held: Vec<_> = held.iter().map(|&at| Ok((at, score(&of_normal[at])?))).collect::<Result<_, _>>()?;
         let own = (0..of_made.len()).filter(|&at| made.part[at] == part);
-        let of_made: Vec<_> = own.map(|at| Ok((at, far(&of_made[at])?.0))).collect::<Result<_, _>>()?;
+        let of_made: Vec<_> = own.map(|at| Ok((at, score(&of_made[at])?))).collect::<Result<_, _>>()?;
         Ok((of_held, of_made))
     };
     let by_part: Vec<_> = plan.parts.par_iter().enumerate().map(of_part).collect::<Result<_, _>>()?;
@@ -81,11 +73,11 @@ pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Fitted, Error> 
     }
     of_held.sort_by_key(|(at, _)| *at);
     of_made.sort_by_key(|(at, _)| *at);
-    let (of_normal, farthest) = of_held.into_iter().map(|(_, both)| both).unzip();
-    let held = Held { normal: of_normal, made: of_made.into_iter().map(|(_, score)| score).collect() };
+    let scores = |held: Vec<(usize, f64)>| held.into_iter().map(|(_, score)| score).collect();
+    let held = Held { normal: scores(of_held), made: scores(of_made) };
     let (height, width) = (first.height, first.width);
     let detector = CellDetector { height, width, components, centre, gaussians };
-    Ok(Fitted { detector, held, farthest, share_of_the_place: sums.share_of_the_place() })
+    Ok(Fitted { detector, held, share_of_the_place: sums.share_of_the_place() })
 }
 
 /// Whitened components, rounded, and what they make of the mean cell.
@@ -113,19 +105,16 @@ fn pca(normal: &[Cells], train: &[usize]) -> Result<(QuantizedMatrix, Vec<f32>),
     Ok((components, centre))
 }
 
-/// Puts both detectors on one scale by their held-out scores, which are worth `worth` independent ones and in the same
-/// order, and turns those of the pooled feature in `held` into joint ones. None, and nothing done, where pictures have no
+/// Puts both detectors on one scale by their held-out scores, which are in the same order, and turns those of the pooled feature in `held` into joint ones. None, and nothing done, where pictures have no
 /// places.
-pub fn join(fitted: Fitted, held: &mut Held, worth: f64) -> Result<Option<Box<Joined>>, Error> {
+pub fn join(fitted: Fitted, held: &mut Held) -> Result<Option<Box<Joined>>, Error> {
     log::debug!("the place explains {:.3} of the cells' variance", fitted.share_of_the_place);
     if fitted.share_of_the_place < LEAST_SHARE_OF_THE_PLACE {
         return Ok(None);
     }
-    let farthest = records::quantiles(&fitted.farthest);
     let joined = Joined {
         of_feature: Level::fit(&held.normal)?,
         of_cells: Level::fit(&fitted.held.normal)?,
-        of_farthest: Conformal::fit(&farthest, worth.min(farthest.len() as f64))?,
         cells: fitted.detector,
     };
     let both = |of_feature: &mut Vec<f64>, of_cells: &[f64]| {

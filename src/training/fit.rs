@@ -306,8 +306,7 @@ pub fn fit_with(
     };
     if options.detector.wants_cells() {
         let fitted = cells::fit(cells, made, &plan)?;
-        let worth = worth(held.normal.len(), options);
-        model.joined = cells::join(fitted, &mut held, worth)?;
+        model.joined = cells::join(fitted, &mut held)?;
     }
     let outliers = outliers.map(|o| scores(&model, o)).transpose()?.unwrap_or_default();
     let (model, evaluation) = calibrate(model, &held.normal, &outliers, n_train, options, &mut warnings)?;
@@ -374,11 +373,6 @@ pub fn feature_scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, 
     rows.rows().into_iter().map(|row| model.feature_score(&row.to_vec())).collect()
 }
 
-/// How many independent scores those of `n` held-out normals are worth.
-pub(super) fn worth(n: usize, options: &Options) -> f64 {
-    (n as f64 / options.block.max(1) as f64).max(1.0)
-}
-
 fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
     let x: Vec<f64> = inliers.iter().chain(outliers).copied().collect();
     let y: Vec<f64> = inliers.iter().map(|_| 1.0).chain(outliers.iter().map(|_| 0.0)).collect();
@@ -393,7 +387,8 @@ fn conformal(
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<(Calibration, f64), Error> {
-    let conformal = Conformal::fit(held_out, worth(held_out.len(), options))?;
+    let worth = (held_out.len() as f64 / options.block.max(1) as f64).max(1.0);
+    let conformal = Conformal::fit(held_out, worth)?;
     let counts = conformal.tail.is_none();
     let lowest = 1.0 / (conformal.scores.len() + 1) as f64;
     let calibration = Calibration::Conformal(conformal);

@@ -8,6 +8,7 @@ pub mod features;
 pub mod fit;
 pub mod grid;
 pub mod import;
+pub mod masks;
 pub mod metrics;
 pub mod npz;
 pub mod params;

@@ -62,7 +62,7 @@ impl HeatMap {
             let [r, g, b] = pixel.0.map(f32::from);
             let grey = 0.299 * r + 0.587 * g + 0.114 * b;
             let seen = (0.0..1.0).contains(&u) && (0.0..1.0).contains(&v);
-            let level = if seen { self.level(&levels, u, v) } else { 0.0 };
+            let level = if seen { levels.between(u, v) } else { 0.0 };
             let (tint, opacity, light) = (ramp(level), OPACITY * level, if seen { 1.0 } else { UNSEEN });
             pixel.0 = std::array::from_fn(|c| {
                 let ground = (grey + COLOUR * ([r, g, b][c] - grey)) * light;
@@ -71,19 +71,6 @@ impl HeatMap {
         }
         self.outline(&mut drawn);
         drawn
-    }
-
-    /// Between the centres of the cells, linearly; `u` and `v` are shares of width and height.
-    fn level(&self, levels: &[f32], u: f64, v: f64) -> f32 {
-        let (columns, rows) = (self.placed.heat.width, self.placed.heat.height);
-        let at = |share: f64, cells: usize| {
-            let centre = (share * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
-            let low = centre as usize;
-            (low, (low + 1).min(cells - 1), (centre - low as f64) as f32)
-        };
-        let ((x0, x1, x), (y0, y1, y)) = (at(u, columns), at(v, rows));
-        let row = |y: usize| levels[y * columns + x0] * (1.0 - x) + levels[y * columns + x1] * x;
-        row(y0) * (1.0 - y) + row(y1) * y
     }
 
     /// White with a black edge: it shows on any ground.
@@ -107,12 +94,13 @@ impl HeatMap {
 }
 
 /// Shares as levels from 0 (the median and below) to 1 (the hottest), bent so that the faint stays faint.
-fn levels(heat: &Heat) -> Vec<f32> {
+fn levels(heat: &Heat) -> Heat {
     let mut sorted = heat.cells.clone();
     sorted.sort_by(f32::total_cmp);
     let (floor, top) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
     let range = (top - floor).max(f32::MIN_POSITIVE);
-    heat.cells.iter().map(|share| ((share - floor) / range).clamp(0.0, 1.0).powf(1.5)).collect()
+    let level = |share: &f32| ((share - floor) / range).clamp(0.0, 1.0).powf(1.5);
+    Heat { cells: heat.cells.iter().map(level).collect(), ..*heat }
 }
 
 fn ramp(level: f32) -> [f32; 3] {
