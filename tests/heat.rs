@@ -134,7 +134,7 @@ fn the_region_lies_on_the_object() {
 fn the_command_line_maps_and_measures_places() {
     let dir = tempfile::tempdir().unwrap();
     let [odd, masks, maps] = ["odd", "masks", "maps"].map(|name| dir.path().join(name));
-    [&odd, &masks].map(|folder| std::fs::create_dir(folder).unwrap());
+    [&odd, &masks].iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
     let mut scene = Scene::new(3);
     for n in 0..12 {
         let (x, y) = (n % 4 * (WIDTH - SIDE) / 3, n / 4 * (HEIGHT - SIDE) / 2);

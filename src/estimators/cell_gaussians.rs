@@ -172,7 +172,7 @@ impl CellGaussians {
     pub fn is_whole(&self) -> bool {
         let d = self.n_features;
         d > 0
-            && self.means.len() % d == 0
+            && self.means.len().is_multiple_of(d)
             && self.scales.len() == self.means.len()
             && self.weights.len() == self.means.len() / d
             && self.factors.len() == self.means.len() / d * triangle(d)
@@ -193,14 +193,15 @@ impl CellGaussians {
         check_features(NAME, self.means.len(), sample.len())?;
         let d = self.n_features.max(1);
         let mut off = vec![0.0; d];
-        let cells = sample.chunks_exact(d).zip(self.means.chunks_exact(d));
-        let factors = self.factors.chunks_exact(triangle(d)).zip(self.scales.chunks_exact(d));
-        let one = |((x, mean), (factors, scales)): ((&[f32], &[f32]), (&[i8], &[f32]))| {
+        let mut distances = Vec::with_capacity(self.weights.len());
+        for (cell, (x, mean)) in sample.chunks_exact(d).zip(self.means.chunks_exact(d)).enumerate() {
             off.iter_mut().zip(x.iter().zip(mean)).for_each(|(off, (x, mean))| *off = x - mean);
+            let factors = &self.factors[cell * triangle(d)..(cell + 1) * triangle(d)];
+            let scales = &self.scales[cell * d..(cell + 1) * d];
             let row = |(i, scale): (usize, &f32)| scale * dot(&factors[triangle(i)..triangle(i + 1)], &off[..=i]);
-            scales.iter().enumerate().map(row).map(|z| z * z).sum()
-        };
-        Ok(cells.zip(factors).map(one).collect())
+            distances.push(scales.iter().enumerate().map(row).map(|z| z * z).sum());
+        }
+        Ok(distances)
     }
 }
 
@@ -267,18 +268,18 @@ mod tests {
         assert!(gaussians.is_whole());
         for sample in samples(45, cells, d).iter().skip(38) {
             let got = gaussians.mahalanobis(sample).unwrap();
-            for cell in 0..cells {
+            for (cell, got) in got.into_iter().enumerate() {
                 let wanted = exact(&train, sample, cells, d, cell);
-                assert!((f64::from(got[cell]) - wanted).abs() < 0.02 * wanted, "{} {wanted}", got[cell]);
+                assert!((f64::from(got) - wanted).abs() < 0.02 * wanted, "{got} {wanted}");
             }
         }
         assert!(gaussians.distances(&[0.0; 3]).is_err());
-        for cell in 0..cells {
+        for (cell, weight) in gaussians.weights.iter().enumerate() {
             let mean: f64 = train.iter().map(|s| exact(&train, s, cells, d, cell)).sum::<f64>() / 40.0;
             let all: f64 =
                 (0..cells).map(|cell| train.iter().map(|s| exact(&train, s, cells, d, cell)).sum::<f64>()).sum();
             let shrunk = (40.0 * mean + SHRINKAGE * all / (40 * cells) as f64) / (40.0 + SHRINKAGE);
-            assert!((f64::from(gaussians.weights[cell]) * shrunk - 1.0).abs() < 0.01);
+            assert!((f64::from(*weight) * shrunk - 1.0).abs() < 0.01);
         }
     }
 
