@@ -27,13 +27,11 @@ const LEAST_SHARE_OF_THE_PLACE: f64 = 0.1;
 pub struct Fitted {
     pub detector: CellDetector,
     pub held: Held,
-    /// See [`Sums::share_of_the_place`].
-    pub share_of_the_place: f64,
 }
 
 /// Fits on the cells of `normal` as `plan` says, and scores what it holds out and what is made of that. The folds share
-/// the principal components.
-pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Fitted, Error> {
+/// the principal components. None where pictures have no places.
+pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Option<Fitted>, Error> {
     let held_out = plan.parts.concat();
     let is_train = |at: &usize| plan.crossed || held_out.binary_search(at).is_err();
     let train: Vec<usize> = (0..normal.len()).filter(is_train).collect();
@@ -50,6 +48,11 @@ pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Fitted, Error> 
     let (of_normal, of_made) = (project(normal), project(&made.cells));
     let mut sums = Sums::new(first.height * first.width, components.rows);
     train.iter().try_for_each(|&at| sums.add(&of_normal[at]))?;
+    let share = sums.share_of_the_place();
+    log::debug!("the place explains {share:.3} of the cells' variance");
+    if share < LEAST_SHARE_OF_THE_PLACE {
+        return Ok(None);
+    }
     let gaussians = sums.fit()?;
     let of_part = |(part, held): (usize, &Vec<usize>)| -> Result<_, estimators::Error> {
         let others = if plan.crossed {
@@ -77,7 +80,7 @@ pub fn fit(normal: &[Cells], made: &Made, plan: &Plan) -> Result<Fitted, Error> 
     let held = Held { normal: scores(of_held), made: scores(of_made) };
     let (height, width) = (first.height, first.width);
     let detector = CellDetector { height, width, components, centre, gaussians };
-    Ok(Fitted { detector, held, share_of_the_place: sums.share_of_the_place() })
+    Ok(Some(Fitted { detector, held }))
 }
 
 /// Whitened components, rounded, and what they make of the mean cell.
@@ -105,13 +108,9 @@ fn pca(normal: &[Cells], train: &[usize]) -> Result<(QuantizedMatrix, Vec<f32>),
     Ok((components, centre))
 }
 
-/// Puts both detectors on one scale by their held-out scores, which are in the same order, and turns those of the pooled feature in `held` into joint ones. None, and nothing done, where pictures have no
-/// places.
-pub fn join(fitted: Fitted, held: &mut Held) -> Result<Option<Box<Joined>>, Error> {
-    log::debug!("the place explains {:.3} of the cells' variance", fitted.share_of_the_place);
-    if fitted.share_of_the_place < LEAST_SHARE_OF_THE_PLACE {
-        return Ok(None);
-    }
+/// Puts both detectors on one scale by their held-out scores, which are in the same order, and turns those of the pooled
+/// feature in `held` into joint ones.
+pub fn join(fitted: Fitted, held: &mut Held) -> Result<Box<Joined>, Error> {
     let joined = Joined {
         of_feature: Level::fit(&held.normal)?,
         of_cells: Level::fit(&fitted.held.normal)?,
@@ -122,5 +121,5 @@ pub fn join(fitted: Fitted, held: &mut Held) -> Result<Option<Box<Joined>>, Erro
     };
     both(&mut held.normal, &fitted.held.normal);
     both(&mut held.made, &fitted.held.made);
-    Ok(Some(Box::new(joined)))
+    Ok(Box::new(joined))
 }

@@ -87,7 +87,7 @@ pub fn compare(
         if kind.wants_cells() {
             let start = Instant::now();
             let of_cells = cells::fit(&train_cells, &Made::default(), &plan)?;
-            fitted.model.joined = cells::join(of_cells, &mut held_out)?;
+            fitted.model.joined = of_cells.map(|of_cells| cells::join(of_cells, &mut held_out)).transpose()?;
             fitted.fit_ms += start.elapsed().as_secs_f64() * 1e3;
         }
         let (model, _) = fit::calibrate(fitted.model, &held_out.normal, &[], n, options, &mut warnings)?;

@@ -306,7 +306,7 @@ pub fn fit_with(
     };
     if options.detector.wants_cells() {
         let fitted = cells::fit(cells, made, &plan)?;
-        model.joined = cells::join(fitted, &mut held)?;
+        model.joined = fitted.map(|fitted| cells::join(fitted, &mut held)).transpose()?;
     }
     let outliers = outliers.map(|o| scores(&model, o)).transpose()?.unwrap_or_default();
     let (model, evaluation) = calibrate(model, &held.normal, &outliers, n_train, options, &mut warnings)?;
