@@ -9,13 +9,16 @@ use serde::{Deserialize, Deserializer, de};
 use toml::de::{DeTable, DeValue};
 
 use crate::files;
+use crate::image::mask::Mask;
 
 pub mod drift;
 mod load;
 mod mqtt;
+mod region;
 
 pub use drift::Drift;
 pub use mqtt::Mqtt;
+pub use region::Crop;
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
@@ -72,8 +75,11 @@ pub struct Camera {
     /// Time from one judged frame to the next.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
-    /// x, y, width, height of the region that matters; None: all of the picture.
-    pub crop: Option<[u32; 4]>,
+    /// The part of the frame that is the picture; None: all of it.
+    pub crop: Option<Crop>,
+    /// What of the picture counts for nothing.
+    #[serde(deserialize_with = "region::masks")]
+    pub mask: Mask,
     /// No frame for so long: the camera is lost and opened again with back-off.
     #[serde(deserialize_with = "duration")]
     pub lost_after: Duration,
@@ -100,6 +106,7 @@ impl Default for Camera {
             format: PixelFormat::Auto,
             interval: Duration::from_millis(500),
             crop: None,
+            mask: Mask::default(),
             lost_after: Duration::from_secs(10),
             repeat: false,
             change_threshold: 0.0,
@@ -368,6 +375,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "format",
             "interval",
             "crop",
+            "mask",
             "lost-after",
             "loop",
             "change-threshold",
@@ -477,21 +485,11 @@ impl Config {
         if camera.lost_after.is_zero() {
             return fail("camera.lost-after", "camera.lost-after must be longer than 0, such as \"10s\"".into());
         }
-        if let Some([x, y, width, height]) = camera.crop {
-            if width == 0 || height == 0 {
-                return fail(
-                    "camera.crop",
-                    format!("camera.crop is {width}x{height}: [x, y, width, height], no side 0"),
-                );
-            }
-            let beyond = |at: u32, len: u32, all: u32| at.checked_add(len).is_none_or(|end| end > all);
+        if let Some(crop) = camera.crop {
             let framed = matches!(camera.source, Source::V4l(_));
-            if framed && (beyond(x, width, camera.width) || beyond(y, height, camera.height)) {
-                let (w, h) = (camera.width, camera.height);
-                return fail(
-                    "camera.crop",
-                    format!("camera.crop [{x}, {y}, {width}, {height}] does not lie inside the {w}x{h} frame"),
-                );
+            let beyond = || crop.region(camera.width, camera.height).err().map(|e| format!("camera.crop: {e}"));
+            if let Some(reason) = crop.wrong().or_else(|| if framed { beyond() } else { None }) {
+                return fail("camera.crop", reason);
             }
         }
         if camera.repeat && !matches!(camera.source, Source::Folder(_)) {

@@ -2,6 +2,7 @@
 //! network wants its pixels.
 
 pub mod jpeg;
+pub mod mask;
 
 use std::path::{Path, PathBuf};
 
@@ -222,13 +223,19 @@ fn upright(picture: RgbImage, file: &[u8]) -> RgbImage {
     picture.into_rgb8()
 }
 
-/// The region `[x, y, width, height]` of a picture.
-pub fn crop(picture: &RgbImage, [x, y, width, height]: [u32; 4]) -> Result<RgbImage, Error> {
-    let (image_width, image_height) = picture.dimensions();
+/// The region `[x, y, width, height]`, if it lies inside a picture of that size.
+pub fn inside(region: [u32; 4], (image_width, image_height): (u32, u32)) -> Result<[u32; 4], Error> {
+    let [x, y, width, height] = region;
     let fits = |at: u32, len: u32, all: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= all);
     if !fits(x, width, image_width) || !fits(y, height, image_height) {
         return Err(Error::Crop { x, y, width, height, image_width, image_height });
     }
+    Ok(region)
+}
+
+/// The region `[x, y, width, height]` of a picture.
+pub fn crop(picture: &RgbImage, region: [u32; 4]) -> Result<RgbImage, Error> {
+    let [x, y, width, height] = inside(region, picture.dimensions())?;
     Ok(::image::imageops::crop_imm(picture, x, y, width, height).to_image())
 }
 

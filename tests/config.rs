@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use outlierd::config::drift::Span;
-use outlierd::config::{Active, Config, Error, Line, Mode, PixelFormat, Source};
+use outlierd::config::{Active, Config, Crop, Error, Line, Mode, PixelFormat, Source};
 
 const EXAMPLE: &str = r#"
 [camera]
@@ -60,7 +60,7 @@ fn the_whole_example_is_read() {
     assert_eq!(config.camera.source, Source::V4l("/dev/video0".into()));
     assert_eq!(config.camera.format, PixelFormat::Mjpg);
     assert_eq!(config.camera.interval, Duration::from_millis(500));
-    assert_eq!(config.camera.crop, Some([0, 0, 1280, 720]));
+    assert_eq!(config.camera.crop, Some(Crop::Pixels([0, 0, 1280, 720])));
     assert_eq!(config.camera.controls["exposure_time_absolute"], 200);
     assert_eq!(config.camera.controls["white_balance_automatic"], 0);
     assert_eq!(config.decision.threshold, Some(0.5));
@@ -118,11 +118,20 @@ fn wrong_values_name_line_and_remedy() {
         ("[camera]\nwidth = -3", "o.toml:4: invalid value: integer `-3`"),
         (
             "[camera]\ncrop = [0, 0, 1281, 720]",
-            "o.toml:4: camera.crop [0, 0, 1281, 720] does not lie inside the 1280x720",
+            "o.toml:4: camera.crop: crop 0,0 1281x720 does not fit into a 1280x720 picture",
         ),
-        ("[camera]\ncrop = [4294967295, 0, 10, 10]", "o.toml:4: camera.crop [4294967295, 0, 10, 10] does not lie"),
+        ("[camera]\ncrop = [4294967295, 0, 10, 10]", "o.toml:4: camera.crop: crop 4294967295,0 10x10 does not fit"),
         ("[camera]\ncrop = [0, 0, 0, 720]", "o.toml:4: camera.crop is 0x720"),
-        ("[camera]\ncrop = [0, 0, 5]", "o.toml:4: invalid length 3"),
+        ("[camera]\ncrop = [0, 0, 5]", "o.toml:4: crop is [x, y, width, height]"),
+        ("[camera]\ncrop = [0.5, 0, 0.75, 1]", "o.toml:4: camera.crop [0.5, 0, 0.75, 1] does not lie inside the frame"),
+        ("[camera]\ncrop = [-10, 0, 20, 20]", "o.toml:4: camera.crop [-10, 0, 20, 20] does not lie inside the frame"),
+        ("[[camera.mask]]\npolygon = [[0, 0], [1, 1]]", "o.toml:3: a mask has 2 corners: 3 to 256"),
+        (
+            "[[camera.mask]]\npolygon = [[0, 0], [640, 0], [0, 1]]",
+            "o.toml:3: a mask has a corner at [640, 0]: write shares",
+        ),
+        ("[[camera.mask]]\npolygons = []", "o.toml:4: unknown field `polygons`, expected `polygon`"),
+        ("[camera]\nmask = 5", "o.toml:4: invalid type: integer `5`, expected a sequence"),
         ("[camera]\nsource = \"rtsp://x\"", "o.toml:4: source \"rtsp://x\" is neither"),
         ("[camera]\nformat = \"h264\"", "o.toml:4: unknown variant `h264`, expected one of `auto`"),
         ("[camera]\nloop = true", "o.toml:4: camera.loop is for source = \"folder:...\" only"),

@@ -172,6 +172,118 @@ fn the_command_line_maps_and_measures_places() {
     assert!(code == 66 && err.contains("no mask"), "{code} {err}");
 }
 
+/// A thing that moves where nobody is to look: with a mask nothing is raised over 1,000 frames, without it there is.
+#[test]
+fn what_moves_under_a_mask_raises_nothing() {
+    let mut place = Place::unconfigured();
+    let [normal, frames, late] = ["normal", "frames", "late"].map(|name| place.path(name));
+    [&normal, &frames, &late].iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let mut scene = Scene::new(5);
+    (0..60).for_each(|n| scene.frame(None).save(normal.join(format!("{n}.jpg"))).unwrap());
+    for n in 0..1000_u32 {
+        let mut picture = scene.frame(None);
+        if n % 50 >= 10 {
+            put_object(&mut picture, n * 7 % (WIDTH / 4 - SIDE), n * 11 % (HEIGHT - SIDE));
+        }
+        picture.save(frames.join(format!("{n}.jpg"))).unwrap();
+    }
+    for n in 0..5 {
+        let mut picture = scene.frame(None);
+        put_object(&mut picture, WIDTH - 2 * SIDE, HEIGHT / 2);
+        picture.save(late.join(format!("{n}.jpg"))).unwrap();
+    }
+    let mask = "interval = \"1ms\"\n[[camera.mask]]\npolygon = [[0, 0], [0.25, 0], [0.25, 1], [0, 1]]";
+    let configure = |place: &mut Place, model: &str, frames: &std::path::Path, camera: &str| {
+        (place.model, place.frames) = (place.path(model), frames.to_owned());
+        place.configure(camera, "");
+    };
+    configure(&mut place, "masked", &frames, mask);
+    let config = place.path("o.toml");
+    let fit = |model: &str, more: &[&str]| {
+        let mut command = outlierd();
+        command.args(["fit", "--normal"]).arg(&normal).arg("-o").arg(place.path(model)).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    fit("masked", &["--config", config.to_str().unwrap()]);
+    fit("open", &[]);
+
+    assert!(place.run(&["run"]).status.success());
+    let log = events::read(&place.log).unwrap();
+    assert_eq!(place.kinds(), [Kind::Start, Kind::Stop]);
+    assert_eq!(log[1].frames, Some(1000));
+    configure(&mut place, "masked", &late, mask);
+    assert!(place.run(&["run"]).status.success());
+    let log = events::read(&place.log).unwrap();
+    let raise = log.iter().find(|event| event.event == Kind::Raise).unwrap();
+    let snapshot = outlierd::image::read(std::path::Path::new(raise.snapshot.as_ref().unwrap())).unwrap();
+    let whole = outlierd::image::read(&late.join("2.jpg")).unwrap();
+    let changed = |x: u32| {
+        let differ = |y: &u32| snapshot.get_pixel(x, *y).0[0].abs_diff(whole.get_pixel(x, *y).0[0]) > 40;
+        (0..HEIGHT).filter(differ).count()
+    };
+    assert!(changed(20) > 50 && changed(WIDTH / 2) == 0);
+    let shown = place.path("shown.png");
+    assert!(place.run(&["camera", "snap", "-o", shown.to_str().unwrap()]).status.success());
+    let (shown, raw) = (outlierd::image::read(&shown).unwrap(), outlierd::image::read(&late.join("0.jpg")).unwrap());
+    assert!(
+        shown.enumerate_pixels().all(|(x, y, pixel)| x < WIDTH / 4 || pixel == raw.get_pixel(x, y)) && shown != raw
+    );
+
+    configure(&mut place, "open", &frames, "interval = \"1ms\"");
+    assert!(place.run(&["run"]).status.success());
+    assert!(place.kinds().iter().filter(|kind| **kind == Kind::Raise).count() > 5, "{:?}", place.kinds());
+    // A model of other masks than the config's is refused by name.
+    for (model, camera) in [("masked", "interval = \"1ms\""), ("open", mask)] {
+        configure(&mut place, model, &frames, camera);
+        for command in ["run", "check"] {
+            let output = place.run(&[command]);
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert!(output.status.code() == Some(78) && said.contains("fit again with --config"), "{command}: {said}");
+        }
+    }
+}
+
+/// Tiles see finer places: what is small is found as well, and in a smaller region.
+#[test]
+fn tiles_find_smaller_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let [normal, odd] = ["normal", "odd"].map(|name| dir.path().join(name));
+    [&normal, &odd].iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let mut scene = Scene::new(6);
+    (0..60).for_each(|n| scene.frame(None).save(normal.join(format!("{n}.png"))).unwrap());
+    for n in 0..20 {
+        let mut picture = scene.frame(None);
+        let (left, top) = (20 + n * 23 % 280, 20 + n * 41 % 190);
+        (0..16).for_each(|at| picture.put_pixel(left + at % 4, top + at / 4, Rgb([200, 60, 60])));
+        picture.save(odd.join(format!("{n}.png"))).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let output = outlierd().args(arguments).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let areas = ["1", "3"].map(|tiles| {
+        run(&["fit", "--normal", "normal", "-o", tiles, "--tiles", tiles]);
+        let eval = run(&["eval", "--json", "--model", tiles, "--normal", "normal", "--outliers", "odd"]);
+        let eval: serde_json::Value = serde_json::from_str(&eval).unwrap();
+        assert!(eval["auroc"].as_f64().unwrap() > 0.98, "{tiles}: {eval}");
+        let mut area = 0.0;
+        for (n, line) in run(&["score", "--json", "--model", tiles, "--map", "maps", "odd"]).lines().enumerate() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let [left, top, width, height] = [0, 1, 2, 3].map(|at| line["region"][at].as_f64().unwrap());
+            let (x, y) =
+                ((22 + n * 23 % 280) as f64 / f64::from(WIDTH), (22 + n * 41 % 190) as f64 / f64::from(HEIGHT));
+            assert!((left..left + width).contains(&x) && (top..top + height).contains(&y), "{tiles}, {n}: {line}");
+            area += width * height;
+        }
+        area
+    });
+    assert!(areas[1] < areas[0] / 3.0, "{areas:?}");
+    let refused = outlierd().args(["fit", "--normal", "normal", "-o", "x", "--tiles", "5"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+}
+
 /// The maps that a judgement left behind are used for its own picture only.
 #[test]
 fn a_heat_map_is_the_same_after_the_judgement_as_without_one() {

@@ -6,6 +6,7 @@ use ndarray::{Array2, Axis};
 use outlierd::backbone::cells::Cells;
 use outlierd::backbone::{Pooling, Tap};
 use outlierd::image::InputRecipe;
+use outlierd::image::mask::Mask;
 use outlierd::model::{Calibration, FeatureSource, Model, file};
 use outlierd::pictures;
 use outlierd::training::cross::Made;
@@ -21,6 +22,8 @@ fn source() -> FeatureSource {
         tap: "layer3".parse::<Tap>().unwrap(),
         pooling: Pooling::Avg,
         input: InputRecipe::caffe(),
+        mask: Mask::default(),
+        tiles: 1,
     }
 }
 
@@ -161,10 +164,14 @@ fn a_saved_model_scores_as_before() {
             assert_eq!(a, b, "{} {covariance}", detector.name());
         }
     }
-    let fitted = fit_with_cells(100, 12.0);
-    fitted.model.save(&path).unwrap();
+    let mut model = fit_with_cells(100, 12.0).model;
+    model.save(&path).unwrap();
     let loaded = Model::load(&path).unwrap();
-    assert!(loaded.joined == fitted.model.joined && loaded.joined.is_some());
+    assert!(loaded.joined == model.joined && loaded.joined.is_some());
+    model.source.mask = Mask::new(vec![vec![[0.0, 0.25], [1.0, 0.25], [0.1, 0.9]]]).unwrap();
+    model.source.tiles = 3;
+    model.save(&path).unwrap();
+    assert_eq!(Model::load(&path).unwrap().source, model.source);
     assert!(std::fs::read_dir(dir.path()).unwrap().count() == 1, "temporary files were left");
 }
 
@@ -177,7 +184,8 @@ fn features_of_another_width_or_not_finite_are_refused() {
 
 #[test]
 fn damaged_files_are_refused_and_never_panic() {
-    let model = fit_with_cells(60, 12.0).model;
+    let mut model = fit_with_cells(60, 12.0).model;
+    model.source.mask = Mask::new(vec![vec![[0.0, 0.25], [1.0, 0.25], [0.1, 0.9]]]).unwrap();
     let probe = cells(1, 8, 12.0).remove(0);
     let whole = file::encode(&model).unwrap();
     assert!(file::decode(&whole).is_ok());
@@ -242,6 +250,9 @@ fn model_files_of_older_versions_are_read_as_before() {
     let third = read(3).score(&[1.0; 24], None).unwrap();
     let fourth = read(4).score(&[1.0; 24], Some(&cells(1, 8, 12.0)[0])).unwrap();
     assert!((third.score + 32.930_129_839).abs() < 1e-6 && (third.p - 0.962_398_046).abs() < 1e-6, "{third:?}");
+    let fifth = read(5);
+    assert_eq!((fifth.source.mask.polygons().len(), fifth.source.tiles), (2, 2));
+    assert_eq!(fifth.score(&[1.0; 24], Some(&cells(1, 8, 12.0)[0])).unwrap(), fourth);
     assert!((fourth.score + 0.113_344_570).abs() < 1e-6 && (fourth.p - 0.964_695_448).abs() < 1e-6, "{fourth:?}");
     assert_eq!(second.records.learnt.len(), 1);
     assert_eq!(file::encode(&first).unwrap()[8], 1);

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use super::views::MAX_TILES;
 use super::{FeatureMap, Stage};
 
 /// Most values of a cell.
 pub const CHANNELS: usize = 256;
-/// Most cells along a side.
-pub const MAX_SIDE: usize = 16;
+/// Most cells along a side of one view, and of a picture.
+const SIDE: usize = 16;
+pub const MAX_SIDE: usize = SIDE * MAX_TILES as usize;
 /// The stages that cells are made of, where the network runs that far.
 pub const STAGES: [Stage; 2] = [Stage::Layer2, Stage::Layer3];
 
@@ -27,10 +29,10 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// On the grid of the coarsest of the maps; None without maps.
-    pub fn of(maps: &[&FeatureMap]) -> Option<Cells> {
+    /// On the grid of the coarsest of the maps, which are those of one view or of `tiles` along a side; None without maps.
+    pub fn of(maps: &[&FeatureMap], tiles: usize) -> Option<Cells> {
         let coarsest = maps.iter().min_by_key(|map| map.height * map.width)?;
-        let (height, width) = (coarsest.height.min(MAX_SIDE), coarsest.width.min(MAX_SIDE));
+        let (height, width) = (coarsest.height.min(SIDE * tiles), coarsest.width.min(SIDE * tiles));
         let all: usize = maps.iter().map(|map| map.channels).sum();
         let channels = all.min(CHANNELS);
         let signs: Vec<f32> = (0..all).map(|at| if all > CHANNELS { sign(at as u64) } else { 1.0 }).collect();
@@ -129,7 +131,7 @@ mod tests {
     fn a_place_stays_a_place() {
         let fine = map(Stage::Layer2, 12, 8, |y, x, c| if (y, x) == (7, 2) && c == 3 { 16.0 } else { 1.0 });
         let coarse = map(Stage::Layer3, 6, 16, |_, _, c| c as f32);
-        let cells = Cells::of(&[&fine, &coarse]).unwrap();
+        let cells = Cells::of(&[&fine, &coarse], 1).unwrap();
         assert_eq!((cells.height, cells.width, cells.channels), (6, 6, 24));
         let value = |row: usize, column: usize, channel: usize| {
             f32::from(cells.values[(row * 6 + column) * 24 + channel]) * cells.scale
@@ -147,11 +149,12 @@ mod tests {
     fn many_channels_and_cells_become_fewer() {
         let fine = map(Stage::Layer2, 40, 200, |y, x, c| (y * x + c) as f32);
         let coarse = map(Stage::Layer3, 20, 400, |y, x, c| (y + x * c) as f32);
-        let cells = Cells::of(&[&fine, &coarse]).unwrap();
-        assert_eq!((cells.height, cells.width, cells.channels), (MAX_SIDE, MAX_SIDE, CHANNELS));
-        assert_eq!(cells.iter().count(), MAX_SIDE * MAX_SIDE);
+        let cells = Cells::of(&[&fine, &coarse], 1).unwrap();
+        assert_eq!((cells.height, cells.width, cells.channels), (SIDE, SIDE, CHANNELS));
+        assert_eq!(cells.iter().count(), SIDE * SIDE);
+        assert_eq!(Cells::of(&[&fine, &coarse], 2).map(|cells| [cells.height, cells.width]), Some([20, 20]));
         let signs: f32 = (0..10_000).map(sign).sum();
         assert!(signs.abs() < 300.0, "{signs}");
-        assert_eq!(Cells::of(&[]), None);
+        assert_eq!(Cells::of(&[], 1), None);
     }
 }

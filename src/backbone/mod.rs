@@ -10,6 +10,7 @@ use std::str::FromStr;
 use ::image::RgbImage;
 use tract_onnx::prelude::TractError;
 
+use crate::image::mask::Mask;
 use crate::image::{ChannelOrder, InputRecipe, Resize};
 
 pub mod cells;
@@ -228,6 +229,10 @@ pub struct Options {
     pub sha256: Option<[u8; 32]>,
     /// Whether [`Backbone::cells`] are wanted too.
     pub cells: bool,
+    /// What of the picture the network is not to see.
+    pub mask: Mask,
+    /// Tiles across and down, at most [`views::MAX_TILES`]; 0 and 1: the views that the file wants.
+    pub tiles: u32,
 }
 
 /// The output of a stage, before pooling.
@@ -258,6 +263,7 @@ pub struct Backbone {
     /// The recipe for the picture that the views are taken from.
     prepared: InputRecipe,
     views: Views,
+    mask: Mask,
     isa: kernels::Isa,
     threads: usize,
     network: graph::Network,
@@ -331,7 +337,9 @@ impl Backbone {
             isa,
             threads,
         };
+        let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
         let views = match model.metadata(VIEWS_KEY) {
+            _ if options.tiles > 1 => Views::tiles(options.tiles, &recipe).map_err(unsupported)?,
             None => Views::default(),
             Some(name) => Views::by_name(name)
                 .ok_or_else(|| Error::UnknownViews { path: model.path.clone(), name: name.into() })?,
@@ -339,6 +347,9 @@ impl Backbone {
         let network = graph::build(&request)?;
         let outputs = taps.iter().map(|t| t.stage).collect();
         let pooling = options.pooling.unwrap_or_default();
+        if pooling == Pooling::None && matches!(views, Views::Tiles(_)) {
+            return Err(unsupported("tiles are pooled: give no --pooling none with --tiles".into()));
+        }
         let prepared = views.recipe(&recipe);
         Ok(Backbone {
             path: None,
@@ -350,15 +361,26 @@ impl Backbone {
             input: recipe,
             prepared,
             views,
+            mask: options.mask.clone(),
             isa,
             threads,
             network,
         })
     }
 
-    /// Resizes and crops a picture as the recipe says, to the size that the views are taken from.
+    /// Paints over what is masked, resizes and crops a picture as the recipe says, to the size that the views are taken from.
     pub fn prepare(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
-        Ok(crate::image::prepare(picture, &self.prepared)?)
+        Ok(crate::image::prepare(&self.mask.paint(picture), &self.prepared)?)
+    }
+
+    /// Where a prepared picture of `width` x `height` pixels holds what is masked, in full or in part; None without a mask.
+    pub fn masked(&self, width: u32, height: u32) -> Result<Option<Vec<bool>>, Error> {
+        if self.mask.is_empty() {
+            return Ok(None);
+        }
+        let [black, white] = [0, 255].map(|level| RgbImage::from_pixel(width, height, ::image::Rgb([level; 3])));
+        let [black, white] = [self.prepare(&black)?, self.prepare(&white)?];
+        Ok(Some(black.pixels().zip(white.pixels()).map(|(black, white)| white[0] - black[0] < 255).collect()))
     }
 
     /// Runs the network on every view of a prepared picture, the whole one first: for each view one map per stage of
@@ -373,7 +395,8 @@ impl Backbone {
         Ok(maps)
     }
 
-    /// Runs the network on the whole of a prepared picture alone: the first maps of [`Backbone::forward`].
+    /// Runs the network on the whole of a prepared picture alone: the first maps of [`Backbone::forward`]. Of tiles, one map per
+    /// stage of all together.
     pub fn forward_whole(&self, prepared: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
         let (width, height) = (self.prepared.width, self.prepared.height);
         if prepared.dimensions() != (width, height) {
@@ -383,6 +406,13 @@ impl Backbone {
         match self.views {
             Views::Whole => self.run(prepared),
             Views::WholeAndCorners => self.run(&views::whole(prepared, &self.input)?),
+            Views::Tiles(n) => {
+                let tiles: Result<Vec<_>, _> =
+                    views::tiles(prepared, &self.input, n).map(|tile| self.run(&tile)).collect();
+                let tiles = tiles?;
+                let stage = |at: usize| tiles.iter().map(|maps| &maps[at]).collect::<Vec<_>>();
+                Ok((0..self.outputs.len()).map(|at| views::joined(&stage(at), &self.input, n)).collect())
+            }
         }
     }
 
@@ -423,7 +453,7 @@ impl Backbone {
     /// The cells of the whole picture, from what [`Backbone::forward`] gave; None where none were wanted.
     pub fn cells(&self, views: &[Vec<FeatureMap>]) -> Option<Cells> {
         let of_cells = |map: &&FeatureMap| self.of_cells.contains(&map.stage);
-        Cells::of(&views.first()?.iter().filter(of_cells).collect::<Vec<_>>())
+        Cells::of(&views.first()?.iter().filter(of_cells).collect::<Vec<_>>(), self.tiles() as usize)
     }
 
     /// Feature vector and cells of a prepared picture.
@@ -469,6 +499,19 @@ impl Backbone {
 
     pub fn views(&self) -> Views {
         self.views
+    }
+
+    /// Tiles across and down; 1 without.
+    pub fn tiles(&self) -> u32 {
+        match self.views {
+            Views::Tiles(n) => n,
+            Views::Whole | Views::WholeAndCorners => 1,
+        }
+    }
+
+    /// What of the picture the network does not see.
+    pub fn mask(&self) -> &Mask {
+        &self.mask
     }
 
     /// SHA-256 of the ONNX file.

@@ -1,8 +1,11 @@
-//! Several views of one picture, whose features are averaged. A feature of a single view depends on where the grids of
-//! the network's strides fall; the mean over views where they fall differently does so less.
+//! Several views of one picture. The features of the whole and its corners are averaged: a feature of a single view
+//! depends on where the grids of the network's strides fall; the mean over views where they fall differently does so less.
+//! The maps of tiles are joined into those of one large picture.
 
 use ::image::RgbImage;
 use ::image::imageops::crop_imm;
+
+use super::FeatureMap;
 
 use crate::image::{self, InputRecipe, Resize};
 
@@ -16,6 +19,18 @@ pub enum Views {
     Whole,
     /// The whole picture, then its four corners, a tenth nearer.
     WholeAndCorners,
+    /// So many tiles across and down, which overlap; together the whole picture.
+    Tiles(u32),
+}
+
+/// Most tiles along a side.
+pub const MAX_TILES: u32 = 4;
+/// The greatest stride of a network: tiles are a multiple of it apart, so that their maps fit together.
+const STRIDE: u32 = 32;
+
+/// From one tile to the next, of a network whose input has that side: they overlap by a stride at least.
+fn step(side: u32) -> u32 {
+    (side.saturating_sub(STRIDE) / STRIDE * STRIDE).max(STRIDE)
 }
 
 impl Views {
@@ -28,11 +43,25 @@ impl Views {
         }
     }
 
+    /// So many tiles across and down of a network that takes `input`; the reason if there cannot be.
+    pub fn tiles(n: u32, input: &InputRecipe) -> Result<Views, String> {
+        let (width, height) = (input.width, input.height);
+        if !(1..=MAX_TILES).contains(&n) {
+            return Err(format!("{n} x {n} tiles: at most {MAX_TILES} x {MAX_TILES}"));
+        }
+        if [width, height].iter().any(|side| !side.is_multiple_of(STRIDE) || *side < 2 * STRIDE) {
+            let reason = format!("tiles need sides that are multiples of {STRIDE} pixels, from {}; ", 2 * STRIDE);
+            return Err(format!("{reason}its input has {width} x {height}"));
+        }
+        Ok(Views::Tiles(n))
+    }
+
     /// How many runs of the network a picture takes.
     pub fn count(self) -> usize {
         match self {
             Views::Whole => 1,
             Views::WholeAndCorners => 5,
+            Views::Tiles(n) => (n * n) as usize,
         }
     }
 
@@ -41,6 +70,7 @@ impl Views {
         let side = |side: u32| match self {
             Views::Whole => side,
             Views::WholeAndCorners => side + side.div_ceil(10),
+            Views::Tiles(n) => side + (n - 1) * step(side),
         };
         input.clone().with_size(side(input.width), side(input.height))
     }
@@ -59,9 +89,71 @@ pub fn corners(prepared: &RgbImage, input: &InputRecipe) -> [RgbImage; 4] {
     corners.map(|(x, y)| crop_imm(prepared, x, y, width, height).to_image())
 }
 
+/// The tiles of a prepared picture, row by row, each of the size of `input`.
+pub fn tiles(prepared: &RgbImage, input: &InputRecipe, n: u32) -> impl Iterator<Item = RgbImage> {
+    let (width, height) = (input.width, input.height);
+    let places = (0..n).flat_map(move |row| (0..n).map(move |column| (column * step(width), row * step(height))));
+    places.map(move |(x, y)| crop_imm(prepared, x, y, width, height).to_image())
+}
+
+/// One map of the maps of `n x n` tiles, row by row, of a network that takes `input`; where two overlap, each gives its half.
+pub fn joined(tiles: &[&FeatureMap], input: &InputRecipe, n: u32) -> FeatureMap {
+    let first = tiles[0];
+    let n = n as usize;
+    // From one tile to the next, in places of the map.
+    let apart = |places: usize, side: u32| places * step(side) as usize / side as usize;
+    let (down, across) = (apart(first.height, input.height), apart(first.width, input.width));
+    let (height, width) = (first.height + (n - 1) * down, first.width + (n - 1) * across);
+    let owner = |at: usize, places: usize, apart: usize| {
+        let tile = (at.saturating_sub((places - apart) / 2) / apart.max(1)).min(n - 1);
+        (tile, at - tile * apart)
+    };
+    let mut data = Vec::with_capacity(height * width * first.channels);
+    for y in 0..height {
+        let (row, y) = owner(y, first.height, down);
+        for x in 0..width {
+            let (column, x) = owner(x, first.width, across);
+            let from = (y * first.width + x) * first.channels;
+            data.extend_from_slice(&tiles[row * n + column].data[from..from + first.channels]);
+        }
+    }
+    FeatureMap { stage: first.stage, height, width, channels: first.channels, data }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbone::Stage;
+
+    #[test]
+    fn maps_of_tiles_are_those_of_one_large_picture() {
+        // A network of stride 16 whose map is the corner of each 16 x 16 pixels.
+        for (side, n) in [(224, 2), (224, 4), (64, 3), (192, 1), (256, 2)] {
+            let input = InputRecipe::torch().with_size(side, side);
+            let recipe = Views::Tiles(n).recipe(&input);
+            let picture = RgbImage::from_fn(recipe.width, recipe.height, |x, y| {
+                ::image::Rgb([(x / 16) as u8, (y / 16) as u8, 0])
+            });
+            let tiles: Vec<RgbImage> = tiles(&picture, &input, n).collect();
+            assert_eq!(tiles.len(), Views::Tiles(n).count());
+            let places = (side / 16) as usize;
+            let maps: Vec<FeatureMap> = tiles
+                .iter()
+                .map(|tile| {
+                    let at = |i: usize, c: usize| {
+                        f32::from(tile.get_pixel(16 * (i % places) as u32, 16 * (i / places) as u32).0[c])
+                    };
+                    let data = (0..places * places).flat_map(|i| [at(i, 0), at(i, 1)]).collect();
+                    FeatureMap { stage: Stage::Layer3, height: places, width: places, channels: 2, data }
+                })
+                .collect();
+            let joined = joined(&maps.iter().collect::<Vec<_>>(), &input, n);
+            assert_eq!((joined.width * 16, joined.height * 16), (recipe.width as usize, recipe.height as usize));
+            for (i, values) in joined.data.chunks(2).enumerate() {
+                assert_eq!(values, [(i % joined.width) as f32, (i / joined.width) as f32], "{side} {n} {i}");
+            }
+        }
+    }
 
     #[test]
     fn corners_are_those_of_a_larger_picture_and_the_whole_is_all_of_it() {

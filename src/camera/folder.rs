@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use super::{Error, Frame, FrameSource};
+use crate::config::Crop;
 use crate::image;
 use crate::pictures::{self, Found};
 
@@ -15,12 +16,12 @@ pub struct Folder {
     at: usize,
     sequence: u64,
     repeat: bool,
-    crop: Option<[u32; 4]>,
+    crop: Option<Crop>,
 }
 
 impl Folder {
     /// Lists the pictures now; files that come later are seen at the next round of a source that repeats.
-    pub fn open(root: &Path, repeat: bool, crop: Option<[u32; 4]>) -> Result<Self, Error> {
+    pub fn open(root: &Path, repeat: bool, crop: Option<Crop>) -> Result<Self, Error> {
         let found = list(root)?;
         for what in found.left_out {
             log::warn!("{}: left out: {what}", root.display());
@@ -31,7 +32,7 @@ impl Folder {
     fn read(&self, path: &Path) -> Result<::image::RgbImage, image::Error> {
         let picture = image::read(path)?;
         match self.crop {
-            Some(region) => image::crop(&picture, region),
+            Some(crop) => image::crop(&picture, crop.region(picture.width(), picture.height())?),
             None => Ok(picture),
         }
     }
@@ -143,9 +144,9 @@ mod tests {
     #[test]
     fn crop_is_taken_and_must_fit() {
         let dir = folder_with(&["a.png"]);
-        let mut source = Folder::open(dir.path(), true, Some([2, 1, 4, 3])).unwrap();
+        let mut source = Folder::open(dir.path(), true, Some(Crop::Pixels([2, 1, 4, 3]))).unwrap();
         assert_eq!(source.next(Instant::now()).unwrap().unwrap().picture.dimensions(), (4, 3));
-        let mut source = Folder::open(dir.path(), true, Some([5, 0, 4, 3])).unwrap();
+        let mut source = Folder::open(dir.path(), true, Some(Crop::Pixels([5, 0, 4, 3]))).unwrap();
         assert!(matches!(source.next(Instant::now()), Err(Error::Dropped { .. })));
     }
 

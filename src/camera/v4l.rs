@@ -78,12 +78,9 @@ impl Camera {
             })?;
         let format = set_format(&device, &offer).map_err(|e| fail(explain(&e)))?;
         let layout = layout(&format, offer.format);
-        let region = config.crop.unwrap_or([0, 0, layout.width, layout.height]);
-        let inside = |at: u32, len: u32, all: u32| at.checked_add(len).is_some_and(|end| end <= all);
-        if !inside(region[0], region[2], layout.width) || !inside(region[1], region[3], layout.height) {
-            let (w, h) = (layout.width, layout.height);
-            return Err(fail(format!("its frames are {w}x{h}, camera.crop {region:?} does not lie inside")));
-        }
+        let (width, height) = (layout.width, layout.height);
+        let region = config.crop.map_or(Ok([0, 0, width, height]), |crop| crop.region(width, height));
+        let region = region.map_err(|e| fail(format!("camera.crop: {e}")))?;
         set_controls(&device, config).map_err(fail)?;
         Ok(Camera {
             origin,

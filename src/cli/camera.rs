@@ -39,7 +39,7 @@ struct ListArgs {
     json: bool,
 }
 
-/// Takes one picture as the daemon would see it: format, crop and controls of the config.
+/// Takes one picture as the daemon would see it: format, crop and controls of the config. What its masks ignore is hatched.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd camera snap --device /dev/video0 -o picture.jpg")]
 struct SnapArgs {
@@ -55,7 +55,7 @@ struct SnapArgs {
 pub struct From {
     /// Config file
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// A device (/dev/video0) or source (folder:/path) instead of the config's; without a config file the
     /// defaults of [camera] hold
     #[arg(short, long, value_name = "SOURCE")]
@@ -137,9 +137,10 @@ fn print_device(listed: &Listed) -> Result<(), Error> {
 }
 
 fn snap(args: &SnapArgs) -> Result<ExitCode, Error> {
-    let mut source = open(&args.from.camera()?)?;
+    let config = args.from.camera()?;
+    let mut source = open(&config)?;
     let frame = next(&mut source)?;
-    save(&frame.picture, &args.output)?;
+    save(&config.mask.hatch(&frame.picture), &args.output)?;
     let (width, height) = frame.picture.dimensions();
     common::print(format!("{}: {width}x{height} from {}", args.output.display(), source.describe()))?;
     Ok(ExitCode::SUCCESS)

@@ -57,6 +57,12 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             tell("config", Ok(args.config.display().to_string()))?;
             let model = Model::load(&config.model.path);
             tell("model", check_model(&config, &model))?;
+            if let Ok(model) = &model
+                && !(model.source.mask.is_empty() && config.camera.mask.is_empty())
+            {
+                let agreed = model.check_mask(&config.camera.mask, config.path());
+                tell("mask", agreed.map(|()| "the model's".into()).map_err(|e| e.to_string()))?;
+            }
             if let Ok(model) = &model {
                 tell("backbone", check_backbone(&config, model))?;
             }

@@ -60,7 +60,11 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     if saved == 0 {
         return Err(Error::new(exit::NOINPUT, format!("no picture came into {output}")));
     }
-    common::print(format!("{pictures} in {output}; next: outlierd fit --normal {output} -o model.outlierd"))?;
+    let masks = match config.mask.is_empty() {
+        true => String::new(),
+        false => format!(" --config {}", args.from.config.display()),
+    };
+    common::print(format!("{pictures} in {output}; next: outlierd fit --normal {output}{masks} -o model.outlierd"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,7 +7,11 @@ use std::sync::atomic::AtomicBool;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Error, exit};
+use crate::backbone::views::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
+use crate::config::{self, Config};
+use crate::files;
+use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
 use crate::model::{self, Model};
 use crate::training::cross::Made;
@@ -69,6 +73,13 @@ pub struct BackboneArgs {
     /// avg, max or none [default: avg]
     #[arg(long, value_name = "HOW")]
     pub pooling: Option<Pooling>,
+    /// N x N overlapping tiles of each picture, up to 4, for what is too small to be seen at the network's size; takes N x N
+    /// times the time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TILES)))]
+    pub tiles: Option<u32>,
+    /// Config file whose [[camera.mask]] say what of the pictures to ignore
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Threads; 0: all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -89,8 +100,18 @@ impl BackboneArgs {
             threads: self.threads,
             sha256: None,
             cells: false,
+            mask: self.config.as_deref().map_or(Ok(Mask::default()), mask)?,
+            tiles: self.tiles.unwrap_or(1),
         })
     }
+}
+
+/// The masks of a config file, whose other sections may be unfinished.
+fn mask(path: &Path) -> Result<Mask, Error> {
+    let wrong = |e: &dyn std::fmt::Display| Error::new(exit::CONFIG, e);
+    let text = files::read_text(path, config::MAX_BYTES)
+        .map_err(|e| wrong(&format!("cannot read {}: {e}", path.display())))?;
+    Ok(Config::parse(path, &text).map_err(|e| wrong(&e))?.camera.mask)
 }
 
 /// The input recipe of that name.

@@ -190,6 +190,6 @@ pub fn exhibit(model: &Model, backbone: &Backbone, case: &Case) -> Result<Exhibi
     let heat = model.map(backbone, &views, None).map_err(common::model_error)?;
     let seen = image::seen(picture.width(), picture.height(), backbone.input());
     let heat = heat.map(|heat| heat.at(seen));
-    let thumbnail = Thumbnail::of(&picture).map_err(|e| Error::new(exit::SOFTWARE, e))?;
+    let thumbnail = Thumbnail::of(&backbone.mask().hatch(&picture)).map_err(|e| Error::new(exit::SOFTWARE, e))?;
     Ok(Exhibit { case: case.clone(), thumbnail, heat })
 }

@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                 let seen = image::seen(picture.width(), picture.height(), backbone.input());
                 if let Some(map) = heat.and_then(|heat| HeatMap::new(heat.at(seen))) {
                     region = Some(map.region(picture.width(), picture.height()));
-                    maps.write(&path, &map.draw(&picture))?;
+                    maps.write(&path, &map.draw(&model.source.mask.hatch(&picture)))?;
                 }
             }
             if args.json {

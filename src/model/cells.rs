@@ -5,6 +5,8 @@
 //! logarithm of the harmonic mean of both shares: the smaller one decides, and dependence does no harm (Wilson 2019, "The
 //! harmonic mean p-value for combining dependent tests"). The joint score is what is calibrated.
 
+use ndarray::Array2;
+
 use super::projection::QuantizedMatrix;
 use super::{Error, heat::Heat};
 use crate::backbone::cells::Cells;
@@ -26,18 +28,21 @@ pub struct CellDetector {
     pub gaussians: CellGaussians,
 }
 
-/// The whitened principal components of every cell, cell by cell.
+/// The whitened principal components of every cell, cell by cell. The sums of products are whole numbers below 2^24, which f32
+/// holds exactly.
 pub fn project(components: &QuantizedMatrix, centre: &[f32], cells: &Cells) -> Vec<f32> {
-    let mut projected = Vec::with_capacity(components.rows * cells.height * cells.width);
-    let scales: Vec<f32> = components.scales.iter().map(|scale| scale * cells.scale).collect();
-    for cell in cells.iter() {
-        let rows = components.values.chunks_exact(components.cols.max(1));
-        projected.extend(rows.zip(&scales).zip(centre).map(|((row, scale), centre)| {
-            let sum: i32 = row.iter().zip(cell).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
-            scale * sum as f32 - centre
-        }));
+    let floats = |values: &[i8], cols: usize| {
+        let values: Vec<f32> = values.iter().map(|v| f32::from(*v)).collect();
+        Array2::from_shape_vec((values.len() / cols.max(1), cols), values).unwrap_or_default()
+    };
+    let rows = floats(&components.values, components.cols);
+    let mut projected = floats(&cells.values, components.cols).dot(&rows.t());
+    for mut cell in projected.rows_mut() {
+        for ((value, scale), centre) in cell.iter_mut().zip(&components.scales).zip(centre) {
+            *value = scale * cells.scale * *value - centre;
+        }
     }
-    projected
+    projected.into_raw_vec_and_offset().0
 }
 
 /// The negated mean of the farthest cells.

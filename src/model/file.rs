@@ -2,7 +2,7 @@
 //!
 //! The body's structs are frozen per format version: a change of shape is a new version. Version 2 is version 1 with
 //! [`Records`] behind, its learnt scores among those of the calibration. Version 3 keeps them apart, and the tail of the
-//! calibration and what it is worth. Version 4 adds the detector over cells. A model is written in the lowest version that
+//! calibration and what it is worth. Version 4 adds the detector over cells, version 5 masks and tiles. A model is written in the lowest version that
 //! holds it, which older readers know.
 
 use std::io::Write;
@@ -15,16 +15,19 @@ use super::file_detector::{self, DetectorV1, FloatsV1};
 use super::projection::{Components, FloatMatrix, QuantizedMatrix};
 use super::records::{Learnt, MAX_NORMAL_SCORES, Records};
 use super::{Calibration, Error, FeatureSource, Model, Training};
+use crate::backbone::views::MAX_TILES;
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
 use crate::estimators::tail::{KNOTS, Knot, Tail};
 use crate::files;
+use crate::image::mask::Mask;
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
 pub const MAGIC: &[u8; 8] = b"OUTLIERD";
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
+const WITHOUT_MASK: u16 = 4;
 const WITHOUT_CELLS: u16 = 3;
 const WITHOUT_TAIL: u16 = 2;
 const WITHOUT_RECORDS: u16 = 1;
@@ -98,6 +101,14 @@ struct BodyV3 {
 struct BodyV4 {
     body: BodyV3,
     joined: JoinedV4,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BodyV5 {
+    body: BodyV3,
+    joined: Option<JoinedV4>,
+    mask: Vec<Vec<[f64; 2]>>,
+    tiles: u32,
 }
 
 /// More false alarms are refused.
@@ -191,7 +202,9 @@ pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
         Calibration::Isotonic(_) => None,
     };
     let tail = conformal.and_then(|conformal| conformal.tail.as_ref());
-    let plain = model.records.is_empty() && tail.is_none() && model.training.stretch <= 1 && model.joined.is_none();
+    let whole = model.source.mask.is_empty() && model.source.tiles <= 1;
+    let plain = model.records.is_empty() && tail.is_none() && model.training.stretch <= 1;
+    let plain = plain && whole && model.joined.is_none();
     let (version, body) = if plain {
         (WITHOUT_RECORDS, postcard::to_stdvec(&body(model)))
     } else {
@@ -203,9 +216,14 @@ pub fn encode(model: &Model) -> Result<Vec<u8>, Error> {
             tail: knots(tail),
             stretch: model.training.stretch,
         };
-        match &model.joined {
+        let joined = model.joined.as_deref().map(file_cells::body);
+        match joined {
+            joined if !whole => {
+                let mask = model.source.mask.polygons().to_vec();
+                (VERSION, postcard::to_stdvec(&BodyV5 { body, joined, mask, tiles: model.source.tiles }))
+            }
             None => (WITHOUT_CELLS, postcard::to_stdvec(&body)),
-            Some(joined) => (VERSION, postcard::to_stdvec(&BodyV4 { body, joined: file_cells::body(joined) })),
+            Some(joined) => (WITHOUT_MASK, postcard::to_stdvec(&BodyV4 { body, joined })),
         }
     };
     let body = body.map_err(|e| Error::Format { path: PathBuf::from("the fitted model"), reason: e.to_string() })?;
@@ -239,7 +257,8 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
         WITHOUT_RECORDS => postcard::take_from_bytes::<BodyV1>(body).map(|(body, left)| (Body::V1(body), left)),
         WITHOUT_TAIL => postcard::take_from_bytes::<BodyV2>(body).map(|(body, left)| (Body::V2(body), left)),
         WITHOUT_CELLS => postcard::take_from_bytes::<BodyV3>(body).map(|(body, left)| (Body::V3(body), left)),
-        _ => postcard::take_from_bytes::<BodyV4>(body).map(|(body, left)| (Body::V4(Box::new(body)), left)),
+        WITHOUT_MASK => postcard::take_from_bytes::<BodyV4>(body).map(|(body, left)| (Body::V4(Box::new(body)), left)),
+        _ => postcard::take_from_bytes::<BodyV5>(body).map(|(body, left)| (Body::V5(Box::new(body)), left)),
     };
     let (body, left) = taken.map_err(|e| format!("its body is damaged: {e}"))?;
     if !left.is_empty() {
@@ -265,6 +284,15 @@ pub fn decode(bytes: &[u8]) -> Result<Model, String> {
         Body::V4(body) => {
             let BodyV4 { body, joined } = *body;
             Ok(Model { joined: Some(Box::new(file_cells::joined(joined)?)), ..model_v3(body)? })
+        }
+        Body::V5(body) => {
+            let BodyV5 { body, joined, mask, tiles } = *body;
+            let joined = joined.map(file_cells::joined).transpose()?.map(Box::new);
+            let mut model = Model { joined, ..model_v3(body)? };
+            check((1..=MAX_TILES).contains(&tiles), "the number of tiles")?;
+            model.source.mask = Mask::new(mask).map_err(|reason| format!("its masks are wrong: {reason}"))?;
+            model.source.tiles = tiles;
+            Ok(model)
         }
     }
 }
@@ -297,6 +325,7 @@ enum Body {
     V2(BodyV2),
     V3(BodyV3),
     V4(Box<BodyV4>),
+    V5(Box<BodyV5>),
 }
 
 fn parts(body: BodyV2) -> Result<(BodyV1, Records), String> {
@@ -454,6 +483,8 @@ fn source(source: SourceV1) -> Result<FeatureSource, String> {
             std: source.std,
             geometry: source.short_side.map_or(Geometry::Stretch, |short_side| Geometry::Crop { short_side }),
         },
+        mask: Mask::default(),
+        tiles: 1,
     })
 }
 

@@ -227,6 +227,8 @@ pub(super) mod tests {
                 tap: "layer3".parse().unwrap(),
                 pooling: Pooling::Avg,
                 input: InputRecipe::torch(),
+                mask: Default::default(),
+                tiles: 1,
             },
             transform,
             mean: vec![0.5, 1.0, 0.2, 0.7],

@@ -12,6 +12,7 @@ use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::IsotonicRegression;
 use crate::image::InputRecipe;
+use crate::image::mask::Mask;
 
 pub mod cells;
 pub mod detector;
@@ -42,6 +43,11 @@ pub enum Error {
          name the right file with --backbone or fit again"
     )]
     OtherBackbone { wanted: String, wanted_sha256: String, found: String, found_sha256: String },
+    #[error(
+        "the masks of the model ({fitted}) and of the config ({configured}) differ: fit again with --config {config}, or set \
+         [[camera.mask]] back"
+    )]
+    OtherMask { fitted: usize, configured: usize, config: PathBuf },
     #[error("the feature has {got} values, the model was fitted on {wanted}")]
     Width { wanted: usize, got: usize },
     #[error("the feature holds a value that is not a finite number")]
@@ -58,7 +64,7 @@ impl Error {
         match self {
             Error::Read { .. } => 66,
             Error::Write { .. } => 74,
-            Error::OtherBackbone { .. } => 78,
+            Error::OtherBackbone { .. } | Error::OtherMask { .. } => 78,
             Error::Backbone(error) => error.exit_code(),
             Error::Format { .. } | Error::Width { .. } | Error::NotFinite | Error::Cells => 65,
         }
@@ -74,6 +80,10 @@ pub struct FeatureSource {
     pub tap: Tap,
     pub pooling: Pooling,
     pub input: InputRecipe,
+    /// What of every picture counts for nothing.
+    pub mask: Mask,
+    /// Tiles across and down; 1: the views that the backbone's file wants.
+    pub tiles: u32,
 }
 
 impl FeatureSource {
@@ -84,6 +94,8 @@ impl FeatureSource {
             tap: backbone.tap().clone(),
             pooling: backbone.pooling(),
             input: backbone.input().clone(),
+            mask: backbone.mask().clone(),
+            tiles: backbone.tiles(),
         }
     }
 
@@ -95,6 +107,8 @@ impl FeatureSource {
             tap: Tap::from(backbone::Stage::Layer4),
             pooling: Pooling::Avg,
             input: InputRecipe::torch(),
+            mask: Mask::default(),
+            tiles: 1,
         }
     }
 
@@ -308,6 +322,19 @@ impl Model {
         }
     }
 
+    /// Whether the mask of the config file `config` is that of the pictures that the model was fitted on.
+    ///
+    /// # Errors
+    /// [`Error::OtherMask`].
+    pub fn check_mask(&self, configured: &Mask, config: &Path) -> Result<(), Error> {
+        let fitted = &self.source.mask;
+        if fitted == configured {
+            return Ok(());
+        }
+        let count = |mask: &Mask| mask.polygons().len();
+        Err(Error::OtherMask { fitted: count(fitted), configured: count(configured), config: config.to_owned() })
+    }
+
     /// Loads the backbone that the model was fitted on: `path` if given, else where it was when fitting.
     pub fn load_backbone(&self, path: Option<&Path>, threads: usize) -> Result<Backbone, Error> {
         let options = backbone::Options {
@@ -318,6 +345,8 @@ impl Model {
             threads,
             sha256: Some(self.source.sha256),
             cells: self.joined.is_some(),
+            mask: self.source.mask.clone(),
+            tiles: self.source.tiles,
         };
         let loaded = match path.or(self.source.path.as_deref()) {
             Some(path) => Backbone::load(path, &options),

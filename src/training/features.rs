@@ -219,6 +219,9 @@ fn parse(bytes: &[u8]) -> Result<HashMap<Key, Entry>, String> {
 fn context(backbone: &Backbone) -> Vec<u8> {
     let mut context = backbone.sha256().to_vec();
     let _ = write!(context, "|{}|{}|{:?}", backbone.tap(), backbone.pooling(), backbone.input());
+    if backbone.tiles() > 1 || !backbone.mask().is_empty() {
+        let _ = write!(context, "|{}|{:?}", backbone.tiles(), backbone.mask());
+    }
     context
 }
 

@@ -81,28 +81,45 @@ pub fn extract(
     (cache, stop): (&mut Cache, &AtomicBool),
     done: &(dyn Fn() + Sync),
 ) -> Result<Made, features::Error> {
-    let read = |at: usize| -> Result<_, backbone::Error> { backbone.prepare(&image::read(&normal.paths[at])?) };
+    let read = |at: usize| image::read(&normal.paths[at]).map_err(backbone::Error::from);
     let one = |index: usize| {
         let job = &jobs[index];
-        let picture = read(job.picture)?;
-        let donor = if job.donor == job.picture { picture.clone() } else { read(job.donor)? };
-        Ok(make(&picture, &donor, job, seed))
+        let read_picture = read(job.picture)?;
+        let masked = backbone.masked(read_picture.width(), read_picture.height())?;
+        let picture = backbone.prepare(&read_picture)?;
+        let donor = if job.donor == job.picture { picture.clone() } else { backbone.prepare(&read(job.donor)?)? };
+        Ok(make(&Normal { picture: &picture, masked: masked.as_deref() }, &donor, job, seed))
     };
     let (rows, cells) = features::extract_made(backbone, jobs.len(), &one, cache, stop, done)?;
     Ok(Made { rows, cells, part: jobs.iter().map(|job| job.fold).collect() })
 }
 
+/// A prepared picture, and which of its pixels an edit may neither change nor copy: nobody would see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Normal<'a> {
+    pub picture: &'a RgbImage,
+    pub masked: Option<&'a [bool]>,
+}
+
+impl Normal<'_> {
+    fn is_masked(self, x: f32, y: f32) -> bool {
+        let (x, y) = nearest(self.picture, x, y);
+        self.masked.is_some_and(|masked| masked[(y * self.picture.width() + x) as usize])
+    }
+}
+
 /// The picture with the job's edit; `seed` and the job's stream decide where, how large and how strong.
-pub fn make(picture: &RgbImage, donor: &RgbImage, job: &Job, seed: u64) -> RgbImage {
+pub fn make(normal: &Normal<'_>, donor: &RgbImage, job: &Job, seed: u64) -> RgbImage {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(job.stream);
     for _ in 0..MAX_DRAWS {
-        let edit = draw(picture, donor, job.kind, &mut rng);
+        let edit = draw(normal, donor, job.kind, &mut rng);
         if edit.change >= MIN_CHANGE {
             return edit.picture;
         }
     }
-    draw(picture, donor, Kind::Spot, &mut rng).picture
+    let mut spots = (0..MAX_DRAWS).map(|_| draw(normal, donor, Kind::Spot, &mut rng));
+    spots.find(|edit| edit.change > 0.0).map_or_else(|| normal.picture.clone(), |edit| edit.picture)
 }
 
 struct Edit {
@@ -111,7 +128,8 @@ struct Edit {
     change: f32,
 }
 
-fn draw(picture: &RgbImage, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng) -> Edit {
+fn draw(normal: &Normal<'_>, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng) -> Edit {
+    let picture = normal.picture;
     let (width, height) = (picture.width() as f32, picture.height() as f32);
     let side = width.min(height);
     let at = [rng.random_range(0.1..0.9) * width, rng.random_range(0.1..0.9) * height];
@@ -125,11 +143,12 @@ fn draw(picture: &RgbImage, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng) 
             let cover = |x: f32, y: f32| {
                 let (u, v) = ((x - at[0]) / half[0], (y - at[1]) / half[1]);
                 match kind {
+                    _ if normal.is_masked(x - at[0] + from[0], y - at[1] + from[1]) => 0.0,
                     Kind::Patch => f32::from(u.abs() <= 1.0 && v.abs() <= 1.0),
                     _ => ((1.2 - u.hypot(v)) / 0.3).clamp(0.0, 1.0),
                 }
             };
-            blend(picture, cover, |x, y, _| pixel(source, x - at[0] + from[0], y - at[1] + from[1]))
+            blend(normal, cover, |x, y, _| pixel(source, x - at[0] + from[0], y - at[1] + from[1]))
         }
         Kind::Scar => {
             let (angle, bend) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(-0.6..0.6_f32));
@@ -142,7 +161,7 @@ fn draw(picture: &RgbImage, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng) 
                 let end = ((length / 2.0 - along.abs()) / thick).clamp(0.0, 1.0);
                 end * (thick + 0.5 - across.abs()).clamp(0.0, 1.0)
             };
-            blend(picture, cover, |_, _, old| add(old, shift))
+            blend(normal, cover, |_, _, old| add(old, shift))
         }
         Kind::Smudge => {
             let radius = [rng.random_range(0.04..0.12) * side, rng.random_range(0.04..0.12) * side];
@@ -152,7 +171,7 @@ fn draw(picture: &RgbImage, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng) 
                 let cover = (-(u * u + v * v) / 2.0).exp();
                 if cover > 0.05 { cover } else { 0.0 }
             };
-            blend(picture, cover, |_, _, old| add(old, shift))
+            blend(normal, cover, |_, _, old| add(old, shift))
         }
         Kind::Spot => {
             let radius = [rng.random_range(0.015..0.045) * side, rng.random_range(0.015..0.045) * side];
@@ -162,7 +181,7 @@ fn draw(picture: &RgbImage, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng) 
                 let (u, v) = ((x - at[0]) / radius[0].max(1.0), (y - at[1]) / radius[1].max(1.0));
                 f32::from(u.hypot(v) <= 1.0)
             };
-            blend(picture, cover, |_, _, _| colour)
+            blend(normal, cover, |_, _, _| colour)
         }
     }
 }
@@ -185,17 +204,26 @@ fn add(colour: [f32; 3], shift: [f32; 3]) -> [f32; 3] {
 
 /// The pixel at a place, the nearest one outside of the picture.
 fn pixel(picture: &RgbImage, x: f32, y: f32) -> [f32; 3] {
+    let (x, y) = nearest(picture, x, y);
+    picture.get_pixel(x, y).0.map(f32::from)
+}
+
+fn nearest(picture: &RgbImage, x: f32, y: f32) -> (u32, u32) {
     let clamp = |v: f32, len: u32| (v.round().max(0.0) as u32).min(len.saturating_sub(1));
-    picture.get_pixel(clamp(x, picture.width()), clamp(y, picture.height())).0.map(f32::from)
+    (clamp(x, picture.width()), clamp(y, picture.height()))
 }
 
 /// Replaces a share `cover(x, y)` of every pixel by `colour(x, y, old)`.
-fn blend(picture: &RgbImage, cover: impl Fn(f32, f32) -> f32, colour: impl Fn(f32, f32, [f32; 3]) -> [f32; 3]) -> Edit {
-    let mut edited = picture.clone();
+fn blend(
+    normal: &Normal<'_>,
+    cover: impl Fn(f32, f32) -> f32,
+    colour: impl Fn(f32, f32, [f32; 3]) -> [f32; 3],
+) -> Edit {
+    let mut edited = normal.picture.clone();
     let (mut change, mut covered) = (0.0, 0.0);
     for (x, y, pixel) in edited.enumerate_pixels_mut() {
         let (x, y) = (x as f32, y as f32);
-        let cover = cover(x, y);
+        let cover = if normal.is_masked(x, y) { 0.0 } else { cover(x, y) };
         if cover <= 0.0 {
             continue;
         }
@@ -219,6 +247,10 @@ mod tests {
         })
     }
 
+    fn plain(picture: &RgbImage) -> Normal<'_> {
+        Normal { picture, masked: None }
+    }
+
     fn changed(a: &RgbImage, b: &RgbImage) -> f64 {
         a.pixels().zip(b.pixels()).filter(|(a, b)| a != b).count() as f64 / f64::from(a.width() * a.height())
     }
@@ -229,20 +261,45 @@ mod tests {
         for kind in Kind::ALL {
             for stream in 0..40 {
                 let job = Job { fold: 0, picture: 0, donor: 1, kind, stream };
-                let share = changed(&picture, &make(&picture, &donor, &job, 7));
+                let share = changed(&picture, &make(&plain(&picture), &donor, &job, 7));
                 assert!(share > 0.0 && share < 0.45, "{kind:?} {stream}: {share}");
             }
         }
     }
 
     #[test]
+    fn nothing_is_made_where_nobody_looks_nor_copied_from_there() {
+        let paint = Rgb([1, 2, 3]);
+        let masked: Vec<bool> = (0..112 * 96).map(|i| i % 112 >= 40).collect();
+        let mut painted = textured(0);
+        painted.pixels_mut().zip(&masked).for_each(|(pixel, masked)| {
+            if *masked {
+                *pixel = paint
+            }
+        });
+        for kind in Kind::ALL {
+            for stream in 0..40 {
+                let job = Job { fold: 0, picture: 0, donor: 0, kind, stream };
+                let made = make(&Normal { picture: &painted, masked: Some(&masked) }, &painted, &job, 7);
+                assert!(changed(&painted, &made) > 0.0, "{kind:?} {stream}");
+                let copied = made.pixels().zip(&masked).filter(|(pixel, masked)| **pixel == paint && !**masked).count();
+                let kept = made.pixels().zip(&masked).filter(|(pixel, masked)| **masked && **pixel != paint).count();
+                assert_eq!((copied, kept), (0, 0), "{kind:?} {stream}");
+            }
+        }
+        let all = vec![true; masked.len()];
+        let job = Job { fold: 0, picture: 0, donor: 0, kind: Kind::Spot, stream: 0 };
+        assert_eq!(make(&Normal { picture: &painted, masked: Some(&all) }, &painted, &job, 7), painted);
+    }
+
+    #[test]
     fn seeds_and_streams_decide() {
         let (picture, donor) = (textured(0), textured(31));
         let job = Job { fold: 0, picture: 0, donor: 1, kind: Kind::Scar, stream: 3 };
-        let first = make(&picture, &donor, &job, 7);
-        assert_eq!(first, make(&picture, &donor, &job, 7));
-        assert_ne!(first, make(&picture, &donor, &job, 8));
-        assert_ne!(first, make(&picture, &donor, &Job { stream: 4, ..job }, 7));
+        let first = make(&plain(&picture), &donor, &job, 7);
+        assert_eq!(first, make(&plain(&picture), &donor, &job, 7));
+        assert_ne!(first, make(&plain(&picture), &donor, &job, 8));
+        assert_ne!(first, make(&plain(&picture), &donor, &Job { stream: 4, ..job }, 7));
     }
 
     #[test]
@@ -252,7 +309,7 @@ mod tests {
                 let flat = RgbImage::from_pixel(width, height, Rgb([level; 3]));
                 for kind in Kind::ALL {
                     let job = Job { fold: 0, picture: 0, donor: 0, kind, stream: 1 };
-                    let made = make(&flat, &flat, &job, 0);
+                    let made = make(&plain(&flat), &flat, &job, 0);
                     assert!(width < 64 || made != flat, "{kind:?} at {level}");
                 }
             }

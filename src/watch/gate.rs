@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ::image::RgbImage;
 
 use crate::config;
+use crate::image::mask::Mask;
 use crate::model::Verdict;
 
 /// Cells a side.
@@ -63,6 +64,7 @@ pub struct Gate {
     /// None: every frame is judged.
     threshold: Option<f32>,
     judge_at_least_every: Duration,
+    mask: Mask,
     judged: Option<(Thumbnail, Verdict, Instant)>,
     seen: Option<Thumbnail>,
 }
@@ -72,6 +74,7 @@ impl Gate {
         Gate {
             threshold: (config.change_threshold > 0.0).then_some(config.change_threshold as f32),
             judge_at_least_every: config.judge_at_least_every,
+            mask: config.mask.clone(),
             judged: None,
             seen: None,
         }
@@ -82,7 +85,7 @@ impl Gate {
     /// for or against an event, and every one is judged.
     pub fn pass(&mut self, picture: &RgbImage, settled: bool, now: Instant) -> Option<Verdict> {
         let threshold = self.threshold?;
-        let seen = self.seen.insert(Thumbnail::of(picture));
+        let seen = self.seen.insert(Thumbnail::of(&self.mask.paint(picture)));
         let (judged, verdict, at) = self.judged.as_ref()?;
         let recent = now.saturating_duration_since(*at) < self.judge_at_least_every;
         (settled && recent && seen.distance(judged) < threshold).then_some(*verdict)
@@ -166,6 +169,23 @@ mod tests {
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(59)), Some(VERDICT));
         gate.forget();
         assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(60)), None);
+    }
+
+    #[test]
+    fn what_moves_under_a_mask_is_no_change() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let [left, top, right, low] = [290.0 / 640.0, 190.0 / 480.0, 334.0 / 640.0, 234.0 / 480.0];
+        let mask = Mask::new(vec![vec![[left, top], [right, top], [right, low], [left, low]]]).unwrap();
+        let start = Instant::now();
+        let mut passes = |mask: Mask| {
+            let camera = config::Camera { change_threshold: 4.0, mask, ..config::Camera::default() };
+            let mut gate = Gate::new(&camera);
+            assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, start), None);
+            gate.judged(VERDICT, start);
+            gate.pass(&scene(&mut rng, 0.0, Some([250; 3])), true, start)
+        };
+        assert_eq!(passes(mask), Some(VERDICT));
+        assert_eq!(passes(Mask::default()), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl ModelJudge {
     /// Loads the model that the config names, and its backbone.
     pub fn open(config: &Config) -> Result<Self, model::Error> {
         let model = Model::load(&config.model.path)?;
+        model.check_mask(&config.camera.mask, config.path())?;
         let backbone = model.load_backbone(config.model.backbone.as_deref(), config.model.threads)?;
         Ok(ModelJudge::new(model, backbone, &config.model.path))
     }

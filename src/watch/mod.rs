@@ -223,7 +223,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
                 state.outputs.metrics.judged(verdict.p, begun.elapsed());
                 state.gate.judged(verdict, now);
                 let heat = self.config.events.heat_map.then_some(&mut self.judge as &mut dyn Judge);
-                state.push(frame, verdict, threshold, heat);
+                state.push(frame, verdict, threshold, heat, &self.config.camera.mask);
                 if let Some(observe) = &mut self.observe {
                     observe(frame, verdict);
                 }

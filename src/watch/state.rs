@@ -18,6 +18,7 @@ use super::snapshots::Saved;
 use super::{Judge, Summary, drift_events};
 use crate::camera::Frame;
 use crate::config::Config;
+use crate::image::mask::Mask;
 use crate::model::Verdict;
 
 /// Frames per second are averaged over so many frames.
@@ -104,8 +105,15 @@ impl State {
         self.drive(Gpio::beat);
     }
 
-    /// `heat` draws the heat map of a raise; None: there is none.
-    pub(super) fn push(&mut self, frame: &Frame, verdict: Verdict, threshold: f64, heat: Option<&mut dyn Judge>) {
+    /// `heat` draws the heat map of a raise; None: there is none. Its pictures are hatched where `mask` says.
+    pub(super) fn push(
+        &mut self,
+        frame: &Frame,
+        verdict: Verdict,
+        threshold: f64,
+        heat: Option<&mut dyn Judge>,
+        mask: &Mask,
+    ) {
         let now = Instant::now();
         self.take_time(verdict, now);
         let event = |kind| Event {
@@ -123,9 +131,10 @@ impl State {
                 let since = self.event.take().map_or(now, |event| event.since);
                 let id = self.ids.next(SystemTime::now());
                 let map = heat.and_then(|judge| self.heat(judge, &frame.picture));
-                let heat = map.as_ref().map(|map| map.draw(&frame.picture));
+                let picture = mask.hatch(&frame.picture);
+                let heat = map.as_ref().map(|map| map.draw(&picture));
                 let region = map.map(|map| map.region(frame.picture.width(), frame.picture.height()));
-                let saved = self.outputs.snapshot(&id, &frame.picture, heat.as_ref());
+                let saved = self.outputs.snapshot(&id, &picture, heat.as_ref());
                 self.event = Some(Standing { since, id: Some(id.clone()), saved: saved.clone() });
                 let duration_s = Some(seconds(now.duration_since(since)));
                 let raise = Event { id: Some(id), frames: Some(frames), duration_s, region, ..event(Kind::Raise) };
