@@ -17,6 +17,6 @@ case $target in
     picture | mjpg | npz | events | learn) longest=16384 ;;
     *) longest=4096 ;;
 esac
-OUTLIERD_SEEDS=tests/fuzz/corpus cross/setup.sh cargo test --release --locked --test hostile -- --ignored write_seeds
+OUTLIERD_SEEDS=tests/fuzz/corpus cross/setup.sh cargo test --release --locked --test integration -- --ignored write_seeds
 cross/setup.sh cargo fuzz run --fuzz-dir tests/fuzz "$target" -- -max_total_time="$seconds" -max_len="$longest" \
     -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=512

@@ -81,7 +81,7 @@ fn qoperator_features_are_near_the_float_ones() {
 #[test]
 fn int8_features_equal_onnx_runtimes() {
     let Some(shared) = shared("int8_features_equal_onnx_runtimes") else { return };
-    let text = include_str!("fixtures/backbone/onnxruntime.json");
+    let text = include_str!("../fixtures/backbone/onnxruntime.json");
     let expected: serde_json::Value = serde_json::from_str(text).unwrap();
     for (model, rows) in expected["features"].as_object().unwrap() {
         let path = shared.join(format!("models/{model}.onnx"));

@@ -1,12 +1,10 @@
 //! The metrics file of a real run, read by a parser that takes nothing but Prometheus' text format.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::daemon::{Place, text};
+use crate::common::daemon::{Place, text};
 use outlierd::watch::events::{self, Kind};
 use rustix::process::Signal;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::common::daemon::outlierd;
 use ndarray::{Array1, Array2, Array3, Ix1, Ix2, Ix3};
 use outlierd::model::{FeatureSource, Model, file};
 use outlierd::training::import;
@@ -123,7 +124,7 @@ fn the_command_tells_what_is_wrong_with_its_exit_code() {
         (broken, 65, "no .npz file"),
         (other, 65, "features of 40 values"),
     ] {
-        let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("outlierd"));
+        let mut command = outlierd();
         let run = command.arg("import-sklearn").arg(&input).arg("-o").arg(&output).output().unwrap();
         let err = String::from_utf8(run.stderr).unwrap();
         assert_eq!(run.status.code(), Some(code), "{err}");

@@ -1,7 +1,5 @@
 //! Fitting, calibrating and keeping models, on features; what a damaged model file costs.
 
-mod common;
-
 use ndarray::{Array2, Axis};
 use outlierd::backbone::cells::Cells;
 use outlierd::backbone::{Pooling, Tap};
@@ -219,8 +217,8 @@ fn damaged_files_are_refused_and_never_panic() {
 /// to 0.975 on 80 % of it.
 #[test]
 fn recipe_and_default_on_the_magnetic_tiles() {
-    let Some(shared) = common::shared("recipe_and_default_on_the_magnetic_tiles") else { return };
-    let [train, normal, outlier] = common::tile_features(&shared);
+    let Some(shared) = crate::common::shared("recipe_and_default_on_the_magnetic_tiles") else { return };
+    let [train, normal, outlier] = crate::common::tile_features(&shared);
     for (detector, least) in [(DetectorKind::GaussianMixture, 0.968), (DetectorKind::MixtureResidual, 0.980)] {
         let fitted = fit::fit(train.view(), None, source(), &Options::with_detector(detector)).unwrap();
         let auroc = fit::auroc(&fitted.model, normal.view(), outlier.view()).unwrap().unwrap();
@@ -288,10 +286,10 @@ fn promise_holds(name: &str, all: &Array2<f32>, n_train: usize) {
 
 #[test]
 fn the_promise_holds_on_tiles_and_photographs() {
-    let Some(shared) = common::shared("the_promise_holds_on_tiles_and_photographs") else { return };
-    let [train, normal, _] = common::tile_features(&shared);
+    let Some(shared) = crate::common::shared("the_promise_holds_on_tiles_and_photographs") else { return };
+    let [train, normal, _] = crate::common::tile_features(&shared);
     promise_holds("tiles", &fit::stack(&[train.view(), normal.view()]).unwrap(), train.nrows());
-    let backbone = common::conv4(&shared);
+    let backbone = crate::common::conv4(&shared);
     let paths = pictures::find(&[shared.join("images/natural")]).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let found = features::extract(&backbone, &paths, &mut features::Cache::in_memory(), &stop, &|| ()).unwrap();

@@ -1,8 +1,6 @@
 //! Where the heat map points: on drawn scenes whose object's place is known, and through the daemon.
 
-mod common;
-
-use common::daemon::{Place, outlierd, text, world};
+use crate::common::daemon::{Place, outlierd, text, world};
 use image::{Rgb, RgbImage};
 use outlierd::backbone::{Backbone, Options, Pooling, Tap};
 use outlierd::cli::demo::scene::{HEIGHT, Scene, WIDTH};
@@ -377,7 +375,7 @@ fn pooling_that_loses_the_place_gives_no_map_and_no_error() {
 /// A tile with a dark speck: real weights know where it is.
 #[test]
 fn real_weights_point_at_a_speck() {
-    let Some(shared) = common::shared("real_weights_point_at_a_speck") else { return };
+    let Some(shared) = crate::common::shared("real_weights_point_at_a_speck") else { return };
     let options = Options {
         tap: Some("layer3".parse().unwrap()),
         input: outlierd::image::InputRecipe::by_name("caffe"),
@@ -385,7 +383,7 @@ fn real_weights_point_at_a_speck() {
         ..Options::default()
     };
     let backbone = Backbone::load(&shared.join("models/resnet50-conv4-f32.onnx"), &options).unwrap();
-    let [train, ..] = common::tile_features(&shared);
+    let [train, ..] = crate::common::tile_features(&shared);
     let fitted = fit::fit(train.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
     let mut judge = ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"));
     let tiles = shared.join("images/magnetic-tiles");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
+use crate::common::daemon::outlierd;
 use outlierd::cli::demo::scene::Scene;
 use serde_json::Value;
 
@@ -22,8 +22,8 @@ fn pictures() -> tempfile::TempDir {
 
 fn fit(dir: &Path, extra: &[&str]) -> (i32, String, String) {
     let model: PathBuf = dir.join("m.outlierd");
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("outlierd"));
-    command.env_remove("RUST_LOG").current_dir(dir);
+    let mut command = outlierd();
+    command.current_dir(dir);
     let output = command.args(["fit", "--normal", "normal", "--grid", "-o"]).arg(&model).args(extra).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (out, err) = (text(output.stdout), text(output.stderr));
@@ -69,11 +69,7 @@ fn the_chosen_parameters_are_those_of_the_model() {
     let dir = pictures();
     let (report, _) = report(dir.path(), &["--detector", "isolation-forest"]);
     let trees = chosen(&report["grid"])["parameters"]["isolation_forest.n_estimators"].as_str().unwrap();
-    let inspect = Command::new(assert_cmd::cargo::cargo_bin!("outlierd"))
-        .args(["inspect", "--json"])
-        .arg(dir.path().join("m.outlierd"))
-        .output()
-        .unwrap();
+    let inspect = outlierd().args(["inspect", "--json"]).arg(dir.path().join("m.outlierd")).output().unwrap();
     let text = String::from_utf8(inspect.stdout).unwrap();
     assert!(text.contains("n_estimators") && text.contains(trees), "{trees} not in {text}");
 }

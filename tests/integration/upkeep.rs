@@ -1,12 +1,13 @@
 //! What lets a watch go on for months: the change gate, drift, and learning from false alarms.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::common::daemon::{outlierd, text, world};
 use image::{Rgb, RgbImage};
 use outlierd::camera;
 use outlierd::cli::demo::scene::Scene;
@@ -217,28 +218,6 @@ fn drift_and_its_end_are_events_and_outliers_are_not_drift() {
     for name in ["outlierd_drift", "outlierd_drift_mean_rank", "outlierd_drift_mean_p"] {
         assert_eq!(figure(name), None, "{name}");
     }
-}
-
-fn outlierd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_outlierd"));
-    command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A scene, a model of it and frames with an object, made once by `demo`.
-fn world() -> &'static Path {
-    static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = WORLD.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let made = outlierd().args(["demo", "--dir"]).arg(dir.path()).output().unwrap();
-        assert!(made.status.success(), "{}", text(&made.stderr));
-        dir
-    });
-    dir.path()
 }
 
 /// The world's scene, later than the frames that `demo` has drawn.

@@ -1,19 +1,12 @@
 //! The real binary: the whole job on drawn pictures with the embedded backbone, and wrong input of every kind.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
 use image::RgbImage;
 use outlierd::cli::demo::scene::Scene;
 use serde_json::Value;
 
-fn outlierd() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("outlierd"));
-    command.env_remove("RUST_LOG");
-    command
-}
+use crate::common::daemon::outlierd;
 
 struct Run {
     code: i32,
@@ -183,7 +176,7 @@ fn the_report_is_one_page_that_needs_nothing_else() {
 /// The figure is in models/default.md.
 #[test]
 fn the_embedded_backbone_tells_the_defects_of_real_tiles() {
-    let Some(shared) = common::shared("the_embedded_backbone_tells_the_defects_of_real_tiles") else { return };
+    let Some(shared) = crate::common::shared("the_embedded_backbone_tells_the_defects_of_real_tiles") else { return };
     let list = |name: &str| shared.join(format!("images/magnetic-tiles/{name}.txt"));
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("tiles.outlierd");

@@ -7,8 +7,7 @@ use image::RgbImage;
 use outlierd::cli::demo::scene::Scene;
 use serde_json::Value;
 
-mod common;
-use common::daemon::{outlierd, text};
+use crate::common::daemon::{outlierd, text};
 
 fn draw(folder: &Path, seed: u64, n: usize, object: Option<f32>) {
     std::fs::create_dir_all(folder).unwrap();

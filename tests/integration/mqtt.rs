@@ -1,14 +1,12 @@
 //! The MQTT sink against a real broker: each test starts a mosquitto of its own on a free port. Needs a build with
 //! `--features mqtt`, mosquitto and its clients.
 
-mod common;
-
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::daemon::{PATIENCE, Place, text};
+use crate::common::daemon::{PATIENCE, Place, text};
 use outlierd::watch::events::{self, Event, Kind};
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -1,7 +1,7 @@
 //! Hostile bytes, for everything that reads bytes of others: seeds, seeds that were cut short, and some hundred fixed
 //! mutations of them. The targets are those of the fuzzers, which go on where this ends (`SECURITY.md`).
 
-#[path = "fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod targets;
 
 use std::time::{Duration, Instant};

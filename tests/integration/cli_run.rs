@@ -1,12 +1,10 @@
 //! The daemon as a process: signals, systemd's notifications, reload, a kill at any time, and the commands
 //! around it.
 
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::daemon::{PATIENCE, Place, outlierd, text, world};
+use crate::common::daemon::{PATIENCE, Place, outlierd, text, world};
 use outlierd::watch::events::{self, Event, Kind};
 use rustix::process::Signal;
 

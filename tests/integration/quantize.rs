@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use assert_cmd::Command;
+use crate::common::daemon::outlierd;
 use image::RgbImage;
 use ndarray::{Array2, Axis};
 use outlierd::backbone::onnx::{Attr, Node};
@@ -17,8 +17,6 @@ use outlierd::training::fit;
 use outlierd::training::params::DetectorKind;
 use rayon::prelude::*;
 use serde_json::Value;
-
-mod common;
 
 fn small() -> Model {
     resnet50(&Params { width: 8, size: 64, blocks: vec![2, 2, 1], ..Params::default() })
@@ -280,8 +278,8 @@ struct Run {
 }
 
 fn run(args: &[&str], dir: &Path) -> Run {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("outlierd"));
-    let output = command.env_remove("RUST_LOG").current_dir(dir).args(args).output().unwrap();
+    let mut command = outlierd();
+    let output = command.current_dir(dir).args(args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let run = Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) };
     assert!(!run.err.contains("panicked"), "{}", run.err);
@@ -350,7 +348,7 @@ fn list(path: &Path, step: usize) -> Vec<PathBuf> {
 /// same file by onnxruntime's own tool has 0.995), and a detector fitted on them that ranks as well.
 #[test]
 fn real_features_survive_on_the_magnetic_tiles() {
-    let Some(shared) = common::shared("real_features_survive_on_the_magnetic_tiles") else { return };
+    let Some(shared) = crate::common::shared("real_features_survive_on_the_magnetic_tiles") else { return };
     const STEP: usize = 6;
     let tiles = shared.join("images/magnetic-tiles");
     let path = shared.join("models/resnet50-conv4-f32.onnx");
@@ -360,7 +358,7 @@ fn real_features_survive_on_the_magnetic_tiles() {
     let int8 = load(quantize(network, &calibration, &Options::default()).unwrap().to_bytes());
     whole(&int8);
 
-    let float = common::tile_features(&shared).map(|rows| {
+    let float = crate::common::tile_features(&shared).map(|rows| {
         let every: Vec<usize> = (0..rows.nrows()).step_by(STEP).collect();
         rows.select(Axis(0), &every)
     });

@@ -1,0 +1,25 @@
+//! One program of all integration tests, so that the engine is linked once. A module is an area.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod backbone;
+mod cli;
+mod cli_grid;
+mod cli_run;
+mod config;
+mod estimators;
+mod exports;
+mod fetch;
+mod fit;
+mod heat;
+mod hostile;
+mod import;
+mod metrics;
+mod model;
+mod mqtt;
+mod quantize;
+mod report;
+mod scenes;
+mod upkeep;
+mod watch;
