@@ -78,26 +78,6 @@ pub enum Error {
     Kernels(#[from] kernels::Error),
 }
 
-impl Error {
-    /// The exit code of sysexits.h for it.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 66,
-            Error::Io { .. } => 74,
-            Error::NotOnnx { .. }
-            | Error::Unsupported { .. }
-            | Error::Tract { .. }
-            | Error::NoTap { .. }
-            | Error::UnknownRecipe { .. }
-            | Error::UnknownViews { .. }
-            | Error::Image(_) => 65,
-            Error::OtherFile { .. } | Error::Kernels(_) => 78,
-            Error::UnknownTap(_) | Error::UnknownPooling(_) => 64,
-            Error::PictureSize { .. } | Error::Run { .. } => 70,
-        }
-    }
-}
-
 fn list(stages: &[Stage]) -> String {
     if stages.is_empty() {
         return "no residual stages: it is not a ResNet".into();

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use ::image::RgbImage;
 use serde::Serialize;
 
+use super::common;
 use super::demo::scene::Scene;
-use super::{Error, common, exit};
+use super::error::{Error, exit};
 use crate::camera::pixels::{self, Layout};
 use crate::config::PixelFormat;
 use crate::watch::gate::Thumbnail;
@@ -116,9 +117,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         lap(&mut laps[0]);
         std::hint::black_box(Thumbnail::of(&picture));
         lap(&mut gate);
-        let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
+        let prepared = backbone.prepare(&picture)?;
         lap(&mut laps[1]);
-        let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
+        let views = backbone.forward(&prepared)?;
         lap(&mut laps[2]);
         std::hint::black_box((backbone.pool(&views), backbone.cells(&views)));
         lap(&mut laps[3]);

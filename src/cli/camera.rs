@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use ::image::RgbImage;
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::camera::v4l::{self, Listed};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config, Source};
@@ -85,8 +86,8 @@ impl From {
     }
 
     fn parse(&self, text: &str) -> Result<config::Camera, Error> {
-        let config = Config::parse(&self.config, text).map_err(|e| Error::new(exit::CONFIG, e))?;
-        config.check_camera().map_err(|e| Error::new(exit::CONFIG, e))?;
+        let config = Config::parse(&self.config, text)?;
+        config.check_camera()?;
         Ok(config.camera)
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::camera;
 use crate::config::{self, Config};
 use crate::model::{Model, hex};

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Error, camera, common, exit, stop_flag};
+use super::error::{Error, exit};
+use super::{camera, common};
 use crate::config;
 use crate::watch::events::format_time;
 
@@ -30,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let stop = stop_flag()?;
+    let stop = common::stop_flag()?;
     let config = args.from.camera()?;
     std::fs::create_dir_all(&args.output)
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", args.output.display())))?;

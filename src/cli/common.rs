@@ -2,18 +2,19 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Error, exit};
+use super::error::{Error, exit};
 use crate::backbone::views::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::config::{self, Config};
 use crate::files;
 use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
-use crate::model::{self, Model};
+use crate::model::Model;
 use crate::training::cross::Made;
 use crate::training::features::{self, Cache, Features};
 use crate::training::synthetic;
@@ -129,22 +130,14 @@ pub fn load_backbone(path: Option<&Path>, options: &backbone::Options) -> Result
         Some(path) => Backbone::load(path, options),
         None => Backbone::embedded(options),
     };
-    loaded.map_err(backbone_error)
+    Ok(loaded?)
 }
 
 /// Loads a model and the backbone that it was fitted on: the one named, else the model's own path.
 pub fn load_model(path: &Path, backbone: Option<&Path>, threads: usize) -> Result<(Model, Backbone), Error> {
-    let model = Model::load(path).map_err(model_error)?;
-    let loaded = model.load_backbone(backbone, threads).map_err(model_error)?;
+    let model = Model::load(path)?;
+    let loaded = model.load_backbone(backbone, threads)?;
     Ok((model, loaded))
-}
-
-pub fn backbone_error(error: backbone::Error) -> Error {
-    Error::new(error.exit_code(), error)
-}
-
-pub fn model_error(error: model::Error) -> Error {
-    Error::new(error.exit_code(), error)
 }
 
 /// Tells standard error; where nobody reads it that is nothing to fail on.
@@ -204,7 +197,7 @@ pub fn extract(
     let found = features::extract(backbone, paths, cache, stop, &|| bar.inc(1));
     bar.finish_and_clear();
     keep(cache);
-    found.map_err(features_error)
+    Ok(found?)
 }
 
 /// Writes the cache; that it cannot be written is no reason to stop.
@@ -240,19 +233,7 @@ pub fn make_outliers(
     let made = synthetic::extract(backbone, normal, jobs, seed, (&mut *cache, stop), &|| bar.inc(1));
     bar.finish_and_clear();
     keep(cache);
-    made.map_err(features_error)
-}
-
-pub fn features_error(error: crate::training::features::Error) -> Error {
-    use crate::training::features::Error as E;
-    let code = match &error {
-        E::TooManyUnreadable { .. } => exit::DATAERR,
-        E::Backbone(inner) => inner.exit_code(),
-        E::Write { .. } => exit::IOERR,
-        E::Width => exit::SOFTWARE,
-        E::Interrupted => 130,
-    };
-    Error::new(code, error)
+    Ok(made?)
 }
 
 /// RFC 3339, UTC, of seconds since 1970.
@@ -262,4 +243,15 @@ pub fn rfc3339(seconds: u64) -> String {
         Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
         None => format!("{seconds} s after 1970"),
     }
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signal {signal}: {e}")))?;
+    }
+    Ok(stop)
 }

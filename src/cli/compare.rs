@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Error, common, exit, fit};
+use super::common;
+use super::error::Error;
 use crate::model::FeatureSource;
 use crate::pictures;
 use crate::training::compare::{self, Pictures, Row};
@@ -49,19 +50,19 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let stop = super::stop_flag()?;
+    let stop = common::stop_flag()?;
     common::set_workers(args.backbone.threads)?;
     let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load(true)?;
     let mut cache = args.cache.as_deref().map_or_else(Cache::in_memory, Cache::open);
     let mut extract = |what: &str, sources: &[PathBuf]| {
-        let paths = pictures::find(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
+        let paths = pictures::find(sources)?;
         common::extract(&backbone, what, &paths, &mut cache, &stop)
     };
     let mut train = extract("training pictures", &args.train)?;
     let normal = extract("normal pictures", &args.normal)?;
     let outliers = extract("outlier pictures", &args.outliers)?;
     common::drop_copies(&mut train);
-    let found = stretches::arrange(&mut train).map_err(fit::fit_error)?;
+    let found = stretches::arrange(&mut train)?;
     let block = args.block.map_or(found.length, |block| block as usize);
     if !args.json && args.block.is_none() {
         found.sentence(train.paths.len()).map_or(Ok(()), common::print)?;
@@ -73,7 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     for seed in 0..args.seeds {
         let options = Options { false_alarms: args.false_alarms, seed, block, ..Options::default() };
         let own = compare::compare(&pictures, &source, &options, &args.set, &mut || bar.inc(1));
-        rows.extend(own.map_err(fit::fit_error)?);
+        rows.extend(own?);
     }
     bar.finish_and_clear();
     if args.json {

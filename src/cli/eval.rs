@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::backbone::Backbone;
 use crate::image;
 use crate::model::cells::Joined;
@@ -64,7 +65,7 @@ const EXHIBITS: usize = 12;
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let (model, backbone) = common::load_model(&args.model, args.backbone.as_deref(), 1)?;
     common::set_workers(args.threads)?;
-    let stop = super::stop_flag()?;
+    let stop = common::stop_flag()?;
     let mut cache = Cache::open(&Cache::beside(&args.model));
     let joined = match (&args.masks, &model.joined) {
         (Some(_), None) => {
@@ -80,13 +81,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             judged.push(Vec::new());
             continue;
         }
-        let paths = pictures::find(sources).map_err(|e| Error::new(exit::NOINPUT, e))?;
+        let paths = pictures::find(sources)?;
         let mut found = common::extract(&backbone, what, &paths, &mut cache, &stop)?;
         if judged.is_empty() {
-            let length = stretches::arrange(&mut found).map_err(super::fit::fit_error)?.length;
+            let length = stretches::arrange(&mut found)?.length;
             worth = found.paths.len() as f64 / length as f64;
         }
-        let scores = fit::scores(&model, found.samples()).map_err(common::model_error)?;
+        let scores = fit::scores(&model, found.samples())?;
         let verdicts: Vec<_> = scores.into_iter().map(|score| model.verdict(score)).collect();
         let outlier = !judged.is_empty();
         if let Some((masks, joined)) = joined {
@@ -158,7 +159,7 @@ fn measure(
             None => None,
         };
         let (width, height) = read(path)?.dimensions();
-        let distances = joined.cells.distances(cells).map_err(common::model_error)?;
+        let distances = joined.cells.distances(cells)?;
         let seen = image::seen(width, height, backbone.input());
         pixels.add(&joined.map(distances).at(seen), (width, height), mask.as_ref());
     }
@@ -185,9 +186,9 @@ fn exhibits(model: &Model, backbone: &Backbone, cases: &[Case], outlier: bool) -
 /// A picture for the page, with where the residual is.
 pub fn exhibit(model: &Model, backbone: &Backbone, case: &Case) -> Result<Exhibit, Error> {
     let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
-    let prepared = backbone.prepare(&picture).map_err(common::backbone_error)?;
-    let views = backbone.forward(&prepared).map_err(common::backbone_error)?;
-    let heat = model.map(backbone, &views, None).map_err(common::model_error)?;
+    let prepared = backbone.prepare(&picture)?;
+    let views = backbone.forward(&prepared)?;
+    let heat = model.map(backbone, &views, None)?;
     let seen = image::seen(picture.width(), picture.height(), backbone.input());
     let heat = heat.map(|heat| heat.at(seen));
     let thumbnail = Thumbnail::of(&backbone.mask().hatch(&picture)).map_err(|e| Error::new(exit::SOFTWARE, e))?;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::config::{self, Config};
 use crate::files;
 use crate::watch::events::{self, Event, Kind};
@@ -122,7 +123,7 @@ fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
         let message = format!("cannot read {}: {e}; name a config with -c FILE or a log with --log", config.display());
         Error::new(exit::CONFIG, message)
     })?;
-    Ok(Config::parse(config, &text).map_err(|e| Error::new(exit::CONFIG, e))?.events.log)
+    Ok(Config::parse(config, &text)?.events.log)
 }
 
 pub(super) fn parse_time(text: &str) -> Result<SystemTime, String> {

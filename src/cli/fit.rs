@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Error, common, exit, grid};
+use super::error::{Error, exit};
+use super::{common, grid};
 use crate::backbone::Backbone;
 use crate::model::{FeatureSource, Model, Verdict, file, p_text};
 use crate::pictures;
@@ -126,16 +127,16 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     for assignment in &args.set {
         params.set(assignment).map_err(|e| Error::new(exit::USAGE, e))?;
     }
-    let normal = pictures::find(&args.normal).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let normal = pictures::find(&args.normal)?;
     let normal = without(normal, &args.drop)?;
-    let outliers = pictures::find(&args.outliers).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let outliers = pictures::find(&args.outliers)?;
     if normal.len() < training::MIN_PICTURES {
-        return Err(fit_error(training::Error::TooFew { got: normal.len() }));
+        return Err(training::Error::TooFew { got: normal.len() }.into());
     }
     if args.report.as_ref() == Some(&args.output) {
         return Err(Error::new(exit::USAGE, "--report and --output name the same file"));
     }
-    let stop = super::stop_flag()?;
+    let stop = common::stop_flag()?;
     common::set_workers(args.backbone.threads)?;
     let mut backbone_args = args.backbone.clone();
     backbone_args.threads = 1;
@@ -152,9 +153,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
     common::drop_copies(&mut normal);
     if normal.paths.len() < training::MIN_PICTURES {
-        return Err(fit_error(training::Error::TooFew { got: normal.paths.len() }));
+        return Err(training::Error::TooFew { got: normal.paths.len() }.into());
     }
-    let found = stretches::arrange(&mut normal).map_err(fit_error)?;
+    let found = stretches::arrange(&mut normal)?;
     let found = match args.block {
         Some(block) => Stretches { length: block as usize, ..Stretches::INDEPENDENT },
         None => found,
@@ -167,7 +168,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         held_out: args.held_out.map_or(HeldOut::Auto, HeldOut::Share),
         block: found.length,
     };
-    options.check().map_err(fit_error)?;
+    options.check()?;
     let mut search = None;
     if args.grid {
         options.held_out = HeldOut::Share(options.held_out.share_beside_a_search());
@@ -184,15 +185,15 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let made = match &outliers {
         Some(_) => Made::default(),
         None => {
-            let plan = Plan::new(normal.rows.nrows(), &options).map_err(fit_error)?;
+            let plan = Plan::new(normal.rows.nrows(), &options)?;
             let jobs = synthetic::plan(&plan.parts, MADE.min(normal.rows.nrows()));
             common::make_outliers(&backbone, &normal, &jobs, options.seed, &mut cache, &stop)?
         }
     };
     let source = FeatureSource::of(&backbone);
     let labelled = outliers.as_ref().map(Features::samples);
-    let fitted = training::fit_with(normal.samples(), labelled, &made, source, &options).map_err(fit_error)?;
-    file::save(&fitted.model, &args.output).map_err(common::model_error)?;
+    let fitted = training::fit_with(normal.samples(), labelled, &made, source, &options)?;
+    file::save(&fitted.model, &args.output)?;
     report(&args, &fitted, search.as_ref(), (&normal, found), &backbone)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -205,7 +206,7 @@ fn without(pictures: Vec<PathBuf>, drop: &[PathBuf]) -> Result<Vec<PathBuf>, Err
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let known: HashSet<PathBuf> = pictures.iter().map(|path| canonical(path)).collect();
     let mut dropped = HashSet::new();
-    for path in pictures::find(drop).map_err(|e| Error::new(exit::NOINPUT, e))? {
+    for path in pictures::find(drop)? {
         let path = canonical(&path);
         if !known.contains(&path) {
             let message = format!("--drop: {} is not among the normal pictures", path.display());
@@ -348,16 +349,4 @@ fn page(
 fn exhibit(model: &Model, backbone: &Backbone, one: &Least) -> Result<Exhibit, Error> {
     let verdict = Verdict::of(one.score, one.p, model.threshold);
     super::eval::exhibit(model, backbone, &Case { path: one.path.to_owned(), outlier: false, verdict })
-}
-
-pub fn fit_error(error: training::Error) -> Error {
-    let code = match &error {
-        training::Error::TooFew { .. }
-        | training::Error::Estimator(_)
-        | training::Error::Width { .. }
-        | training::Error::Cells => exit::DATAERR,
-        training::Error::Parameter(_) => exit::USAGE,
-        training::Error::Model(inner) => inner.exit_code(),
-    };
-    Error::new(code, error)
 }

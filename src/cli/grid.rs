@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use ndarray::Axis;
 
-use super::{Error, common, exit, fit};
+use super::common;
+use super::error::Error;
 use crate::backbone::Backbone;
 use crate::training::cross::Made;
 use crate::training::features::{Cache, Features};
@@ -60,7 +61,7 @@ pub fn choose(inputs: Inputs, options: &Options, set: &[String]) -> Result<(Sear
     let bar = common::progress("grid fits", problem.n_fits());
     let search = problem.search(inputs.stop, &|| bar.inc(1));
     bar.finish_and_clear();
-    Ok((search.map_err(grid_error)?, left))
+    Ok((search?, left))
 }
 
 fn make_outliers(
@@ -75,14 +76,6 @@ fn make_outliers(
     let Made { rows, .. } = common::make_outliers(backbone, normal, &jobs, seed, cache, stop)?;
     let of_fold = |fold: usize| -> Vec<usize> { (0..jobs.len()).filter(|&job| jobs[job].fold == fold).collect() };
     Ok(Outliers::Synthetic((0..folds.parts.len()).map(|fold| rows.select(Axis(0), &of_fold(fold))).collect()))
-}
-
-fn grid_error(error: grid::Error) -> Error {
-    match error {
-        grid::Error::Fit(inner) => fit::fit_error(inner),
-        grid::Error::NoneWorked(_) => Error::new(exit::DATAERR, error),
-        grid::Error::Interrupted => Error::new(130, error),
-    }
 }
 
 /// The table: best first, the chosen row marked.

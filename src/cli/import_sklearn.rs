@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{self, Error, exit};
 use crate::model::{FeatureSource, file};
 use crate::training::import;
 use crate::training::npz::{self, Npz};
@@ -31,20 +32,20 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let named = |error: import::Error| {
-        let code = match &error {
+    let named = |wrong: import::Error| {
+        let code = match &wrong {
             import::Error::Rate(_) => exit::USAGE,
             import::Error::Arrays(npz::Error::Io(_)) => exit::NOINPUT,
-            import::Error::Model(inner) => inner.exit_code(),
+            import::Error::Model(inner) => error::of_model(inner),
             _ => exit::DATAERR,
         };
-        Error::new(code, format!("{}: {error}", args.file.display()))
+        Error::new(code, format!("{}: {wrong}", args.file.display()))
     };
     let arrays = Npz::read(&args.file).map_err(|e| named(e.into()))?;
     let backbone = args.backbone.load(false)?;
     let model = import::model(&arrays, FeatureSource::of(&backbone), args.false_alarms).map_err(named)?;
     import::check_width(&model, backbone.n_features()).map_err(named)?;
-    file::save(&model, &args.output).map_err(common::model_error)?;
+    file::save(&model, &args.output)?;
     let bytes = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     let (detector, calibration) = (model.detector.name(), model.calibration.name());
     common::print(format!(

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Error, common};
+use super::common;
+use super::error::Error;
 use crate::model::{Model, hex};
 use crate::training::fit::FalseAlarms;
 
@@ -66,7 +67,7 @@ struct Input {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let model = Model::load(&args.model).map_err(common::model_error)?;
+    let model = Model::load(&args.model)?;
     let report = Report {
         file_bytes: std::fs::metadata(&args.model).map_or(0, |m| m.len()),
         made_at: common::rfc3339(model.made_at),

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::common;
+use super::error::{Error, exit};
 use super::events::parse_time;
 use super::run::load_config;
-use super::{Error, common, exit};
 use crate::config::{self, Config};
 use crate::files;
 use crate::model::learn::{self, Lesson, Outcome, Taken};
@@ -228,7 +229,7 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
 
 fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Error> {
     let path = &config.model.path;
-    let mut model = Model::load(path).map_err(common::model_error)?;
+    let mut model = Model::load(path)?;
     if let Calibration::Isotonic(_) = model.calibration {
         return Err(Error::new(exit::DATAERR, learn::NotConformal));
     }
@@ -258,15 +259,14 @@ fn score_snapshots(
     model: &Model,
     snapshots: Vec<(&Alarm, &Path)>,
 ) -> Result<Vec<(String, f64)>, Error> {
-    let backbone =
-        model.load_backbone(config.model.backbone.as_deref(), config.model.threads).map_err(common::model_error)?;
+    let backbone = model.load_backbone(config.model.backbone.as_deref(), config.model.threads)?;
     let bar = common::progress("snapshots", snapshots.len());
     let mut scored = Vec::with_capacity(snapshots.len());
     for (alarm, snapshot) in snapshots {
         let picture = crate::image::read(snapshot).map_err(|e| Error::new(exit::DATAERR, e))?;
         let sample = backbone.prepare(&picture).and_then(|prepared| backbone.sample(&prepared));
-        let (feature, cells) = sample.map_err(common::backbone_error)?;
-        scored.push((alarm.id.clone(), model.raw_score(&feature, cells.as_ref()).map_err(common::model_error)?));
+        let (feature, cells) = sample?;
+        scored.push((alarm.id.clone(), model.raw_score(&feature, cells.as_ref())?));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -280,7 +280,7 @@ fn replace(model: &Model, path: &Path) -> Result<(), Error> {
     let old = files::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
     let bak = backup(path);
     file::write_atomically(&bak, &old).map_err(|e| cannot(&bak, e))?;
-    model.save(path).map_err(common::model_error)
+    Ok(model.save(path)?)
 }
 
 fn backup(path: &Path) -> PathBuf {

@@ -1,8 +1,6 @@
 //! The command line: one file per command.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -13,6 +11,7 @@ pub mod collect;
 pub mod common;
 pub mod compare;
 pub mod demo;
+pub mod error;
 pub mod eval;
 pub mod events;
 pub mod fit;
@@ -24,31 +23,7 @@ pub mod quantize;
 pub mod run;
 pub mod score;
 
-/// Exit codes of sysexits.h.
-pub mod exit {
-    pub const USAGE: u8 = 64;
-    pub const DATAERR: u8 = 65;
-    pub const NOINPUT: u8 = 66;
-    pub const UNAVAILABLE: u8 = 69;
-    pub const SOFTWARE: u8 = 70;
-    pub const CANTCREAT: u8 = 73;
-    pub const IOERR: u8 = 74;
-    pub const CONFIG: u8 = 78;
-}
-
-/// A command's failure: what to print and the exit code.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    pub code: u8,
-    pub message: String,
-}
-
-impl Error {
-    pub fn new(code: u8, message: impl std::fmt::Display) -> Self {
-        Error { code, message: message.to_string() }
-    }
-}
+use error::{Error, exit};
 
 /// Watches a camera and says when something is not what it was taught.
 #[derive(Debug, Parser)]
@@ -159,17 +134,6 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Man(args) => man(args),
     }
-}
-
-/// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
-pub fn stop_flag() -> Result<Arc<AtomicBool>, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signal {signal}: {e}")))?;
-    }
-    Ok(stop)
 }
 
 #[cfg(test)]

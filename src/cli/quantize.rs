@@ -9,8 +9,9 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Error, common, exit};
-use crate::backbone::quantize::{self, Network, Options, Ranges, Report, Watch};
+use super::common;
+use super::error::{Error, exit};
+use crate::backbone::quantize::{Network, Options, Ranges, Report, Watch};
 use crate::backbone::{self, Backbone};
 use crate::image::{self, Resize};
 use crate::model::file::write_atomically;
@@ -83,10 +84,10 @@ struct Json<'a> {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let recipe = common::recipe(args.input.as_deref())?;
-    let paths = pictures::find(&args.calibrate).map_err(|e| Error::new(exit::NOINPUT, e))?;
-    let stop = super::stop_flag()?;
+    let paths = pictures::find(&args.calibrate)?;
+    let stop = common::stop_flag()?;
     common::set_workers(args.threads)?;
-    let network = Network::open(&args.file, recipe, args.resize).map_err(failed)?;
+    let network = Network::open(&args.file, recipe, args.resize)?;
     let input = network.input().clone();
     let (chosen, others) = spread(&paths, args.count as usize);
     let calibration = read(&network, &chosen)?;
@@ -111,14 +112,14 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let watch = Watch { stop: &stop, begin: &begin, done: &done };
     let made = network.quantize(&calibration, &options, &watch);
     finish();
-    let made = made.map_err(failed)?;
+    let made = made?;
     let bytes = made.to_bytes();
     // The file is tried before it takes its place.
     let load = backbone::Options { resize: args.resize, threads: 1, ..backbone::Options::default() };
     let name = args.output.display().to_string();
-    let int8 = Backbone::from_bytes(&name, bytes.clone(), &load).map_err(common::backbone_error)?;
+    let int8 = Backbone::from_bytes(&name, bytes.clone(), &load)?;
     let load = backbone::Options { input: Some(input.clone()), tap: Some(int8.tap().clone()), ..load };
-    let float = Backbone::load(&args.file, &load).map_err(common::backbone_error)?;
+    let float = Backbone::load(&args.file, &load)?;
     let mut compared = readable(&float, &spread(&others, COMPARED).0);
     let apart = !compared.is_empty();
     if !apart {
@@ -231,12 +232,8 @@ fn mean_cosine(float: &Backbone, int8: &Backbone, pictures: &[RgbImage]) -> Resu
         let length = (dot(&a, &a) * dot(&b, &b)).sqrt();
         Ok(if length > 0.0 { dot(&a, &b) / length } else { 0.0 })
     };
-    let all = pictures.par_iter().map(one).collect::<Result<Vec<f64>, _>>().map_err(common::backbone_error)?;
+    let all = pictures.par_iter().map(one).collect::<Result<Vec<f64>, _>>()?;
     Ok(all.iter().sum::<f64>() / all.len().max(1) as f64)
-}
-
-fn failed(error: quantize::Error) -> Error {
-    Error::new(error.exit_code(), error)
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use signal_hook::consts::signal::SIGXFSZ;
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::camera::{self, FrameSource};
 use crate::config::{self, Config};
+use crate::watch::Watch;
 use crate::watch::judge::ModelJudge;
 use crate::watch::load::lower_priority;
 use crate::watch::service::{Notifier, signals};
-use crate::watch::{self, Watch};
 
 /// Watches the camera, raises and clears events. SIGTERM and SIGINT stop it, SIGHUP reloads config and model.
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             config.model.nice
         );
     }
-    let judge = ModelJudge::open(&config).map_err(common::model_error)?;
+    let judge = ModelJudge::open(&config)?;
     log::info!("watching {} with {}", config.camera.source, config.model.path.display());
     let watch: Watch<'_, ModelJudge, Box<dyn FrameSource>> = Watch {
         config,
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         reload: Box::new(|| reload(&args.config)),
         observe: None,
     };
-    let summary = watch.run(&commands, &mut Notifier::from_env()).map_err(watch_error)?;
+    let summary = watch.run(&commands, &mut Notifier::from_env())?;
     log::info!(
         "{}, {} unchanged, {} dropped, {} raised, {} cleared",
         common::count(summary.frames as usize, "frame"),
@@ -59,20 +60,11 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
 
 /// Reads a config, or says where it is wrong.
 pub(super) fn load_config(path: &Path) -> Result<Config, Error> {
-    Config::load(path).map_err(|e| Error::new(exit::CONFIG, e))
+    Ok(Config::load(path)?)
 }
 
 fn reload(path: &Path) -> Result<(Config, ModelJudge), String> {
     let config = Config::load(path).map_err(|e| e.to_string())?;
     let judge = ModelJudge::open(&config).map_err(|e| e.to_string())?;
     Ok((config, judge))
-}
-
-fn watch_error(error: watch::Error) -> Error {
-    let code = match &error {
-        watch::Error::Camera(_) => exit::NOINPUT,
-        watch::Error::Gpio(_) => exit::UNAVAILABLE,
-        watch::Error::Thread(_) => exit::SOFTWARE,
-    };
-    Error::new(code, error)
 }

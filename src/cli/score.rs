@@ -8,7 +8,8 @@ use ::image::RgbImage;
 use ::image::codecs::jpeg::JpegEncoder;
 use serde::Serialize;
 
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::image;
 use crate::model::{Verdict, file};
 use crate::pictures;
@@ -71,12 +72,12 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                 }
             };
             let views = backbone.prepare(&picture).and_then(|prepared| backbone.forward(&prepared));
-            let views = views.map_err(common::backbone_error)?;
+            let views = views?;
             let verdict = model.score(&backbone.pool(&views), backbone.cells(&views).as_ref());
-            let verdict = verdict.map_err(common::model_error)?;
+            let verdict = verdict?;
             let mut region = None;
             if let Some(maps) = &mut maps {
-                let heat = model.map(&backbone, &views, None).map_err(common::model_error)?;
+                let heat = model.map(&backbone, &views, None)?;
                 let seen = image::seen(picture.width(), picture.height(), backbone.input());
                 if let Some(map) = heat.and_then(|heat| HeatMap::new(heat.at(seen))) {
                     region = Some(map.region(picture.width(), picture.height()));

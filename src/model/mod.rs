@@ -58,19 +58,6 @@ pub enum Error {
     Backbone(#[from] backbone::Error),
 }
 
-impl Error {
-    /// The exit code of sysexits.h for it.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Read { .. } => 66,
-            Error::Write { .. } => 74,
-            Error::OtherBackbone { .. } | Error::OtherMask { .. } => 78,
-            Error::Backbone(error) => error.exit_code(),
-            Error::Format { .. } | Error::Width { .. } | Error::NotFinite | Error::Cells => 65,
-        }
-    }
-}
-
 /// The network that features came from, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureSource {

@@ -58,19 +58,6 @@ pub enum Error {
     Interrupted,
 }
 
-impl Error {
-    /// The exit code of sysexits.h for it.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Backbone(inner) => inner.exit_code(),
-            Error::Quantized { .. } | Error::NoConvolution { .. } | Error::Unsupported { .. } => 65,
-            Error::NotFinite { .. } => 65,
-            Error::NoPictures => 66,
-            Error::Interrupted => 130,
-        }
-    }
-}
-
 /// How to quantize.
 #[derive(Debug, Clone)]
 pub struct Options {

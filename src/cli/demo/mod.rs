@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use ::image::RgbImage;
 
 use self::scene::Scene;
-use super::{Error, common, exit};
+use super::common;
+use super::error::{Error, exit};
 use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
@@ -94,8 +95,8 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
     let path = dir.join("outlierd.toml");
     file::write_atomically(&path, toml.as_bytes())
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
-    let config = Config::load(&path).map_err(|e| Error::new(exit::CONFIG, e))?;
-    config.check().map_err(|e| Error::new(exit::CONFIG, e))?;
+    let config = Config::load(&path)?;
+    config.check()?;
     match std::fs::remove_file(&config.events.log) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::new(exit::IOERR, format!("cannot remove the last run's {}: {e}", config.events.log.display())))
@@ -111,16 +112,15 @@ fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
 /// Fits on the normal frames with the embedded backbone, as `fit` does.
 fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     let options = BackboneOptions { threads: 1, cells: true, ..BackboneOptions::default() };
-    let backbone = Backbone::embedded(&options).map_err(common::backbone_error)?;
-    let paths = crate::pictures::find(&[dir.join("normal")]).map_err(|e| Error::new(exit::NOINPUT, e))?;
+    let backbone = Backbone::embedded(&options)?;
+    let paths = crate::pictures::find(&[dir.join("normal")])?;
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
-    let block = stretches::arrange(&mut features).map_err(super::fit::fit_error)?.length;
+    let block = stretches::arrange(&mut features)?.length;
     let options = fit::Options { block, ..fit::Options::with_detector(DetectorKind::default()) };
-    let fitted = fit::fit_with(features.samples(), None, &Made::default(), FeatureSource::of(&backbone), &options)
-        .map_err(super::fit::fit_error)?;
+    let fitted = fit::fit_with(features.samples(), None, &Made::default(), FeatureSource::of(&backbone), &options)?;
     let path = dir.join("model.outlierd");
-    fitted.model.save(&path).map_err(common::model_error)?;
+    fitted.model.save(&path)?;
     common::print("backbone the embedded one, a small ResNet-50 distilled from an ImageNet one")?;
     let detector = fitted.model.detector_name();
     common::print(format!("fit      {detector}, {}: {}", fitted.model.training.sentence(), path.display()))?;
