@@ -4,7 +4,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::cross::{Held, Made};
-use super::fit::{Error, Plan};
+use super::plan::{Error, Plan};
 use crate::backbone::cells::Cells;
 use crate::estimators::cell_gaussians::Sums;
 use crate::estimators::level::Level;

@@ -7,7 +7,8 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::fit::{Error, Options, feature_scores};
+use super::plan::{Error, Options};
+use super::samples::feature_scores;
 use super::params::{self, DetectorKind, Group, Params};
 use super::pipeline::{self, Projection};
 use crate::backbone::cells::Cells;

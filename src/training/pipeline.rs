@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
-use super::fit::Error;
+use super::plan::Error;
 use super::params::{DetectorKind, Params};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;

@@ -1,26 +1,19 @@
 //! The reports of `eval --report` and `fit --report`: one self-contained HTML page each.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use super::evaluation::Evaluation;
 use super::metrics;
 use crate::model::heat::Placed;
-use crate::model::{Model, Verdict, hex, p_text};
+use crate::model::{Model, hex, p_text};
 
 pub mod fit;
+mod case;
 mod plots;
 mod thumbnail;
 
+pub use case::Case;
 pub use thumbnail::Thumbnail;
-
-/// One judged picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Case {
-    pub path: PathBuf,
-    pub outlier: bool,
-    pub verdict: Verdict,
-}
 
 /// A picture shown for being judged wrongly.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Case;
+use super::case::Case;
 use crate::training::metrics::{Confusion, Step};
 
 const SIDE: f64 = 320.0;

@@ -1,0 +1,42 @@
+//! Pictures as the backbone saw them, and their scores by a model.
+
+use ndarray::{Array2, ArrayView2, Axis};
+
+use super::metrics;
+use crate::backbone::cells::Cells;
+use crate::model::{Error, Model};
+
+/// What the backbone gave of pictures: a feature vector a row and, where a detector wants them, the cells of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Samples<'a> {
+    pub rows: ArrayView2<'a, f32>,
+    /// One for each row, or none at all.
+    pub cells: &'a [Cells],
+}
+
+impl<'a> From<ArrayView2<'a, f32>> for Samples<'a> {
+    fn from(rows: ArrayView2<'a, f32>) -> Self {
+        Samples { rows, cells: &[] }
+    }
+}
+
+/// The model's score of every sample.
+pub fn scores(model: &Model, samples: Samples) -> Result<Vec<f64>, Error> {
+    let one = |(at, row): (usize, ndarray::ArrayView1<f32>)| model.raw_score(&row.to_vec(), samples.cells.get(at));
+    samples.rows.rows().into_iter().enumerate().map(one).collect()
+}
+
+/// The score of every row by the detector over the pooled feature.
+pub fn feature_scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, Error> {
+    rows.rows().into_iter().map(|row| model.feature_score(&row.to_vec())).collect()
+}
+
+/// AUROC of a model of the pooled feature over feature arrays; None with one class only.
+pub fn auroc(model: &Model, inliers: ArrayView2<f32>, outliers: ArrayView2<f32>) -> Result<Option<f64>, Error> {
+    Ok(metrics::auroc(&feature_scores(model, inliers)?, &feature_scores(model, outliers)?))
+}
+
+/// Rows of several arrays of one width.
+pub fn stack(parts: &[ArrayView2<f32>]) -> Option<Array2<f32>> {
+    ndarray::concatenate(Axis(0), parts).ok()
+}
