@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::common;
 use super::error::{self, Error, exit};
-use crate::model::{FeatureSource, file};
+use crate::model::FeatureSource;
 use crate::training::import;
 use crate::training::npz::{self, Npz};
 
@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let backbone = args.backbone.load(false)?;
     let model = import::model(&arrays, FeatureSource::of(&backbone), args.false_alarms).map_err(named)?;
     import::check_width(&model, backbone.n_features()).map_err(named)?;
-    file::save(&model, &args.output)?;
+    model.save(&args.output)?;
     let bytes = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     let (detector, calibration) = (model.detector.name(), model.calibration.name());
     common::print(format!(

@@ -7,8 +7,9 @@
 
 use ndarray::Array2;
 
+use super::error::Error;
+use super::heat::Heat;
 use super::projection::QuantizedMatrix;
-use super::{Error, heat::Heat};
 use crate::backbone::cells::Cells;
 use crate::estimators::cell_gaussians::CellGaussians;
 use crate::estimators::level::Level;

@@ -10,11 +10,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::Error;
 use super::file_cells::{self, JoinedV4};
 use super::file_detector::{self, DetectorV1, FloatsV1};
-use super::projection::{Components, FloatMatrix, QuantizedMatrix};
+use super::file_values::{IntegersV1, check, finite_f32};
+use super::fitted::{Model, Training};
+use super::projection::{Components, FloatMatrix};
 use super::records::{Learnt, MAX_NORMAL_SCORES, Records};
-use super::{Calibration, Error, FeatureSource, Model, Training};
+use super::source::FeatureSource;
+use super::verdict::Calibration;
 use crate::backbone::views::MAX_TILES;
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
@@ -136,34 +140,6 @@ enum ComponentsV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct IntegersV1 {
-    rows: u32,
-    cols: u32,
-    values: Vec<i8>,
-    scales: Vec<f32>,
-}
-
-impl IntegersV1 {
-    pub(super) fn of(matrix: &QuantizedMatrix) -> IntegersV1 {
-        let (values, scales) = (matrix.values.clone(), matrix.scales.clone());
-        IntegersV1 { rows: matrix.rows as u32, cols: matrix.cols as u32, values, scales }
-    }
-
-    pub(super) fn cols(&self) -> usize {
-        self.cols as usize
-    }
-
-    /// Of `cols` columns and one row at least, and no more than columns.
-    pub(super) fn matrix(self, cols: usize) -> Result<QuantizedMatrix, String> {
-        let rows = self.rows as usize;
-        check(self.cols as usize == cols && (1..=cols).contains(&rows), "the number of components")?;
-        check(rows.checked_mul(cols) == Some(self.values.len()) && self.scales.len() == rows, "the components")?;
-        finite_f32(&self.scales, "the components' scales")?;
-        Ok(QuantizedMatrix { rows, cols, values: self.values, scales: self.scales })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
 enum CalibrationV1 {
     Isotonic { x: Vec<f64>, y: Vec<f64> },
     Conformal { scores: Vec<f64> },
@@ -179,15 +155,17 @@ struct TrainingV1 {
     false_alarm_rate: f64,
 }
 
-/// Writes a model file atomically.
-pub fn save(model: &Model, path: &Path) -> Result<(), Error> {
-    write_atomically(path, &encode(model)?).map_err(|source| Error::Write { path: path.to_owned(), source })
-}
+impl Model {
+    /// Reads and checks a model file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = files::read(path, MAX_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        decode(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })
+    }
 
-/// Reads and checks a model file.
-pub fn load(path: &Path) -> Result<Model, Error> {
-    let bytes = files::read(path, MAX_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    decode(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })
+    /// Writes a model file atomically.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        write_atomically(path, &encode(self)?).map_err(|source| Error::Write { path: path.to_owned(), source })
+    }
 }
 
 /// The model as its file keeps it: rounded the same way.
@@ -506,12 +484,4 @@ fn counted(scores: &[f64]) -> Result<Conformal, String> {
     check(!scores.is_empty(), "the calibration's length")?;
     check(scores.iter().all(|v| v.is_finite()) && scores.is_sorted(), "the calibration's scores")?;
     Conformal::counted(scores).map_err(|e| e.to_string())
-}
-
-pub(super) fn check(good: bool, what: &str) -> Result<(), String> {
-    if good { Ok(()) } else { Err(format!("{what} does not make sense: it is damaged or was not written by outlierd")) }
-}
-
-pub(super) fn finite_f32(values: &[f32], what: &str) -> Result<(), String> {
-    check(values.iter().all(|v| v.is_finite()), what)
 }

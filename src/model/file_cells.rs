@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cells::{CellDetector, Joined};
-use super::file::{IntegersV1, check, finite_f32};
+use super::file_values::{IntegersV1, check, finite_f32};
 use crate::backbone::cells::{CHANNELS, MAX_SIDE};
 use crate::estimators::cell_gaussians::CellGaussians;
 use crate::estimators::level::{Level, QUANTILES};

@@ -6,8 +6,8 @@ use ndarray::{Array1, Array2};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Detector;
-use super::file::check;
+use super::detector::Detector;
+use super::file_values::check;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::{IsolationForest, Tree};
 use crate::estimators::kernel::Kernel;

@@ -15,8 +15,9 @@
 //! A score far below all of the calibration ([`far`]) is not taken: it would open all that lies between to outliers.
 //! Such a picture belongs into the next fit.
 
+use super::fitted::Model;
 use super::records::Learnt;
-use super::{Calibration, Model};
+use super::verdict::Calibration;
 use crate::estimators::conformal::Conformal;
 
 /// Less than what one learnt score changes, more than the rounding of a log.
@@ -150,10 +151,10 @@ mod tests {
     use super::*;
     use crate::estimators::feature_transform::FeatureTransform;
     use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
-    use crate::model::heat;
+    use crate::model::map;
 
     fn model(conformal: Conformal) -> Model {
-        Model { calibration: Calibration::Conformal(conformal), ..heat::tests::model(FeatureTransform::Identity) }
+        Model { calibration: Calibration::Conformal(conformal), ..map::tests::model(FeatureTransform::Identity) }
     }
 
     fn alarm(name: &str, score: f64) -> (String, f64) {

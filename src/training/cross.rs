@@ -7,10 +7,10 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::plan::{Error, Options};
-use super::samples::feature_scores;
 use super::params::{self, DetectorKind, Group, Params};
 use super::pipeline::{self, Projection};
+use super::plan::{Error, Options};
+use super::samples::feature_scores;
 use crate::backbone::cells::Cells;
 use crate::estimators::linalg;
 use crate::estimators::pca::{COVARIANCE_LIMIT, NComponents, Pca, PcaParams, components_for};

@@ -237,4 +237,3 @@ fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Op
     let calibration = model.calibration.name();
     Ok(Evaluation::of(model.detector_name(), calibration, model.threshold, &judged_inliers, &judged_outliers))
 }
-

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
-use super::plan::Error;
 use super::params::{DetectorKind, Params};
+use super::plan::Error;
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};

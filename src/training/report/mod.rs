@@ -7,8 +7,8 @@ use super::metrics;
 use crate::model::heat::Placed;
 use crate::model::{Model, hex, p_text};
 
-pub mod fit;
 mod case;
+pub mod fit;
 mod plots;
 mod thumbnail;
 

@@ -1,0 +1,211 @@
+//! A fitted model: scaler, PCA, detector and calibration over one backbone's features.
+//!
+//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z` (kept as small integers, of imported models as f32),
+//! whitening, the detector (a score that grows with normality) and the calibration (a `p` in [0, 1]). The
+//! fitted estimators are rounded once, when the model is made: what is calibrated is what runs.
+
+use std::path::Path;
+
+use super::cells::{self, Joined};
+use super::detector::Detector;
+use super::error::Error;
+use super::projection::Components;
+use super::records::Records;
+use super::source::FeatureSource;
+use super::verdict::{Calibration, Verdict};
+use crate::backbone::cells::Cells;
+use crate::backbone::{self, Backbone};
+use crate::estimators::feature_transform::FeatureTransform;
+use crate::image::mask::Mask;
+
+/// How the model came to be: counts of pictures, seed, and figures on pictures it was not fitted on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Training {
+    pub n_train: u32,
+    pub n_calibration: u32,
+    pub n_outliers: u32,
+    pub seed: u64,
+    pub auroc: Option<f64>,
+    /// The share of held-out normals below the threshold that calibration promises; NaN where nobody counted.
+    pub false_alarm_rate: f64,
+    /// Frames that follow each other and were held out together; 1 or 0: independent pictures.
+    pub stretch: u32,
+}
+
+impl Training {
+    /// "fitted on 200 normals, ..." for people.
+    pub fn sentence(&self) -> String {
+        let calibrated = if self.n_calibration == self.n_train {
+            "calibrated on each by a fit on the others".into()
+        } else {
+            format!("calibrated on {} more", self.n_calibration)
+        };
+        let outliers = if self.n_outliers > 0 { format!(" and {} outliers", self.n_outliers) } else { String::new() };
+        let stretch = if self.stretch > 1 { format!(" in stretches of {}", self.stretch) } else { String::new() };
+        format!("fitted on {} normals{stretch}, {calibrated}{outliers}, seed {}", self.n_train, self.seed)
+    }
+}
+
+/// A fitted model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    pub crate_version: String,
+    /// Seconds since 1970 UTC.
+    pub made_at: u64,
+    pub source: FeatureSource,
+    pub transform: FeatureTransform,
+    /// Of the scaler and the PCA's centre together, one value per feature.
+    pub mean: Vec<f32>,
+    pub scale: Vec<f32>,
+    pub components: Components,
+    /// The PCA's explained variance, one per component.
+    pub variance: Vec<f64>,
+    pub whiten: bool,
+    /// Over the pooled feature.
+    pub detector: Detector,
+    /// The detector over cells, joined with it; None: the pooled feature alone is judged.
+    pub joined: Option<Box<Joined>>,
+    pub calibration: Calibration,
+    /// A picture is an outlier when `p < threshold`.
+    pub threshold: f64,
+    pub training: Training,
+    pub records: Records,
+}
+
+impl Model {
+    pub fn n_features(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// `(transform(x) - mean) / scale`.
+    pub(super) fn scaled(&self, feature: &[f32]) -> Result<Vec<f32>, Error> {
+        if feature.len() != self.mean.len() {
+            return Err(Error::Width { wanted: self.mean.len(), got: feature.len() });
+        }
+        let z = |((x, mean), scale): ((&f32, &f32), &f32)| (self.transform.apply(f64::from(*x)) as f32 - mean) / scale;
+        Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(z).collect())
+    }
+
+    /// "pooled+cells", or the name of the only detector.
+    pub fn detector_name(&self) -> &'static str {
+        if self.joined.is_some() { "pooled+cells" } else { self.detector.name() }
+    }
+
+    /// The score of a picture by its feature vector and its cells; grows with normality.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] where the model wants cells and there are none, or other ones.
+    pub fn raw_score(&self, feature: &[f32], cells: Option<&Cells>) -> Result<f64, Error> {
+        let of_feature = self.feature_score(feature)?;
+        let Some(joined) = &self.joined else { return Ok(of_feature) };
+        let distances = joined.cells.distances(cells.ok_or(Error::Cells)?)?;
+        Ok(joined.score(of_feature, cells::score(&distances)))
+    }
+
+    /// The score of one feature vector by the detector over it; grows with normality.
+    pub fn feature_score(&self, feature: &[f32]) -> Result<f64, Error> {
+        let z = self.scaled(feature)?;
+        let mut y = vec![0.0_f64; self.components.rows()];
+        self.components.multiply(&z, &mut y);
+        let norm: f64 = z.iter().map(|z| f64::from(*z).powi(2)).sum();
+        let residual = (norm - y.iter().map(|y| y * y).sum::<f64>()).max(0.0);
+        if self.whiten {
+            for (y, variance) in y.iter_mut().zip(&self.variance) {
+                *y /= variance.sqrt().max(f64::MIN_POSITIVE.sqrt());
+            }
+        }
+        let score = self.detector.score(&y, residual);
+        if score.is_finite() { Ok(score) } else { Err(Error::NotFinite) }
+    }
+
+    /// Score, `p` and verdict of a picture by its feature vector and its cells.
+    pub fn score(&self, feature: &[f32], cells: Option<&Cells>) -> Result<Verdict, Error> {
+        Ok(self.verdict(self.raw_score(feature, cells)?))
+    }
+
+    /// The verdict on a score by the model's own threshold.
+    pub fn verdict(&self, score: f64) -> Verdict {
+        Verdict::of(score, self.calibration.p(score), self.threshold)
+    }
+
+    /// The score below which a picture is an outlier; None where isotonic calibration has no single one or none is low
+    /// enough.
+    pub fn cut(&self) -> Option<f64> {
+        match &self.calibration {
+            Calibration::Isotonic(_) => None,
+            Calibration::Conformal(conformal) => conformal.threshold(self.threshold),
+        }
+    }
+
+    /// Rising scores of normals that the model was not fitted on, or quantiles of them; empty where it keeps none.
+    pub fn normal_scores(&self) -> &[f64] {
+        match &self.calibration {
+            Calibration::Isotonic(_) => &self.records.normal_scores,
+            Calibration::Conformal(conformal) => &conformal.scores,
+        }
+    }
+
+    /// How many independent scores [`Model::normal_scores`] are worth.
+    pub fn worth(&self) -> f64 {
+        match &self.calibration {
+            Calibration::Isotonic(_) => {
+                self.records.normal_scores.len() as f64 / f64::from(self.training.stretch.max(1))
+            }
+            Calibration::Conformal(conformal) => conformal.worth,
+        }
+    }
+
+    /// Whether the mask of the config file `config` is that of the pictures that the model was fitted on.
+    ///
+    /// # Errors
+    /// [`Error::OtherMask`].
+    pub fn check_mask(&self, configured: &Mask, config: &Path) -> Result<(), Error> {
+        let fitted = &self.source.mask;
+        if fitted == configured {
+            return Ok(());
+        }
+        let count = |mask: &Mask| mask.polygons().len();
+        Err(Error::OtherMask { fitted: count(fitted), configured: count(configured), config: config.to_owned() })
+    }
+
+    /// Loads the backbone that the model was fitted on: `path` if given, else where it was when fitting.
+    pub fn load_backbone(&self, path: Option<&Path>, threads: usize) -> Result<Backbone, Error> {
+        let options = backbone::Options {
+            tap: Some(self.source.tap.clone()),
+            pooling: Some(self.source.pooling),
+            input: Some(self.source.input.clone()),
+            resize: None,
+            threads,
+            sha256: Some(self.source.sha256),
+            cells: self.joined.is_some(),
+            mask: self.source.mask.clone(),
+            tiles: self.source.tiles,
+        };
+        let loaded = match path.or(self.source.path.as_deref()) {
+            Some(path) => Backbone::load(path, &options),
+            None => Backbone::embedded(&options),
+        };
+        let backbone = loaded.map_err(|error| match error {
+            backbone::Error::OtherFile { path, sha256 } => Error::OtherBackbone {
+                wanted: self.source.name(),
+                wanted_sha256: hex(&self.source.sha256),
+                found: path.display().to_string(),
+                found_sha256: hex(&sha256),
+            },
+            error => Error::Backbone(error),
+        })?;
+        if backbone.n_features() != self.n_features() {
+            return Err(Error::Width { wanted: self.n_features(), got: backbone.n_features() });
+        }
+        Ok(backbone)
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
