@@ -7,7 +7,7 @@ use std::arch::asm;
 
 use super::aarch64_epilogue::{gather, store};
 use super::scalar::epilogue;
-use super::table::{Table, Tile};
+use super::tile::{Table, Tile};
 
 const MR: usize = 6;
 const NR: usize = 16;

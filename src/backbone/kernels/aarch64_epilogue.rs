@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::table::{Post, PostResidual, Rows, Tile};
+use super::tile::{Post, PostResidual, Rows, Tile};
 
 /// Rows up to this length are put together on the stack.
 const SHORT_ROW: usize = 256;

@@ -6,7 +6,7 @@
 use std::arch::global_asm;
 
 use super::scalar::epilogue;
-use super::table::{Rows, Table, Tile};
+use super::tile::{Rows, Table, Tile};
 
 const MR: usize = 2;
 const NR: usize = 16;

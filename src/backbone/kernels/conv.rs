@@ -5,9 +5,11 @@
 
 use std::ops::Range;
 
+use super::error::Error;
+use super::isa::Isa;
 use super::pack::{self, Aligned, Taps, Weights};
-use super::table::{MAX_MR, MAX_NR, Post, PostResidual, Rows, Tile, prefetch_read, prefetch_write};
-use super::{Error, Isa, Pool};
+use super::pool::Pool;
+use super::tile::{MAX_MR, MAX_NR, Post, PostResidual, Rows, Tile, prefetch_read, prefetch_write};
 
 /// Geometry of a convolution, group 1, batch 1. Spelled as ONNX `Conv` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

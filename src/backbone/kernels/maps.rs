@@ -1,7 +1,8 @@
 //! What is not a convolution: pooling, table look-up, quantization.
 
 use super::conv::{Cut, length};
-use super::{Error, Pool};
+use super::error::Error;
+use super::pool::Pool;
 
 /// Geometry of a `u8` max pool, NHWC, batch 1. Spelled as ONNX `MaxPool` does (`ceil_mode` 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +129,7 @@ pub fn lut_u8(rgb: &[u8], tables: &[[u8; 256]; 3], order: [usize; 3], out: &mut 
 /// A length is wrong.
 pub fn quantize_f32(values: &[f32], zero_point: u8, lo: u8, hi: u8, out: &mut [u8]) -> Result<(), Error> {
     length("output", out.len(), values.len())?;
-    let post = super::table::Post {
+    let post = super::tile::Post {
         zero_point,
         lo,
         hi,

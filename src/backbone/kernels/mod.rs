@@ -27,13 +27,15 @@ mod aarch64_neon;
 #[cfg(target_arch = "arm")]
 mod armv7;
 mod conv;
+mod error;
+mod isa;
 mod maps;
 mod pack;
 mod pool;
 mod scalar;
-mod table;
 #[cfg(test)]
 mod tests;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -44,19 +46,7 @@ mod x86_avxvnni;
 mod x86_ymm;
 
 pub use conv::{Conv, ConvShape, Epilogue, OutputMut, Residual, Scratch};
+pub use error::Error;
+pub use isa::Isa;
 pub use maps::{MaxPool, average_pool_f32, lut_u8, max_pool_f32, quantize_f32};
 pub use pool::Pool;
-pub use table::Isa;
-
-/// What a caller, a file or the processor can get wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("OUTLIERD_ISA={0}: no such instruction set; known here: {1}")]
-    UnknownIsa(String, String),
-    #[error("OUTLIERD_ISA={0}: this processor does not have it; available: {1}")]
-    UnsupportedIsa(String, String),
-    #[error("convolution: {0}")]
-    Shape(String),
-    #[error("{what}: {got} elements where {want} are needed")]
-    Length { what: &'static str, got: usize, want: usize },
-}

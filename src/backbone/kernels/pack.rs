@@ -1,6 +1,6 @@
 //! Weights, bias and scales in the order in which the tiles read them.
 
-use super::table::{Fix, Table};
+use super::tile::{Fix, Table};
 
 /// Bytes that start at a 64-byte boundary.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! The portable tile, the reference for all others, and the epilogue in plain Rust.
 
-use super::table::{MAX_MR, Post, Table, Tile};
+use super::tile::{MAX_MR, Post, Table, Tile};
 
 const MR: usize = 4;
 const NR: usize = 16;

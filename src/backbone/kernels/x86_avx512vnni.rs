@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::scalar::epilogue;
-use super::table::{Post, PostResidual, Table, Tile};
+use super::tile::{Post, PostResidual, Table, Tile};
 
 const MR: usize = 14;
 const NR: usize = 32;

@@ -7,7 +7,7 @@ macro_rules! tiles {
         use std::arch::x86_64::*;
 
         use super::scalar::epilogue;
-        use super::table::{Post, PostResidual, Table, Tile};
+        use super::tile::{Post, PostResidual, Table, Tile};
 
         const MR: usize = 6;
         const NR: usize = 16;
