@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use super::{Error, Frame, FrameSource};
+use super::frame::{Error, Frame, FrameSource};
 use crate::config::Crop;
 use crate::image;
 use crate::pictures::{self, Found};

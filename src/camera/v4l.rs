@@ -17,9 +17,9 @@ use v4l::io::traits::{CaptureStream, Stream as _};
 use v4l::video::Capture;
 use v4l::{Device, Format, FourCC};
 
+use super::frame::{Error, Frame, FrameSource};
 use super::negotiate::{self, Offer, Sizes};
 use super::pixels::{self, Layout, Matrix};
-use super::{Error, Frame, FrameSource};
 use crate::config::{self, PixelFormat};
 
 const BUFFERS: u32 = 4;

@@ -1,7 +1,7 @@
 //! YCbCr into RGB, a row at a time: plain loops over 16-bit numbers that the compiler turns into vector instructions,
 //! those of the processor at hand if they run inside [`vectorized`].
 
-use super::pixels::{Layout, Matrix};
+use super::layout::{Layout, Matrix};
 
 /// Runs a loop compiled for the vector instructions that the processor has; the loop and what it calls must be
 /// inlined.
