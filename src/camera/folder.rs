@@ -1,7 +1,7 @@
 //! A folder of pictures, or a list file, as a camera: one picture per call.
 
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::frame::{Error, Frame, FrameSource};
 use crate::config::Crop;
@@ -55,7 +55,7 @@ impl FrameSource for Folder {
         self.sequence += 1;
         let source = path.display().to_string();
         match self.read(&path) {
-            Ok(picture) => Ok(Some(Frame { picture, time: SystemTime::now(), sequence, source })),
+            Ok(picture) => Ok(Some(Frame { picture, sequence, source })),
             Err(e) => Err(Error::Dropped { origin: source, reason: e.to_string() }),
         }
     }

@@ -1,6 +1,6 @@
 //! A frame, and something that gives frames.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use ::image::RgbImage;
 
@@ -8,7 +8,6 @@ use ::image::RgbImage;
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub picture: RgbImage,
-    pub time: SystemTime,
     /// Counts the source's frames from 0; dropped ones count.
     pub sequence: u64,
     /// The picture's file, or the device.

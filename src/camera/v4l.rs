@@ -6,7 +6,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use v4l::buffer::{Flags, Type};
 use v4l::format::{Colorspace, Quantization};
@@ -131,9 +131,8 @@ impl Camera {
             };
             match picture {
                 Ok(picture) => {
-                    let time = SystemTime::now().checked_sub(age).unwrap_or_else(SystemTime::now);
                     let (sequence, source) = (self.sequence, self.origin.clone());
-                    return Ok(Some(Frame { picture, time, sequence, source }));
+                    return Ok(Some(Frame { picture, sequence, source }));
                 }
                 Err(reason) => {
                     log::debug!("{}: dropped frame {}: {reason}", self.origin, self.sequence);

@@ -192,7 +192,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     };
     let source = FeatureSource::of(&backbone);
     let labelled = outliers.as_ref().map(Features::samples);
-    let fitted = training::fit_with(normal.samples(), labelled, &made, source, &options)?;
+    let fitted = training::fit(normal.samples(), labelled, &made, source, &options)?;
     fitted.model.save(&args.output)?;
     report(&args, &fitted, search.as_ref(), (&normal, found), &backbone)?;
     Ok(ExitCode::SUCCESS)

@@ -180,15 +180,6 @@ impl Conformal {
     }
 }
 
-/// The fewest counted scores with which some score has `p < rate`.
-pub fn minimum_samples(rate: f64) -> usize {
-    if rate.is_nan() || rate <= 0.0 {
-        return usize::MAX;
-    }
-    let guess = (1.0 / rate).floor().min(1e15) as usize;
-    (guess.saturating_sub(2)..).find(|n| 1.0 / (*n as f64 + 1.0) < rate).unwrap_or(usize::MAX)
-}
-
 /// The exact interval (Clopper and Pearson 1934) of a rate of which `count` of `m` was seen.
 pub fn clopper_pearson(count: usize, m: usize, confidence: f64) -> (f64, f64) {
     let tail = 0.5 * (1.0 - confidence);

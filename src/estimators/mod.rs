@@ -30,7 +30,6 @@ pub mod level;
 pub mod mixture_residual;
 pub mod one_class_svm;
 pub mod pca;
-pub mod pca_residual;
 pub mod standard_scaler;
 pub mod tail;
 

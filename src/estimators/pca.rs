@@ -1,7 +1,7 @@
 //! PCA: principal axes of centred data, projection with optional whitening, and what the projection leaves over.
 
 use super::{Error, check_array, check_features, linalg, random};
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 
 const NAME: &str = "PCA";
 
@@ -11,8 +11,6 @@ pub(crate) const COVARIANCE_LIMIT: f64 = 1e-9;
 /// How many components to keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NComponents {
-    /// `min(n_samples, n_features)`.
-    All,
     /// So many.
     Count(usize),
     /// As few as explain more than this share of the variance, in (0, 1).
@@ -91,7 +89,6 @@ impl Pca {
         let (n, d) = x.dim();
         let most = n.min(d);
         let wanted = match params.n_components {
-            NComponents::All => most,
             NComponents::Count(k) if (1..=most).contains(&k) => k,
             NComponents::Count(k) => {
                 return Err(parameter(format!("= {k} must be between 1 and min(n_samples, n_features) = {most}")));
@@ -187,42 +184,6 @@ impl Pca {
         Ok((self.scaled(projected), residual))
     }
 
-    /// Squared distance between each row and its reconstruction.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn residual(&self, x: ArrayView2<f64>) -> Result<Array1<f64>, Error> {
-        check_features(NAME, self.n_features(), x.ncols())?;
-        let xc = linalg::centered(x, self.mean.view());
-        Ok(residuals(&xc, &linalg::matmul(xc.view(), self.components.t())))
-    }
-
-    /// Projects one sample into `out` (`n_components`) and returns its squared residual. Does not allocate.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when a width differs.
-    pub fn transform_one(&self, x: ArrayView1<f64>, out: &mut [f64]) -> Result<f64, Error> {
-        check_features(NAME, self.n_features(), x.len())?;
-        check_features(NAME, self.n_components(), out.len())?;
-        let mut residual: f64 = x.iter().zip(&self.mean).map(|(v, m)| (v - m) * (v - m)).sum();
-        for ((o, axis), variance) in out.iter_mut().zip(self.components.outer_iter()).zip(&self.explained_variance) {
-            let projection: f64 = axis.iter().zip(&x).zip(&self.mean).map(|((c, v), m)| c * (v - m)).sum();
-            residual -= projection * projection;
-            *o = if self.whiten { projection / variance.sqrt().max(f64::EPSILON) } else { projection };
-        }
-        Ok(residual.max(0.0))
-    }
-
-    /// Back to the space of the features; `z` is `n_samples` x `n_components`.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn inverse_transform(&self, z: ArrayView2<f64>) -> Result<Array2<f64>, Error> {
-        check_features(NAME, self.n_components(), z.ncols())?;
-        let unscaled = &z * &self.scale();
-        Ok(linalg::matmul(unscaled.view(), self.components.view()) + &self.mean)
-    }
-
     fn scaled(&self, mut projected: Array2<f64>) -> Array2<f64> {
         if self.whiten {
             projected /= &self.scale();
@@ -265,7 +226,6 @@ fn full_spectrum(xc: &Array2<f64>, n_components: NComponents) -> Result<Spectrum
     let (values, vectors) = linalg::eigh_descending(gram.view()).ok_or(failed.clone())?;
     let values = values.mapv(|v| v.max(0.0));
     let wanted = match n_components {
-        NComponents::All => most,
         NComponents::Count(k) => k,
         NComponents::Variance(share) => components_for(&values, share, values.sum()).min(most),
     };

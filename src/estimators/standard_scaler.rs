@@ -1,7 +1,7 @@
 //! StandardScaler: every feature minus its mean, divided by its standard deviation.
 
 use super::{Error, check_array, check_features, linalg};
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 const NAME: &str = "StandardScaler";
 
@@ -86,27 +86,5 @@ impl StandardScaler {
             }
         });
         Ok(out)
-    }
-
-    /// Scales one sample into `out`; both have `n_features` values.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when a width differs.
-    pub fn transform_one(&self, x: ArrayView1<f64>, out: &mut [f64]) -> Result<(), Error> {
-        check_features(NAME, self.n_features(), x.len())?;
-        check_features(NAME, self.n_features(), out.len())?;
-        for (((o, v), m), s) in out.iter_mut().zip(x).zip(&self.mean).zip(&self.scale) {
-            *o = (v - m) / s;
-        }
-        Ok(())
-    }
-
-    /// Undoes [`StandardScaler::transform`].
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn inverse_transform(&self, x: ArrayView2<f64>) -> Result<Array2<f64>, Error> {
-        check_features(NAME, self.n_features(), x.ncols())?;
-        Ok(&x * &self.scale + &self.mean)
     }
 }

@@ -116,7 +116,6 @@ impl Reduced {
         let z = scaler.transform(x.view())?;
         let most = (z.nrows() - 1).min(z.ncols());
         let n_components = match params.pca.n_components {
-            NComponents::All => NComponents::Count(most),
             NComponents::Count(count) => NComponents::Count((count + count / 10 + 16).min(most)),
             NComponents::Variance(share) => NComponents::Variance(share + KEPT_OF_THE_REST * (1.0 - share)),
         };
@@ -146,7 +145,6 @@ impl Reduced {
         let values = values.mapv(|v| v.max(0.0));
         let most = (train.len() - 1).min(values.len());
         let kept = match params.pca.n_components {
-            NComponents::All => most,
             NComponents::Count(count) => count.min(most),
             NComponents::Variance(share) => {
                 let outside = rest.sum() / (count - 1.0);

@@ -40,7 +40,7 @@ pub enum Error {
     Interrupted,
 }
 
-/// Pictures that could be read and their features, row by row; those that could not, with the reason.
+/// Pictures that could be read and their features, row by row.
 #[derive(Debug)]
 pub struct Features {
     pub paths: Vec<PathBuf>,
@@ -49,7 +49,6 @@ pub struct Features {
     pub rows: Array2<f32>,
     /// Of each picture, where the backbone gives them.
     pub cells: Vec<Cells>,
-    pub unreadable: Vec<(PathBuf, String)>,
 }
 
 impl Features {
@@ -154,14 +153,6 @@ impl Cache {
             .map_err(|source| Error::Write { path: path.clone(), source })?;
         self.changed = false;
         Ok(())
-    }
-
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -280,7 +271,7 @@ pub fn extract(
     }
     let width = flat.len() / good.len();
     let rows = Array2::from_shape_vec((good.len(), width), flat).map_err(|_| Error::Width)?;
-    Ok(Features { paths: good, contents, rows, cells: all_cells, unreadable })
+    Ok(Features { paths: good, contents, rows, cells: all_cells })
 }
 
 /// The feature vectors and, where the backbone gives them, the cells of `n` pictures that `make` gives at the network's
@@ -371,7 +362,6 @@ mod tests {
             contents: contents.iter().map(|content| [*content; 32]).collect(),
             rows: Array2::from_shape_fn((paths.len(), 2), |(at, _)| at as f32),
             cells: Vec::new(),
-            unreadable: Vec::new(),
         };
         let mut features = of(&["a", "b", "c", "d"], &[1, 2, 1, 3]);
         assert_eq!(features.shared(&of(&["x", "y"], &[9, 3])), Some((Path::new("d"), Path::new("y"))));
@@ -386,7 +376,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.features");
         let mut cache = Cache::open(&path);
-        assert!(cache.is_empty());
+        assert!(cache.entries.is_empty());
         let cells = Cells { height: 2, width: 1, channels: 3, scale: 0.5, values: [1, -2, 3, -4, 5, -6].into() };
         cache.entries.insert([7; 32], (vec![1.0, 2.0], Some(cells)));
         cache.entries.insert([9; 32], (vec![], None));
@@ -397,13 +387,13 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert!(Cache::open(&path).is_empty(), "cut at {cut}");
+            assert!(Cache::open(&path).entries.is_empty(), "cut at {cut}");
         }
         for at in 0..whole.len() {
             let mut bad = whole.clone();
             bad[at] ^= 0x10;
             std::fs::write(&path, &bad).unwrap();
-            assert!(Cache::open(&path).is_empty(), "flipped at {at}");
+            assert!(Cache::open(&path).entries.is_empty(), "flipped at {at}");
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 pub use super::plan::{Error, HeldOut, MIN_PICTURES, Options, Plan};
 pub use super::promise::{FalseAlarms, meaning};
-pub use super::samples::{Samples, auroc, feature_scores, scores, stack};
+pub use super::samples::{Samples, feature_scores, scores, stack};
 
 use super::cross::{self, Held, Made};
 use super::evaluation::Evaluation;
@@ -79,21 +79,12 @@ pub struct Catches {
     pub made: usize,
 }
 
-/// Fits on `normal` (n x features); `outliers`, if any, are only used to calibrate and to judge.
-pub fn fit(
-    normal: ArrayView2<f32>,
-    outliers: Option<ArrayView2<f32>>,
-    source: FeatureSource,
-    options: &Options,
-) -> Result<Fitted, Error> {
-    fit_with(normal.into(), outliers.map(Samples::from), &Made::default(), source, options)
-}
-
-/// [`fit`], over cells too, with an estimate of what it catches of outliers that were made of the parts of [`Plan::new`].
+/// Fits on `normal`; `outliers`, if any, are only used to calibrate and to judge. Estimates what it catches of outliers that were
+/// made of the parts of [`Plan::new`].
 ///
 /// # Errors
 /// [`Error::Cells`] where the detector wants cells and there are none.
-pub fn fit_with(
+pub fn fit(
     normal: Samples,
     outliers: Option<Samples>,
     made: &Made,

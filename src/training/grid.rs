@@ -161,10 +161,6 @@ impl Outliers {
             Outliers::Synthetic(folds) => folds.iter().map(|rows| rows.nrows()).sum(),
         }
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// One candidate and what it reached.

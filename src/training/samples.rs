@@ -2,7 +2,6 @@
 
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::metrics;
 use crate::backbone::cells::Cells;
 use crate::model::{Error, Model};
 
@@ -29,11 +28,6 @@ pub fn scores(model: &Model, samples: Samples) -> Result<Vec<f64>, Error> {
 /// The score of every row by the detector over the pooled feature.
 pub fn feature_scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, Error> {
     rows.rows().into_iter().map(|row| model.feature_score(&row.to_vec())).collect()
-}
-
-/// AUROC of a model of the pooled feature over feature arrays; None with one class only.
-pub fn auroc(model: &Model, inliers: ArrayView2<f32>, outliers: ArrayView2<f32>) -> Result<Option<f64>, Error> {
-    Ok(metrics::auroc(&feature_scores(model, inliers)?, &feature_scores(model, outliers)?))
 }
 
 /// Rows of several arrays of one width.

@@ -299,7 +299,7 @@ mod tests {
         let paths: Vec<_> = given.iter().map(|(path, _)| path.clone()).collect();
         let of_paths = rows.select(Axis(0), &given.iter().map(|(_, at)| *at).collect::<Vec<_>>());
         let contents = vec![[0; 32]; paths.len()];
-        let mut features = Features { paths, contents, rows: of_paths, cells: Vec::new(), unreadable: Vec::new() };
+        let mut features = Features { paths, contents, rows: of_paths, cells: Vec::new() };
         let found = arrange(&mut features).unwrap();
         assert!(found.length > 1, "{found:?}");
         let times: Vec<_> = features.paths.iter().map(|path| captured(path).unwrap()).collect();
@@ -315,8 +315,7 @@ mod tests {
             paths(&|at| format!("day{}/frame{}.jpg", at / 60, at % 60)),
         ] {
             let contents = vec![[0; 32]; paths.len()];
-            let mut features =
-                Features { paths, contents, rows: rows.clone(), cells: Vec::new(), unreadable: Vec::new() };
+            let mut features = Features { paths, contents, rows: rows.clone(), cells: Vec::new() };
             assert!(arrange(&mut features).unwrap().length > 3, "{:?}", features.paths[0]);
             assert_eq!(features.rows, rows);
         }

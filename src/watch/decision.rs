@@ -49,11 +49,6 @@ impl Decision {
         self.run == 0
     }
 
-    /// Outlier frames of the event or of the run that may become one.
-    pub fn outliers(&self) -> u64 {
-        self.outliers
-    }
-
     /// Takes one judged frame.
     pub fn push(&mut self, outlier: bool) -> Option<Change> {
         if outlier {
@@ -117,7 +112,7 @@ mod tests {
             changes,
             [Change::Suspected, Change::Suspected, Change::Raised { frames: 2 }, Change::Cleared { frames: 4 }]
         );
-        assert_eq!(decision.outliers(), 0);
+        assert_eq!(decision.outliers, 0);
     }
 
     #[test]

@@ -37,14 +37,6 @@ impl ModelJudge {
         let name = path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy()).into_owned();
         ModelJudge { model, backbone, name, normal: None, judged: None }
     }
-
-    pub fn backbone(&self) -> &Backbone {
-        &self.backbone
-    }
-
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
 }
 
 impl Judge for ModelJudge {

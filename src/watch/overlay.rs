@@ -17,7 +17,7 @@ const RAMP: [[f32; 3]; 3] = [[255.0, 235.0, 60.0], [255.0, 130.0, 0.0], [225.0, 
 /// A heat to be drawn over its picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
-    placed: Placed,
+    pub placed: Placed,
     /// First and last row and column of the hot region.
     region: ([usize; 2], [usize; 2]),
 }
@@ -27,12 +27,6 @@ impl HeatMap {
     pub fn new(placed: Placed) -> Option<Self> {
         let region = placed.heat.hot_region()?;
         Some(HeatMap { placed, region })
-    }
-
-    /// The hottest cell: left, top, width, height in pixels of the picture.
-    pub fn hottest(&self) -> [f64; 4] {
-        let (row, column, _) = self.placed.heat.hottest().unwrap_or_default();
-        self.placed.cell(row, column)
     }
 
     /// What is hot: left, top, width, height in pixels of the picture.

@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
-use outlierd::backbone::{Backbone, Options};
-use outlierd::image::InputRecipe;
+use ndarray::{Array2, ArrayView2};
+use outlierd::internals::backbone::{Backbone, Options};
+use outlierd::internals::image::InputRecipe;
+use outlierd::internals::model::{FeatureSource, Model};
+use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::{fit, metrics};
 
 pub mod daemon;
 
@@ -44,4 +47,20 @@ pub fn conv4(shared: &Path) -> Backbone {
 pub fn tile_features(shared: &Path) -> [Array2<f32>; 3] {
     ["train", "test-normal", "test-outlier"]
         .map(|name| npy(&shared.join(format!("reference/magnetic-tiles-{name}-f32.npy"))))
+}
+
+/// Fits on features alone.
+pub fn fit_rows(
+    normal: ArrayView2<f32>,
+    outliers: Option<ArrayView2<f32>>,
+    source: FeatureSource,
+    options: &fit::Options,
+) -> Result<fit::Fitted, fit::Error> {
+    fit::fit(normal.into(), outliers.map(fit::Samples::from), &Made::default(), source, options)
+}
+
+/// AUROC of a model of the pooled feature over feature arrays; None with one class only.
+pub fn auroc(model: &Model, inliers: ArrayView2<f32>, outliers: ArrayView2<f32>) -> Option<f64> {
+    let scores = |rows| fit::feature_scores(model, rows).unwrap();
+    metrics::auroc(&scores(inliers), &scores(outliers))
 }

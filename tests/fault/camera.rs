@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use outlierd::watch::events::Kind;
+use outlierd::internals::watch::events::Kind;
 use rustix::process::{Resource, Signal};
 
 use crate::daemon::{Place, world};
@@ -22,7 +22,7 @@ fn is_told(name: &str, said: &str, plant: impl FnOnce(&Path)) {
     plant(&rig.path(name));
     std::fs::rename(rig.path(name), &path).unwrap();
     daemon.wait_for(said, |events| {
-        let named = |event: &&outlierd::watch::events::Event| {
+        let named = |event: &&outlierd::internals::watch::events::Event| {
             event.message.as_ref().is_some_and(|m| m.contains(name) && m.contains(said))
         };
         events.iter().any(|event| named(&event))
@@ -128,7 +128,7 @@ fn fault_pictures_of_any_shape_are_judged_and_not_taken_for_unchanged() {
     place.configure(camera, "[decision]\nthreshold = 1.0\nraise-after = 1\n");
     let run = place.run(&["run"]);
     assert!(run.status.success(), "{}", crate::daemon::text(&run.stderr));
-    let events = outlierd::watch::events::read(&place.log).unwrap();
+    let events = outlierd::internals::watch::events::read(&place.log).unwrap();
     assert_eq!(events.last().unwrap().frames, Some(sizes.len() as u64));
     assert!(events.iter().any(|event| event.event == Kind::Raise && event.heat.is_some()), "{events:?}");
 }
@@ -188,7 +188,7 @@ fn fault_a_flood_of_bad_pictures_fills_neither_log_nor_journal() {
     place.configure("interval = \"1ms\"\nlost-after = \"1h\"", "");
     let run = place.run(&["run"]);
     assert!(run.status.success());
-    let events = outlierd::watch::events::read(&place.log).unwrap();
+    let events = outlierd::internals::watch::events::read(&place.log).unwrap();
     let errors = count(&events, Kind::Error);
     assert!((5..100).contains(&errors), "{errors} error events");
     assert!(run.stderr.len() < 100_000, "{} bytes", run.stderr.len());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use outlierd::watch::events::{Event, Kind};
+use outlierd::internals::watch::events::{Event, Kind};
 
 use crate::daemon::{Place, text};
 use crate::rig::Rig;

@@ -117,7 +117,7 @@ fn fault_a_flood_of_reloads_is_one_and_the_stop_comes_before_them() {
     // Then those that wait are one, and so is a signal that is taken and one that is pending.
     let reloaded = journal.join().unwrap().matches("reloaded").count();
     assert!((1..=4).contains(&reloaded), "{reloaded} reloads");
-    use outlierd::watch::events::Kind::{Start, Stop};
+    use outlierd::internals::watch::events::Kind::{Start, Stop};
     assert_eq!(rig.kinds(), [Start, Stop]);
 }
 
@@ -129,7 +129,7 @@ fn fault_a_stop_in_the_middle_of_a_reload_is_a_stop() {
         daemon.signal(Signal::HUP);
         std::thread::sleep(std::time::Duration::from_millis(delay));
         rig.stops(daemon);
-        use outlierd::watch::events::Kind::{Start, Stop};
+        use outlierd::internals::watch::events::Kind::{Start, Stop};
         assert_eq!(rig.kinds(), [Start, Stop]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use outlierd::watch::events::Kind;
+use outlierd::internals::watch::events::Kind;
 use rustix::process::Resource;
 
 use crate::daemon::{Place, text};
@@ -143,7 +143,7 @@ fn fault_a_snapshot_folder_that_is_deleted_is_made_anew() {
     rig.works(&daemon);
     let names = rig.snapshots();
     assert_eq!(names.len(), 3, "{names:?}");
-    assert!(outlierd::image::read(&rig.place.snapshots.join("last.jpg")).is_ok());
+    assert!(outlierd::internals::image::read(&rig.place.snapshots.join("last.jpg")).is_ok());
     assert_eq!(messages(&rig.events()), [""; 0]);
 }
 
@@ -267,7 +267,7 @@ fn fault_a_picture_that_is_cut_while_it_is_collected_is_no_picture() {
         let output = collect.output().unwrap();
         assert!(!output.status.success(), "{bytes}: {}", text(&output.stdout));
         let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-        let pictures = names.iter().filter(|name| outlierd::image::is_picture(Path::new(name))).count();
+        let pictures = names.iter().filter(|name| outlierd::internals::image::is_picture(Path::new(name))).count();
         assert_eq!(pictures, 0, "{names:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use outlierd::watch::events::Kind;
+use outlierd::internals::watch::events::Kind;
 use rustix::process::Signal;
 
 use crate::rig::{HOOK, Rig, count, ended, messages, until};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use outlierd::watch::events::{Event, Kind};
+use outlierd::internals::watch::events::{Event, Kind};
 use rustix::process::Signal;
 
 use crate::daemon::Place;
@@ -17,8 +17,10 @@ fn pictures_are_whole(folder: &Path) -> usize {
     let mut pictures = 0;
     for entry in entries {
         let path = entry.unwrap().path();
-        if outlierd::image::is_picture(&path) && !path.file_name().unwrap().to_str().unwrap().starts_with('.') {
-            outlierd::image::read(&path).unwrap();
+        if outlierd::internals::image::is_picture(&path)
+            && !path.file_name().unwrap().to_str().unwrap().starts_with('.')
+        {
+            outlierd::internals::image::read(&path).unwrap();
             pictures += 1;
         }
     }

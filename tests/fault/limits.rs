@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use outlierd::watch::events::Kind;
+use outlierd::internals::watch::events::Kind;
 use rustix::process::Resource;
 
 use crate::daemon::{Place, world};

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use outlierd::watch::events::{self, Kind};
+use outlierd::internals::watch::events::{self, Kind};
 
 use crate::daemon::{Place, text};
 use crate::rig::{HOOK, Rig, count, until};

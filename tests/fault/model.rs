@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use outlierd::model::Model;
-use outlierd::watch::events::Kind;
+use outlierd::internals::model::Model;
+use outlierd::internals::watch::events::Kind;
 
 use crate::daemon::{Place, outlierd, text, world};
 use crate::rig::{Rig, count, limited};
@@ -200,7 +200,7 @@ fn fault_lessons_under_a_running_daemon_are_taken_over_whole_or_not_at_all() {
     let daemon = rig.starts();
     for _ in 0..10 {
         for bytes in [&old, &new] {
-            outlierd::model::file::write_atomically(&rig.place.model, bytes).unwrap();
+            outlierd::internals::model::file::write_atomically(&rig.place.model, bytes).unwrap();
             daemon.signal(rustix::process::Signal::HUP);
         }
     }

@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use outlierd::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::events::{self, Event, Kind};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::daemon::{Daemon, PATIENCE, Place, outlierd, text, world};

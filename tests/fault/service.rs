@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use outlierd::watch::events::Kind;
+use outlierd::internals::watch::events::Kind;
 
 use crate::rig::{Journal, Rig, count, until};
 

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use image::{Rgb, RgbImage};
-use outlierd::camera::{self, Frame, FrameSource};
-use outlierd::config::{self, Config};
-use outlierd::model::Verdict;
-use outlierd::watch::events::{self, Event, Kind};
-use outlierd::watch::service::{Command, Notifier};
-use outlierd::watch::{Judge, JudgeError, Watch};
+use outlierd::internals::camera::{self, Frame, FrameSource};
+use outlierd::internals::config::{self, Config};
+use outlierd::internals::model::Verdict;
+use outlierd::internals::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::service::{Command, Notifier};
+use outlierd::internals::watch::{Judge, JudgeError, Watch};
 
 use crate::rig::{count, messages};
 
@@ -77,7 +77,7 @@ impl FrameSource for Scripted {
             }
         };
         let picture = RgbImage::from_pixel(4, 4, Rgb(colour));
-        Ok(Some(Frame { picture, time: SystemTime::now(), sequence: 0, source: origin }))
+        Ok(Some(Frame { picture, sequence: 0, source: origin }))
     }
 
     fn describe(&self) -> String {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use outlierd::backbone::onnx::{Attr, Node};
-use outlierd::backbone::untrained::{Params, resnet50};
-use outlierd::backbone::writer::{Dim, Initializer, Model};
-use outlierd::backbone::{Backbone, Error, Options, Pooling, Tap};
-use outlierd::image::{self, InputRecipe};
+use outlierd::internals::backbone::onnx::{Attr, Node};
+use outlierd::internals::backbone::untrained::{Params, resnet50};
+use outlierd::internals::backbone::writer::{Dim, Initializer, Model};
+use outlierd::internals::backbone::{Backbone, Error, Options, Pooling, Tap};
+use outlierd::internals::image::{self, InputRecipe};
 
 fn shared(test: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
-use outlierd::cli::demo::scene::Scene;
+use outlierd::internals::cli::demo::scene::Scene;
 use serde_json::Value;
 
 use crate::common::daemon::outlierd;

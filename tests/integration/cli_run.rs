@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::daemon::{PATIENCE, Place, outlierd, text, world};
-use outlierd::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::events::{self, Event, Kind};
 use rustix::process::Signal;
 
 #[test]
@@ -287,7 +287,7 @@ fn pictures_are_snapped_and_collected() {
     let picture = place.path("p.png");
     let snap = place.run(&["camera", "snap", "-o", picture.to_str().unwrap()]);
     assert!(snap.status.success(), "{}", text(&snap.stderr));
-    assert_eq!(outlierd::image::read(&picture).unwrap().dimensions(), (32, 16));
+    assert_eq!(outlierd::internals::image::read(&picture).unwrap().dimensions(), (32, 16));
     let folder = place.path("normal");
     let collect = place.run(&["collect", "--count", "5", "-o", folder.to_str().unwrap()]);
     assert!(collect.status.success(), "{}", text(&collect.stderr));

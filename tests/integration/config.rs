@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use outlierd::config::drift::Span;
-use outlierd::config::{Active, Config, Crop, Error, Line, Mode, PixelFormat, Source};
+use outlierd::internals::config::drift::Span;
+use outlierd::internals::config::{Active, Config, Crop, Error, Line, Mode, PixelFormat, Source};
 
 const EXAMPLE: &str = r#"
 [camera]
@@ -222,7 +222,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn sizes_and_durations() {
-    use outlierd::config::{parse_duration, parse_size};
+    use outlierd::internals::config::{parse_duration, parse_size};
     assert_eq!(parse_size("10 MB"), Ok(10_000_000));
     assert_eq!(parse_size("64KiB"), Ok(65_536));
     assert_eq!(parse_size("1.5 kB"), Ok(1_500));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use image::{Rgb, RgbImage};
-use outlierd::backbone::{Backbone, Fusion, Options};
-use outlierd::image::InputRecipe;
+use outlierd::internals::backbone::{Backbone, Fusion, Options};
+use outlierd::internals::image::InputRecipe;
 
 const SIDE: u32 = 64;
 const TAPS: [&str; 4] = ["layer1", "layer2", "layer3", "layer4"];

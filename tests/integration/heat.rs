@@ -2,21 +2,28 @@
 
 use crate::common::daemon::{Place, outlierd, text, world};
 use image::{Rgb, RgbImage};
-use outlierd::backbone::{Backbone, Options, Pooling, Tap};
-use outlierd::cli::demo::scene::{HEIGHT, Scene, WIDTH};
-use outlierd::image::Resize;
-use outlierd::model::FeatureSource;
-use outlierd::training::cross::Made;
-use outlierd::training::fit;
-use outlierd::training::params::DetectorKind;
-use outlierd::watch::Judge;
-use outlierd::watch::events::{self, Kind};
-use outlierd::watch::judge::ModelJudge;
+use outlierd::internals::backbone::{Backbone, Options, Pooling, Tap};
+use outlierd::internals::cli::demo::scene::{HEIGHT, Scene, WIDTH};
+use outlierd::internals::image::Resize;
+use outlierd::internals::model::FeatureSource;
+use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::fit;
+use outlierd::internals::training::params::DetectorKind;
+use outlierd::internals::watch::Judge;
+use outlierd::internals::watch::events::{self, Kind};
+use outlierd::internals::watch::judge::ModelJudge;
+use outlierd::internals::watch::overlay::HeatMap;
 
 const SIDE: u32 = 48;
 /// Pixels beside the object that count as on it: untrained weights answer to its edges, and half a cell of the
 /// coarsest map is more.
 const MARGIN: f64 = 24.0;
+
+/// The hottest cell: left, top, width, height in pixels of the picture.
+fn hottest(map: &HeatMap) -> [f64; 4] {
+    let (row, column, _) = map.placed.heat.hottest().unwrap();
+    map.placed.cell(row, column)
+}
 
 /// A chequered square that belongs nowhere in the scene.
 fn put_object(picture: &mut RgbImage, left: u32, top: u32) {
@@ -36,7 +43,8 @@ fn judge(tap: &str, pooling: Pooling, resize: Resize) -> ModelJudge {
     let mut scene = Scene::new(1);
     let rows: Vec<Vec<f32>> = (0..80).map(|_| backbone.features(&scene.frame(None)).unwrap()).collect();
     let features = ndarray::Array2::from_shape_vec((80, backbone.n_features()), rows.concat()).unwrap();
-    let fitted = fit::fit(features.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
+    let fitted =
+        crate::common::fit_rows(features.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
     ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"))
 }
 
@@ -53,7 +61,7 @@ fn hits(judge: &mut ModelJudge, seen: [u32; 4]) -> (usize, usize) {
             let mut picture = scene.frame(None);
             put_object(&mut picture, x, y);
             let map = judge.heat(&picture).unwrap().unwrap();
-            let [cell_x, cell_y, cell_w, cell_h] = map.hottest();
+            let [cell_x, cell_y, cell_w, cell_h] = hottest(&map);
             let near = |cell: f64, len: f64, object: u32| {
                 cell + len >= f64::from(object) - MARGIN && cell <= f64::from(object + SIDE) + MARGIN
             };
@@ -105,7 +113,7 @@ fn the_region_lies_on_the_object() {
     let cells: Vec<_> = cells.into_iter().flatten().collect();
     let normal = fit::Samples { rows: rows.view(), cells: &cells };
     let options = fit::Options::with_detector(DetectorKind::PooledCells);
-    let fitted = fit::fit_with(normal, None, &Made::default(), FeatureSource::of(&backbone), &options).unwrap();
+    let fitted = fit::fit(normal, None, &Made::default(), FeatureSource::of(&backbone), &options).unwrap();
     assert!(fitted.model.joined.is_some());
     let mut judge = ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"));
     let mut hits = 0;
@@ -156,7 +164,7 @@ fn the_command_line_maps_and_measures_places() {
         assert!(region.len() == 4 && region[2] > 0.0 && region[0] + region[2] <= 1.0001, "{line}");
     }
     assert_eq!(std::fs::read_dir(&maps).unwrap().count(), 24);
-    assert_eq!(outlierd::image::read(&maps.join("o.3-2-map.jpg")).unwrap().dimensions(), (WIDTH, HEIGHT));
+    assert_eq!(outlierd::internals::image::read(&maps.join("o.3-2-map.jpg")).unwrap().dimensions(), (WIDTH, HEIGHT));
 
     let normal = world().join("normal");
     let eval = ["eval", "--json", "--model", model, "--normal", normal.to_str().unwrap(), "--outliers"];
@@ -214,8 +222,8 @@ fn what_moves_under_a_mask_raises_nothing() {
     assert!(place.run(&["run"]).status.success());
     let log = events::read(&place.log).unwrap();
     let raise = log.iter().find(|event| event.event == Kind::Raise).unwrap();
-    let snapshot = outlierd::image::read(std::path::Path::new(raise.snapshot.as_ref().unwrap())).unwrap();
-    let whole = outlierd::image::read(&late.join("2.jpg")).unwrap();
+    let snapshot = outlierd::internals::image::read(std::path::Path::new(raise.snapshot.as_ref().unwrap())).unwrap();
+    let whole = outlierd::internals::image::read(&late.join("2.jpg")).unwrap();
     let changed = |x: u32| {
         let differ = |y: &u32| snapshot.get_pixel(x, *y).0[0].abs_diff(whole.get_pixel(x, *y).0[0]) > 40;
         (0..HEIGHT).filter(differ).count()
@@ -223,7 +231,10 @@ fn what_moves_under_a_mask_raises_nothing() {
     assert!(changed(20) > 50 && changed(WIDTH / 2) == 0);
     let shown = place.path("shown.png");
     assert!(place.run(&["camera", "snap", "-o", shown.to_str().unwrap()]).status.success());
-    let (shown, raw) = (outlierd::image::read(&shown).unwrap(), outlierd::image::read(&late.join("0.jpg")).unwrap());
+    let (shown, raw) = (
+        outlierd::internals::image::read(&shown).unwrap(),
+        outlierd::internals::image::read(&late.join("0.jpg")).unwrap(),
+    );
     assert!(
         shown.enumerate_pixels().all(|(x, y, pixel)| x < WIDTH / 4 || pixel == raw.get_pixel(x, y)) && shown != raw
     );
@@ -327,7 +338,8 @@ fn a_raise_has_a_heat_map_unless_the_config_says_no() {
     let raise = log.iter().find(|event| event.event == Kind::Raise).unwrap();
     let (snapshot, heat) = (raise.snapshot.as_ref().unwrap(), raise.heat.as_ref().unwrap());
     assert_eq!(heat.to_str().unwrap(), snapshot.to_str().unwrap().replace(".jpg", "-heat.jpg"));
-    let (plain, drawn) = (outlierd::image::read(snapshot).unwrap(), outlierd::image::read(heat).unwrap());
+    let (plain, drawn) =
+        (outlierd::internals::image::read(snapshot).unwrap(), outlierd::internals::image::read(heat).unwrap());
     assert_eq!(plain.dimensions(), drawn.dimensions());
     let hot = drawn.pixels().filter(|p| i32::from(p[0]) > i32::from(p[1].max(p[2])) + 80).count();
     assert!(hot > 100 && hot < drawn.pixels().len() / 2, "{hot}");
@@ -378,13 +390,14 @@ fn real_weights_point_at_a_speck() {
     let Some(shared) = crate::common::shared("real_weights_point_at_a_speck") else { return };
     let options = Options {
         tap: Some("layer3".parse().unwrap()),
-        input: outlierd::image::InputRecipe::by_name("caffe"),
+        input: outlierd::internals::image::InputRecipe::by_name("caffe"),
         threads: 2,
         ..Options::default()
     };
     let backbone = Backbone::load(&shared.join("models/resnet50-conv4-f32.onnx"), &options).unwrap();
     let [train, ..] = crate::common::tile_features(&shared);
-    let fitted = fit::fit(train.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
+    let fitted =
+        crate::common::fit_rows(train.view(), None, FeatureSource::of(&backbone), &fit::Options::default()).unwrap();
     let mut judge = ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"));
     let tiles = shared.join("images/magnetic-tiles");
     let list = std::fs::read_to_string(tiles.join("test-normal.txt")).unwrap();
@@ -392,8 +405,8 @@ fn real_weights_point_at_a_speck() {
     let names: Vec<&str> = list.lines().step_by(8).take(21).collect();
     for pair in names.windows(2) {
         // The map is compared with the latest inlier, here one of another view.
-        judge.judge(&outlierd::image::read(&tiles.join(pair[0])).unwrap(), 0.0).unwrap();
-        let mut picture = outlierd::image::read(&tiles.join(pair[1])).unwrap();
+        judge.judge(&outlierd::internals::image::read(&tiles.join(pair[0])).unwrap(), 0.0).unwrap();
+        let mut picture = outlierd::internals::image::read(&tiles.join(pair[1])).unwrap();
         let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
         let (column, row) = (f64::from(all % 5) / 4.0, f64::from(all / 5) / 3.0);
         let centre = [(0.2 + 0.6 * column) * width, (0.2 + 0.6 * row) * height];
@@ -403,7 +416,7 @@ fn real_weights_point_at_a_speck() {
                 pixel.0 = pixel.0.map(|value| value / 5);
             }
         }
-        let [left, top, cell_width, cell_height] = judge.heat(&picture).unwrap().unwrap().hottest();
+        let [left, top, cell_width, cell_height] = hottest(&judge.heat(&picture).unwrap().unwrap());
         let near = |start: f64, len: f64, at: f64| (start + len / 2.0 - at).abs() <= len;
         hits += u32::from(near(left, cell_width, centre[0]) && near(top, cell_height, centre[1]));
         all += 1;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::common::daemon::outlierd;
 use ndarray::{Array1, Array2, Array3, Ix1, Ix2, Ix3};
-use outlierd::model::{FeatureSource, Model, file};
-use outlierd::training::import;
-use outlierd::training::npz::{Error, Npz};
+use outlierd::internals::model::{FeatureSource, Model, file};
+use outlierd::internals::training::import;
+use outlierd::internals::training::npz::{Error, Npz};
 
 const PIPELINES: [&str; 11] = [
     "gmm-spherical",

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::common::daemon::{Place, text};
-use outlierd::watch::events::{self, Kind};
+use outlierd::internals::watch::events::{self, Kind};
 use rustix::process::Signal;
 
 #[derive(Debug, Default)]

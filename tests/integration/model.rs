@@ -1,17 +1,17 @@
 //! Fitting, calibrating and keeping models, on features; what a damaged model file costs.
 
 use ndarray::{Array2, Axis};
-use outlierd::backbone::cells::Cells;
-use outlierd::backbone::{Pooling, Tap};
-use outlierd::image::InputRecipe;
-use outlierd::image::mask::Mask;
-use outlierd::model::{Calibration, FeatureSource, Model, file};
-use outlierd::pictures;
-use outlierd::training::cross::Made;
-use outlierd::training::features;
-use outlierd::training::fit::{self, HeldOut, Options};
-use outlierd::training::params::DetectorKind;
-use outlierd::training::split;
+use outlierd::internals::backbone::cells::Cells;
+use outlierd::internals::backbone::{Pooling, Tap};
+use outlierd::internals::image::InputRecipe;
+use outlierd::internals::image::mask::Mask;
+use outlierd::internals::model::{Calibration, FeatureSource, Model, file};
+use outlierd::internals::pictures;
+use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::features;
+use outlierd::internals::training::fit::{self, HeldOut, Options};
+use outlierd::internals::training::params::DetectorKind;
+use outlierd::internals::training::split;
 
 fn source() -> FeatureSource {
     FeatureSource {
@@ -57,7 +57,7 @@ fn fit_with_cells(n: usize, spread: f32) -> fit::Fitted {
     let (rows, cells) = (cloud(n, 24, 1, 0.0), cells(n, 2, spread));
     let normal = fit::Samples { rows: rows.view(), cells: &cells };
     let options = Options::with_detector(DetectorKind::PooledCells);
-    fit::fit_with(normal, None, &Made::default(), source(), &options).unwrap()
+    fit::fit(normal, None, &Made::default(), source(), &options).unwrap()
 }
 
 #[test]
@@ -87,8 +87,12 @@ fn pictures_without_places_are_judged_as_a_whole() {
     assert_eq!((model.joined.is_none(), model.detector_name()), (true, "mixture+residual"));
     let row = cloud(1, 24, 7, 0.0).row(0).to_vec();
     assert_eq!(model.score(&row, None).unwrap(), model.score(&row, Some(&cells(1, 8, 0.0)[0])).unwrap());
-    let none =
-        fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &Options::with_detector(DetectorKind::PooledCells));
+    let none = crate::common::fit_rows(
+        cloud(60, 24, 1, 0.0).view(),
+        None,
+        source(),
+        &Options::with_detector(DetectorKind::PooledCells),
+    );
     assert!(matches!(none, Err(fit::Error::Cells)));
 }
 
@@ -96,7 +100,7 @@ fn pictures_without_places_are_judged_as_a_whole() {
 fn conformal_fit_keeps_its_promise_and_finds_what_is_off() {
     for (held_out, counts) in [(HeldOut::Share(0.2), (320, 80)), (HeldOut::Folds(10), (400, 400))] {
         let options = Options { false_alarms: 0.05, held_out, ..Options::default() };
-        let fitted = fit::fit(cloud(400, 24, 1, 0.0).view(), None, source(), &options).unwrap();
+        let fitted = crate::common::fit_rows(cloud(400, 24, 1, 0.0).view(), None, source(), &options).unwrap();
         let model = &fitted.model;
         assert_eq!((model.training.n_train, model.training.n_calibration), counts);
         assert_eq!(model.threshold, 0.05);
@@ -114,7 +118,9 @@ fn conformal_fit_keeps_its_promise_and_finds_what_is_off() {
 #[test]
 fn isotonic_fit_gives_probabilities_cut_at_a_half() {
     let outliers = cloud(60, 24, 3, 5.0);
-    let fitted = fit::fit(cloud(400, 24, 1, 0.0).view(), Some(outliers.view()), source(), &Options::default()).unwrap();
+    let fitted =
+        crate::common::fit_rows(cloud(400, 24, 1, 0.0).view(), Some(outliers.view()), source(), &Options::default())
+            .unwrap();
     assert_eq!(fitted.model.calibration.name(), "isotonic");
     assert_eq!(fitted.model.threshold, 0.5);
     let evaluation = &fitted.evaluation;
@@ -125,10 +131,10 @@ fn isotonic_fit_gives_probabilities_cut_at_a_half() {
 
 #[test]
 fn too_few_pictures_are_told() {
-    let error = fit::fit(cloud(9, 8, 1, 0.0).view(), None, source(), &Options::default()).unwrap_err();
+    let error = crate::common::fit_rows(cloud(9, 8, 1, 0.0).view(), None, source(), &Options::default()).unwrap_err();
     assert!(error.to_string().contains("9 normal pictures are too few"), "{error}");
     let options = Options::with_detector(DetectorKind::GaussianMixture);
-    let fitted = fit::fit(cloud(20, 64, 1, 0.0).view(), None, source(), &options).unwrap();
+    let fitted = crate::common::fit_rows(cloud(20, 64, 1, 0.0).view(), None, source(), &options).unwrap();
     assert!(fitted.warnings.iter().any(|w| w.contains("allow 19 principal components")), "{:?}", fitted.warnings);
     let said = fit::meaning(&fitted.model, 3).join("\n");
     assert!(said.contains("20 independent pictures can vouch for 1 in 21"), "{said}");
@@ -137,7 +143,7 @@ fn too_few_pictures_are_told() {
     assert!(lowest.outlier, "the threshold {} lets nothing be an outlier", fitted.model.threshold);
     let same = Array2::from_elem((12, 8), 1.0);
     assert!(
-        fit::fit(same.view(), None, source(), &options)
+        crate::common::fit_rows(same.view(), None, source(), &options)
             .is_ok_and(|fitted| { fitted.warnings.iter().any(|w| w.contains("100 normal pictures would be enough")) })
     );
 }
@@ -153,7 +159,7 @@ fn a_saved_model_scores_as_before() {
         let mut options = Options::with_detector(detector);
         options.params.set(&format!("gaussian_mixture.covariance_type={covariance}")).unwrap();
         options.params.set("gaussian_mixture.n_components=3").unwrap();
-        let fitted = fit::fit(cloud(300, 24, 1, 0.0).view(), None, source(), &options).unwrap();
+        let fitted = crate::common::fit_rows(cloud(300, 24, 1, 0.0).view(), None, source(), &options).unwrap();
         fitted.model.save(&path).unwrap();
         let loaded = Model::load(&path).unwrap();
         assert_eq!(loaded.source, source());
@@ -175,7 +181,8 @@ fn a_saved_model_scores_as_before() {
 
 #[test]
 fn features_of_another_width_or_not_finite_are_refused() {
-    let model = fit::fit(cloud(60, 24, 1, 0.0).view(), None, source(), &Options::default()).unwrap().model;
+    let model =
+        crate::common::fit_rows(cloud(60, 24, 1, 0.0).view(), None, source(), &Options::default()).unwrap().model;
     assert!(model.score(&[0.0; 23], None).unwrap_err().to_string().contains("23 values"));
     assert!(model.score(&[f32::NAN; 24], None).is_err());
 }
@@ -220,8 +227,8 @@ fn recipe_and_default_on_the_magnetic_tiles() {
     let Some(shared) = crate::common::shared("recipe_and_default_on_the_magnetic_tiles") else { return };
     let [train, normal, outlier] = crate::common::tile_features(&shared);
     for (detector, least) in [(DetectorKind::GaussianMixture, 0.968), (DetectorKind::MixtureResidual, 0.980)] {
-        let fitted = fit::fit(train.view(), None, source(), &Options::with_detector(detector)).unwrap();
-        let auroc = fit::auroc(&fitted.model, normal.view(), outlier.view()).unwrap().unwrap();
+        let fitted = crate::common::fit_rows(train.view(), None, source(), &Options::with_detector(detector)).unwrap();
+        let auroc = crate::common::auroc(&fitted.model, normal.view(), outlier.view()).unwrap();
         let bytes = file::encode(&fitted.model).unwrap().len();
         println!("{}: AUROC {auroc:.4}, {bytes} bytes", detector.name());
         assert!(auroc >= least, "{}: {auroc}", detector.name());
@@ -265,7 +272,7 @@ fn promise_holds(name: &str, all: &Array2<f32>, n_train: usize) {
         let order = split::folds(all.nrows(), 1, seed, 1).concat();
         let (known, new) = order.split_at(n_train);
         let options = Options { seed, ..Options::default() };
-        let model = fit::fit(all.select(Axis(0), known).view(), None, source(), &options).unwrap().model;
+        let model = crate::common::fit_rows(all.select(Axis(0), known).view(), None, source(), &options).unwrap().model;
         let scores = fit::feature_scores(&model, all.select(Axis(0), new).view()).unwrap();
         let Calibration::Conformal(conformal) = &model.calibration else { panic!("not conformal") };
         for (at, rate) in RATES.into_iter().enumerate() {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::daemon::{PATIENCE, Place, text};
-use outlierd::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::events::{self, Event, Kind};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The broker's program; None, and a line that names the test, where it cannot be tested.

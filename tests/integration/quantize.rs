@@ -6,15 +6,15 @@ use std::sync::atomic::AtomicBool;
 use crate::common::daemon::outlierd;
 use image::RgbImage;
 use ndarray::{Array2, Axis};
-use outlierd::backbone::onnx::{Attr, Node};
-use outlierd::backbone::quantize::{Error, Network, Options, Quantized, Ranges, Watch};
-use outlierd::backbone::untrained::{Params, resnet50};
-use outlierd::backbone::writer::{Dim, Initializer, Model};
-use outlierd::backbone::{self, Backbone};
-use outlierd::image::{InputRecipe, Resize};
-use outlierd::model::FeatureSource;
-use outlierd::training::fit;
-use outlierd::training::params::DetectorKind;
+use outlierd::internals::backbone::onnx::{Attr, Node};
+use outlierd::internals::backbone::quantize::{Error, Network, Options, Quantized, Ranges, Watch};
+use outlierd::internals::backbone::untrained::{Params, resnet50};
+use outlierd::internals::backbone::writer::{Dim, Initializer, Model};
+use outlierd::internals::backbone::{self, Backbone};
+use outlierd::internals::image::{InputRecipe, Resize};
+use outlierd::internals::model::FeatureSource;
+use outlierd::internals::training::fit;
+use outlierd::internals::training::params::DetectorKind;
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -218,7 +218,7 @@ fn exporters_ways_are_folded() {
         whole(&int8);
         let cosine = agreement(&float, &int8);
         assert!(cosine > 0.998, "{what}: {cosine}");
-        let opset = outlierd::backbone::onnx::Model::parse(
+        let opset = outlierd::internals::backbone::onnx::Model::parse(
             Path::new("made.onnx"),
             backbone::Source::Bytes(made.to_bytes().into()),
         );
@@ -354,7 +354,8 @@ fn real_features_survive_on_the_magnetic_tiles() {
     let path = shared.join("models/resnet50-conv4-f32.onnx");
     let network = Network::open(&path, Some(InputRecipe::caffe()), Some(Resize::Stretch)).unwrap();
     let train = list(&tiles.join("train.txt"), STEP);
-    let calibration: Vec<RgbImage> = train.iter().step_by(8).map(|p| outlierd::image::read(p).unwrap()).collect();
+    let calibration: Vec<RgbImage> =
+        train.iter().step_by(8).map(|p| outlierd::internals::image::read(p).unwrap()).collect();
     let int8 = load(quantize(network, &calibration, &Options::default()).unwrap().to_bytes());
     whole(&int8);
 
@@ -365,8 +366,10 @@ fn real_features_survive_on_the_magnetic_tiles() {
     let names = ["train", "test-normal", "test-outlier"];
     let rounded = names.map(|name| {
         let pictures = list(&tiles.join(format!("{name}.txt")), STEP);
-        let rows: Vec<Vec<f32>> =
-            pictures.par_iter().map(|p| int8.features(&outlierd::image::read(p).unwrap()).unwrap()).collect();
+        let rows: Vec<Vec<f32>> = pictures
+            .par_iter()
+            .map(|p| int8.features(&outlierd::internals::image::read(p).unwrap()).unwrap())
+            .collect();
         Array2::from_shape_vec((rows.len(), 1024), rows.concat()).unwrap()
     });
     let cosines: Vec<f64> = (1..3)
@@ -380,8 +383,8 @@ fn real_features_survive_on_the_magnetic_tiles() {
     for detector in [DetectorKind::MixtureResidual, DetectorKind::GaussianMixture] {
         let [with_float, with_int8] = [&float, &rounded].map(|[train, normal, outlier]| {
             let options = fit::Options::with_detector(detector);
-            let fitted = fit::fit(train.view(), None, FeatureSource::of(&int8), &options).unwrap();
-            fit::auroc(&fitted.model, normal.view(), outlier.view()).unwrap().unwrap()
+            let fitted = crate::common::fit_rows(train.view(), None, FeatureSource::of(&int8), &options).unwrap();
+            crate::common::auroc(&fitted.model, normal.view(), outlier.view()).unwrap()
         });
         println!("{}: AUROC {with_float:.4} in float, {with_int8:.4} in int8", detector.name());
         assert!(with_int8 >= with_float - 0.01, "{}: {with_float} {with_int8}", detector.name());

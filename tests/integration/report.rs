@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ndarray::Array2;
-use outlierd::image::InputRecipe;
-use outlierd::model::heat::Heat;
-use outlierd::model::{FeatureSource, Model};
-use outlierd::training::evaluation::Evaluation;
-use outlierd::training::fit::{self, Options};
-use outlierd::training::report::fit::FitReport;
-use outlierd::training::report::{self, Case, Exhibit, Report, Thumbnail};
+use outlierd::internals::image::InputRecipe;
+use outlierd::internals::model::heat::Heat;
+use outlierd::internals::model::{FeatureSource, Model};
+use outlierd::internals::training::evaluation::Evaluation;
+use outlierd::internals::training::fit::{self, Options};
+use outlierd::internals::training::report::fit::FitReport;
+use outlierd::internals::training::report::{self, Case, Exhibit, Report, Thumbnail};
 use serde_json::Value;
 
 /// Where the browser is; None, and a line that names the test, where there is none.
@@ -67,7 +67,7 @@ fn exhibits(cases: &[Case], outlier: bool) -> Vec<Exhibit> {
             let cells = (0..49).map(|at| if at == 6 { 9.0 } else { 0.1 * at as f32 }).collect();
             let heat = Heat { height: 7, width: 7, cells };
             let recipe = if n % 4 == 0 { InputRecipe::torch() } else { InputRecipe::caffe() };
-            let heat = (n % 2 == 0).then(|| heat.at(outlierd::image::seen(width, height, &recipe)));
+            let heat = (n % 2 == 0).then(|| heat.at(outlierd::internals::image::seen(width, height, &recipe)));
             Exhibit { case: case.clone(), thumbnail: Thumbnail::of(&picture).unwrap(), heat }
         })
         .collect()
@@ -76,8 +76,12 @@ fn exhibits(cases: &[Case], outlier: bool) -> Vec<Exhibit> {
 /// A page with every plot, mistakes of both kinds, and names that need escaping.
 fn page() -> String {
     let outliers = cloud(60, 3, 2.5);
-    let fitted =
-        fit::fit(cloud(300, 1, 0.0).view(), Some(outliers.view()), FeatureSource::unknown(), &Options::default());
+    let fitted = crate::common::fit_rows(
+        cloud(300, 1, 0.0).view(),
+        Some(outliers.view()),
+        FeatureSource::unknown(),
+        &Options::default(),
+    );
     let model = fitted.unwrap().model;
     let mut all = cases(&model, &cloud(200, 5, 0.0), false);
     all.extend(cases(&model, &cloud(80, 6, 2.5), true));
@@ -210,7 +214,9 @@ fn the_page_is_dark_where_the_reader_s_screen_is() {
 
 #[test]
 fn the_page_of_a_fit_fits_a_desk_and_a_phone() {
-    let fitted = fit::fit(cloud(300, 1, 0.0).view(), None, FeatureSource::unknown(), &Options::default()).unwrap();
+    let fitted =
+        crate::common::fit_rows(cloud(300, 1, 0.0).view(), None, FeatureSource::unknown(), &Options::default())
+            .unwrap();
     let model = fitted.model;
     let cases = cases(&model, &cloud(12, 6, 9.0), false);
     let shown = |range: std::ops::Range<usize>| exhibits(&cases[range], false);

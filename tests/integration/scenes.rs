@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use ndarray::{Array2, Axis, s};
-use outlierd::model::{Calibration, FeatureSource};
-use outlierd::training::features::Features;
-use outlierd::training::fit::{self, Options};
-use outlierd::training::stretches;
+use outlierd::internals::model::{Calibration, FeatureSource};
+use outlierd::internals::training::features::Features;
+use outlierd::internals::training::fit::{self, Options};
+use outlierd::internals::training::stretches;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -125,7 +125,7 @@ fn features(seed: u64) -> Features {
     let width = rows.len() / (TRAIN + LATER);
     let rows = Array2::from_shape_vec((TRAIN + LATER, width), rows).unwrap();
     let paths = (0..TRAIN + LATER).map(|at| PathBuf::from(format!("{at:06}-frame.jpg"))).collect();
-    Features { paths, contents: vec![[0; 32]; TRAIN + LATER], rows, cells: Vec::new(), unreadable: Vec::new() }
+    Features { paths, contents: vec![[0; 32]; TRAIN + LATER], rows, cells: Vec::new() }
 }
 
 #[test]
@@ -136,13 +136,12 @@ fn the_promise_holds_before_a_camera_that_stands_still() {
         let all = features(seed);
         let (train, later) = all.rows.view().split_at(Axis(0), TRAIN);
         // The pictures lie in disorder, as lists do; names tell the order.
-        let shuffled = outlierd::training::split::folds(TRAIN, 1, seed, 1).concat();
+        let shuffled = outlierd::internals::training::split::folds(TRAIN, 1, seed, 1).concat();
         let mut given = Features {
             paths: shuffled.iter().map(|&at| all.paths[at].clone()).collect(),
             contents: vec![[0; 32]; TRAIN],
             rows: train.select(Axis(0), &shuffled),
             cells: Vec::new(),
-            unreadable: Vec::new(),
         };
         let found = stretches::arrange(&mut given).unwrap();
         assert_eq!(given.rows, train.slice(s![.., ..]), "seed {seed}: not in the order of the names");
@@ -150,7 +149,8 @@ fn the_promise_holds_before_a_camera_that_stands_still() {
         let mut said = String::new();
         for (at, block) in [found.length, 1].into_iter().enumerate() {
             let options = Options { block, false_alarms: RATE, ..Options::default() };
-            let model = fit::fit(given.rows.view(), None, FeatureSource::unknown(), &options).unwrap().model;
+            let model =
+                crate::common::fit_rows(given.rows.view(), None, FeatureSource::unknown(), &options).unwrap().model;
             let scores = fit::feature_scores(&model, later).unwrap();
             let counted = scores.iter().filter(|score| model.verdict(**score).outlier).count() as f64 / LATER as f64;
             let Calibration::Conformal(conformal) = &model.calibration else { panic!("not conformal") };

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::common::daemon::{outlierd, text, world};
 use image::{Rgb, RgbImage};
-use outlierd::camera;
-use outlierd::cli::demo::scene::Scene;
-use outlierd::config::Config;
-use outlierd::model::Model;
-use outlierd::model::Verdict;
-use outlierd::watch::events::{self, Event, Kind};
-use outlierd::watch::service::Notifier;
-use outlierd::watch::{Judge, JudgeError, Summary, Watch};
+use outlierd::internals::camera;
+use outlierd::internals::cli::demo::scene::Scene;
+use outlierd::internals::config::Config;
+use outlierd::internals::model::Model;
+use outlierd::internals::model::Verdict;
+use outlierd::internals::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::service::Notifier;
+use outlierd::internals::watch::{Judge, JudgeError, Summary, Watch};
 
 /// Dark pictures are inliers. Counts what it judges.
 struct Brightness {

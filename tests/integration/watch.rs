@@ -5,12 +5,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
-use outlierd::camera::{self, Frame, FrameSource};
-use outlierd::config::{self, Config};
-use outlierd::model::Verdict;
-use outlierd::watch::events::{self, Event, Kind};
-use outlierd::watch::service::{Command, Notifier};
-use outlierd::watch::{Judge, JudgeError, Summary, Watch};
+use outlierd::internals::camera::{self, Frame, FrameSource};
+use outlierd::internals::config::{self, Config};
+use outlierd::internals::model::Verdict;
+use outlierd::internals::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::service::{Command, Notifier};
+use outlierd::internals::watch::{Judge, JudgeError, Summary, Watch};
 
 /// Dark pictures are inliers; a green one cannot be judged.
 struct Brightness {
@@ -113,7 +113,7 @@ fn events_are_those_of_a_hand_count() {
     assert!(raise.p.unwrap() < 0.1 && clear.p.unwrap() > 0.9 && raise.score.unwrap() < 1.0);
     assert!(events.iter().all(|event| event.model.as_deref() == Some("first")));
     assert_eq!(raise.snapshot, clear.snapshot);
-    let snapshot = outlierd::image::read(raise.snapshot.as_ref().unwrap()).unwrap();
+    let snapshot = outlierd::internals::image::read(raise.snapshot.as_ref().unwrap()).unwrap();
     assert!(snapshot.get_pixel(3, 3)[0] > 200);
     assert_eq!(
         std::fs::canonicalize(dir.path().join("snapshots/last.jpg")).unwrap(),
@@ -285,7 +285,7 @@ impl FrameSource for Scripted {
         };
         self.sequence += 1;
         let picture = RgbImage::from_pixel(4, 4, Rgb([red, 0, 0]));
-        Ok(Some(Frame { picture, time: std::time::SystemTime::now(), sequence: self.sequence, source: origin }))
+        Ok(Some(Frame { picture, sequence: self.sequence, source: origin }))
     }
 
     fn describe(&self) -> String {

@@ -6,7 +6,7 @@
 //! set gives the same bytes as `scalar`.
 //!
 //! ```
-//! use outlierd::backbone::kernels::{Conv, ConvShape, Epilogue, Isa, OutputMut, Pool, Scratch};
+//! use outlierd::internals::backbone::kernels::{Conv, ConvShape, Epilogue, Isa, OutputMut, Pool, Scratch};
 //!
 //! let shape = ConvShape { in_h: 4, in_w: 4, in_c: 8, out_c: 16, ..ConvShape::pointwise() };
 //! let weights = vec![1i8; 16 * 8];
@@ -15,7 +15,7 @@
 //! let mut out = vec![0u8; 4 * 4 * 16];
 //! conv.run(&Pool::new(1), &mut Scratch::default(), &[2u8; 4 * 4 * 8], None, OutputMut::U8(&mut out))?;
 //! assert!(out.iter().all(|&y| y == 4));
-//! # Ok::<(), outlierd::backbone::kernels::Error>(())
+//! # Ok::<(), outlierd::internals::backbone::kernels::Error>(())
 //! ```
 
 #[cfg(target_arch = "aarch64")]

@@ -118,7 +118,7 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     let mut features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
     let block = stretches::arrange(&mut features)?.length;
     let options = fit::Options { block, ..fit::Options::with_detector(DetectorKind::default()) };
-    let fitted = fit::fit_with(features.samples(), None, &Made::default(), FeatureSource::of(&backbone), &options)?;
+    let fitted = fit::fit(features.samples(), None, &Made::default(), FeatureSource::of(&backbone), &options)?;
     let path = dir.join("model.outlierd");
     fitted.model.save(&path)?;
     common::print("backbone the embedded one, a small ResNet-50 distilled from an ImageNet one")?;

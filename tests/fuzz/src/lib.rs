@@ -7,17 +7,17 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use image::RgbImage;
-use outlierd::backbone::cells::Cells;
-use outlierd::backbone::{Backbone, Options, quantize};
-use outlierd::camera::pixels;
-use outlierd::config::{Config, PixelFormat};
-use outlierd::estimators::conformal::Conformal;
-use outlierd::model::{Calibration, FeatureSource, Model, file, learn};
-use outlierd::pictures;
-use outlierd::training::features::Cache;
-use outlierd::training::{import, npz};
-use outlierd::watch::events::{self, Kind};
-use outlierd::watch::follow::Follow;
+use outlierd::internals::backbone::cells::Cells;
+use outlierd::internals::backbone::{Backbone, Options, quantize};
+use outlierd::internals::camera::pixels;
+use outlierd::internals::config::{Config, PixelFormat};
+use outlierd::internals::estimators::conformal::Conformal;
+use outlierd::internals::model::{Calibration, FeatureSource, Model, file, learn};
+use outlierd::internals::pictures;
+use outlierd::internals::training::features::Cache;
+use outlierd::internals::training::{import, npz};
+use outlierd::internals::watch::events::{self, Kind};
+use outlierd::internals::watch::follow::Follow;
 
 pub mod seeds;
 
@@ -94,7 +94,7 @@ pub fn config(bytes: &[u8]) {
     {
         let _ = now + time;
     }
-    let _ = outlierd::watch::drift::Drift::new(&config.drift, &[0.5; 100], 100.0);
+    let _ = outlierd::internals::watch::drift::Drift::new(&config.drift, &[0.5; 100], 100.0);
 }
 
 fn write(path: &Path, bytes: &[u8]) {
@@ -132,9 +132,9 @@ fn conformal() -> Conformal {
 
 /// A small model with conformal calibration.
 pub fn small_model() -> Model {
-    use outlierd::estimators::feature_transform::FeatureTransform;
-    use outlierd::model::projection::{Components, QuantizedMatrix};
-    use outlierd::model::{Detector, Records, Training};
+    use outlierd::internals::estimators::feature_transform::FeatureTransform;
+    use outlierd::internals::model::projection::{Components, QuantizedMatrix};
+    use outlierd::internals::model::{Detector, Records, Training};
     let components = QuantizedMatrix::from_rows(3, [[0.6, 0.8, 0.0].as_slice(), &[0.0, 0.0, 1.0]].into_iter());
     Model {
         crate_version: "0".into(),
@@ -217,11 +217,11 @@ pub fn mjpg(mut bytes: &[u8]) {
 
 /// A picture file.
 pub fn picture(bytes: &[u8]) {
-    let Ok(picture) = outlierd::image::decode(Path::new("hostile.jpg"), bytes) else { return };
+    let Ok(picture) = outlierd::internals::image::decode(Path::new("hostile.jpg"), bytes) else { return };
     let (width, height) = picture.dimensions();
-    assert!(u64::from(width) * u64::from(height) <= outlierd::image::MAX_PIXELS);
+    assert!(u64::from(width) * u64::from(height) <= outlierd::internals::image::MAX_PIXELS);
     if width.max(height) <= 512 {
-        let _ = outlierd::image::prepare(&picture, &outlierd::image::InputRecipe::torch());
+        let _ = outlierd::internals::image::prepare(&picture, &outlierd::internals::image::InputRecipe::torch());
     }
 }
 
@@ -272,14 +272,14 @@ pub fn cache(bytes: &[u8]) {
     let path = folder.path().join("model.features");
     for bytes in [Some(bytes.to_vec()), with_crc(bytes)].into_iter().flatten() {
         write(&path, &bytes);
-        let _ = Cache::open(&path).len();
+        let _ = Cache::open(&path);
     }
 }
 
 /// What a broker sends.
 #[cfg(feature = "mqtt")]
 pub fn mqtt(bytes: &[u8]) {
-    use outlierd::watch::mqtt::packet;
+    use outlierd::internals::watch::mqtt::packet;
     let mut rest = bytes;
     while let Ok(Some((_, used))) = packet::parse(rest) {
         assert!((2..=4).contains(&used));

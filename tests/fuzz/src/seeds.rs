@@ -4,11 +4,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
-use outlierd::backbone::{quantize, untrained};
-use outlierd::config::MAX_BYTES;
-use outlierd::model::records::{Learnt, Records};
-use outlierd::model::{Model, file};
-use outlierd::training::{import, npz};
+use outlierd::internals::backbone::{quantize, untrained};
+use outlierd::internals::config::MAX_BYTES;
+use outlierd::internals::model::records::{Learnt, Records};
+use outlierd::internals::model::{Model, file};
+use outlierd::internals::training::{import, npz};
 
 use super::small_model;
 
@@ -64,7 +64,7 @@ fn models() -> Vec<Seed> {
     ];
     for (name, npz) in arrays() {
         let arrays = npz::Npz::parse(&npz).expect("a fixture can be read");
-        if let Ok(model) = import::model(&arrays, outlierd::model::FeatureSource::unknown(), 0.05) {
+        if let Ok(model) = import::model(&arrays, outlierd::internals::model::FeatureSource::unknown(), 0.05) {
             seeds.push((name, bytes(&model)));
         }
     }
