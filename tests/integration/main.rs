@@ -21,5 +21,6 @@ mod mqtt;
 mod quantize;
 mod report;
 mod scenes;
+mod structure;
 mod upkeep;
 mod watch;
