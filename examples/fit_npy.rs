@@ -4,14 +4,15 @@
 //! `cargo run --release --example fit_npy -- features.npy`; `benches/fit_vs_sklearn.py` sets it against scikit-learn.
 
 use ndarray::Array2;
-use outlierd::estimators::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
-use outlierd::estimators::isolation_forest::{IsolationForest, IsolationForestParams};
-use outlierd::estimators::one_class_svm::{OneClassSvm, OneClassSvmParams};
-use outlierd::estimators::pca::{Pca, PcaParams};
-use outlierd::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
-use outlierd::model::FeatureSource;
-use outlierd::training::fit::{self, Options};
-use outlierd::training::params::DetectorKind;
+use outlierd::internals::estimators::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
+use outlierd::internals::estimators::isolation_forest::{IsolationForest, IsolationForestParams};
+use outlierd::internals::estimators::one_class_svm::{OneClassSvm, OneClassSvmParams};
+use outlierd::internals::estimators::pca::{Pca, PcaParams};
+use outlierd::internals::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use outlierd::internals::model::FeatureSource;
+use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::fit::{self, Options};
+use outlierd::internals::training::params::DetectorKind;
 use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
@@ -69,7 +70,7 @@ fn main() -> Result<(), Failure> {
     let rows = x.mapv(|v| v as f32);
     for kind in [DetectorKind::GaussianMixture, DetectorKind::OneClassSvm, DetectorKind::IsolationForest] {
         let from = Instant::now();
-        fit::fit(rows.view(), None, FeatureSource::unknown(), &Options::with_detector(kind))?;
+        fit::fit(rows.view().into(), None, &Made::default(), FeatureSource::unknown(), &Options::with_detector(kind))?;
         steps.push(format!("\"fit {}\":{:.4}", kind.name(), from.elapsed().as_secs_f64()));
     }
     println!("{{\"total\":{total:.4},{}}}", steps.join(","));

@@ -13,7 +13,7 @@ use super::events::parse_time;
 use super::run::load_config;
 use crate::config::{self, Config};
 use crate::files;
-use crate::model::learn::{self, Lesson, Outcome, Taken};
+use crate::model::learn::{self, Feedback, Outcome, Taken};
 use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file, p_text};
 use crate::watch::events::{self, Event, Kind};
@@ -245,12 +245,12 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
         scored.extend(score_snapshots(config, &model, with_snapshots(args, &others)?)?);
     }
     let threshold = config.decision.threshold.unwrap_or(model.threshold);
-    let lesson = learn::learn(&mut model, &scored, threshold).map_err(|e| Error::new(exit::DATAERR, e))?;
-    if lesson.taken() > 0 {
+    let feedback = learn::learn(&mut model, &scored, threshold).map_err(|e| Error::new(exit::DATAERR, e))?;
+    if feedback.taken() > 0 {
         replace(&model, path)?;
     }
-    report(args, &lesson, live, threshold, path)?;
-    let none = lesson.outcomes.iter().all(|outcome| outcome.taken == Taken::TooFar);
+    report(args, &feedback, live, threshold, path)?;
+    let none = feedback.outcomes.iter().all(|outcome| outcome.taken == Taken::TooFar);
     Ok(if none { ExitCode::from(exit::DATAERR) } else { ExitCode::SUCCESS })
 }
 
@@ -303,8 +303,8 @@ struct Row<'a> {
 }
 
 /// The first `live` outcomes are of frames as they came, the others of snapshots.
-fn report(args: &Args, lesson: &Lesson, live: usize, threshold: f64, path: &Path) -> Result<(), Error> {
-    for (at, outcome) in lesson.outcomes.iter().enumerate() {
+fn report(args: &Args, feedback: &Feedback, live: usize, threshold: f64, path: &Path) -> Result<(), Error> {
+    for (at, outcome) in feedback.outcomes.iter().enumerate() {
         let is_live = at < live;
         if args.json {
             common::print_json(&Row {
@@ -328,21 +328,21 @@ fn report(args: &Args, lesson: &Lesson, live: usize, threshold: f64, path: &Path
     if args.json {
         return Ok(());
     }
-    if lesson.outcomes.iter().any(|outcome| outcome.taken == Taken::TooFar) {
+    if feedback.outcomes.iter().any(|outcome| outcome.taken == Taken::TooFar) {
         common::print(
             "What scores so far below is not taken: all that lies between would pass too. Collect the snapshots with \
              --keep DIR and fit again with --normal DIR beside the other pictures.",
         )?;
     }
-    if lesson.taken() == 0 {
+    if feedback.taken() == 0 {
         return common::print("the model is as it was");
     }
-    if let (Some(before), Some(after)) = (lesson.cut_before, lesson.cut_after) {
+    if let (Some(before), Some(after)) = (feedback.cut_before, feedback.cut_after) {
         common::print(format!(
             "outliers now score below {after:.2}, before it was {before:.2}: what lies between is no longer seen"
         ))?;
     }
-    let Lesson { worth, learnt, .. } = lesson;
+    let Feedback { worth, learnt, .. } = feedback;
     if *learnt as f64 > MUCH * worth {
         common::print(format!(
             "{learnt} false alarms beside a calibration worth {worth:.0} pictures: p means little; --keep and fit again"

@@ -54,7 +54,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lesson {
+pub struct Feedback {
     pub outcomes: Vec<Outcome>,
     /// Scores below are outliers: before and after. None: no score is.
     pub cut_before: Option<f64>,
@@ -64,7 +64,7 @@ pub struct Lesson {
     pub learnt: usize,
 }
 
-impl Lesson {
+impl Feedback {
     pub fn taken(&self) -> usize {
         self.outcomes.iter().filter(|outcome| outcome.taken == Taken::Learnt).count()
     }
@@ -75,7 +75,7 @@ impl Lesson {
 ///
 /// # Errors
 /// [`NotConformal`]; the model is then as it was.
-pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) -> Result<Lesson, NotConformal> {
+pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) -> Result<Feedback, NotConformal> {
     let Calibration::Conformal(conformal) = &mut model.calibration else { return Err(NotConformal) };
     let learnt = &mut model.records.learnt;
     let before = conformal.clone();
@@ -101,7 +101,7 @@ pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) 
         p_after: conformal.p_value(*score),
         more_needed: more_needed(conformal, *score, threshold),
     };
-    Ok(Lesson {
+    Ok(Feedback {
         outcomes: false_alarms.iter().zip(taken).map(outcome).collect(),
         cut_before: before.threshold(threshold),
         cut_after: conformal.threshold(threshold),
@@ -179,11 +179,11 @@ mod tests {
         let score = before.threshold(0.01).unwrap() - 20.0;
         let needed = learn(&mut model.clone(), &[alarm("a", score)], 0.01).unwrap().outcomes[0].more_needed;
         let alarms: Vec<_> = (0..=needed).map(|n| alarm(&n.to_string(), score)).collect();
-        let lesson = learn(&mut model, &alarms, 0.01).unwrap();
+        let feedback = learn(&mut model, &alarms, 0.01).unwrap();
         let known = before.p_value(score);
         let p = (101.0 * known + alarms.len() as f64) / (101.0 + alarms.len() as f64);
-        assert!((lesson.outcomes[0].p_after - p).abs() < 1e-12 && p >= 0.01);
-        assert!(lesson.cut_after.unwrap() < lesson.cut_before.unwrap());
+        assert!((feedback.outcomes[0].p_after - p).abs() < 1e-12 && p >= 0.01);
+        assert!(feedback.cut_after.unwrap() < feedback.cut_before.unwrap());
         assert!(is_of(&model, score, known) && is_of(&model, score, p) && !is_of(&model, score, 0.5 * (known + p)));
     }
 
@@ -196,9 +196,9 @@ mod tests {
         assert!(needed > 0);
         for more in 0..=needed + 1 {
             let alarms: Vec<_> = (0..=more).map(|n| alarm(&n.to_string(), 1.5)).collect();
-            let lesson = learn(&mut five_hundred(), &alarms, 0.01).unwrap();
-            assert_eq!(lesson.outcomes[0].p_after >= 0.01, more >= needed, "{more} more");
-            assert_eq!(lesson.outcomes[0].more_needed, needed.saturating_sub(more), "{more} more");
+            let feedback = learn(&mut five_hundred(), &alarms, 0.01).unwrap();
+            assert_eq!(feedback.outcomes[0].p_after >= 0.01, more >= needed, "{more} more");
+            assert_eq!(feedback.outcomes[0].more_needed, needed.saturating_sub(more), "{more} more");
         }
     }
 
@@ -208,9 +208,9 @@ mod tests {
         let known: Vec<f64> = (1..=1000).map(|n| f64::from(n) / 2.0).collect();
         let before: Vec<f64> = known.iter().map(|score| model.calibration.p(*score)).collect();
         let alarms: Vec<_> = (0..6).map(|n| alarm(&n.to_string(), -20.0 + f64::from(n))).collect();
-        let lesson = learn(&mut model, &alarms, 0.01).unwrap();
-        assert!(lesson.cut_after.unwrap() < lesson.cut_before.unwrap(), "{lesson:?}");
-        assert_eq!((lesson.worth, lesson.learnt, lesson.taken()), (499.0, 6, 6));
+        let feedback = learn(&mut model, &alarms, 0.01).unwrap();
+        assert!(feedback.cut_after.unwrap() < feedback.cut_before.unwrap(), "{feedback:?}");
+        assert_eq!((feedback.worth, feedback.learnt, feedback.taken()), (499.0, 6, 6));
         for (score, before) in known.iter().zip(before) {
             assert!(model.calibration.p(*score) >= before, "{score}");
         }
@@ -223,7 +223,7 @@ mod tests {
         let mut model = five_hundred();
         let far_below = far(&(2..=500).map(f64::from).collect::<Vec<_>>()) - 1.0;
         let alarms = [alarm("a", 1.0), alarm("a", 1.0), alarm("b", far_below)];
-        let taken = |lesson: &Lesson| lesson.outcomes.iter().map(|outcome| outcome.taken).collect::<Vec<_>>();
+        let taken = |feedback: &Feedback| feedback.outcomes.iter().map(|outcome| outcome.taken).collect::<Vec<_>>();
         let first = learn(&mut model, &alarms, 0.01).unwrap();
         assert_eq!(taken(&first), [Taken::Learnt, Taken::Already, Taken::TooFar]);
         let once = model.clone();

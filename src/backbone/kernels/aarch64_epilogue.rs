@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::tile::{Post, PostResidual, Rows, Tile};
+use super::tile::{Requantization, RequantizedResidual, Rows, Tile};
 
 /// Rows up to this length are put together on the stack.
 const SHORT_ROW: usize = 256;
@@ -79,7 +79,7 @@ pub(super) unsafe fn store<const R: usize>(t: &Tile, acc: &[[int32x4_t; 4]; R]) 
 /// # Safety
 /// 16 writable bytes at `out`.
 #[inline(always)]
-unsafe fn quantize(post: &Post, values: [float32x4_t; 4], out: *mut u8) {
+unsafe fn quantize(post: &Requantization, values: [float32x4_t; 4], out: *mut u8) {
     // SAFETY: NEON is part of every aarch64 processor; the caller vouches for `out`. The conversions saturate, so
     // that the clamps may follow them.
     unsafe {
@@ -95,7 +95,7 @@ unsafe fn quantize(post: &Post, values: [float32x4_t; 4], out: *mut u8) {
 /// # Safety
 /// 16 readable bytes at `other`.
 #[inline(always)]
-unsafe fn add(r: &PostResidual, values: [float32x4_t; 4], other: *const u8) -> [float32x4_t; 4] {
+unsafe fn add(r: &RequantizedResidual, values: [float32x4_t; 4], other: *const u8) -> [float32x4_t; 4] {
     // SAFETY: NEON is part of every aarch64 processor; the caller vouches for `other`.
     unsafe {
         let other = vld1q_u8(other);

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::isa::Isa;
 use super::pack::{self, Aligned, Taps, Weights};
 use super::pool::Pool;
-use super::tile::{MAX_MR, MAX_NR, Post, PostResidual, Rows, Tile, prefetch_read, prefetch_write};
+use super::tile::{MAX_MR, MAX_NR, Requantization, RequantizedResidual, Rows, Tile, prefetch_read, prefetch_write};
 
 /// Geometry of a convolution, group 1, batch 1. Spelled as ONNX `Conv` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub struct Conv {
     weight_min: bool,
     bias: Vec<i32>,
     scale: Vec<f32>,
-    post: Post,
+    post: Requantization,
     x_zero_point: u8,
     /// A pixel of the border.
     border: Aligned,
@@ -247,13 +247,13 @@ impl Conv {
             weights: Weights::pack(table, weights, s.in_c, s.kernel, packed),
             bias: pack::bias(table, weights, bias, x_zero_point),
             scale,
-            post: Post {
+            post: Requantization {
                 zero_point,
                 lo,
                 hi,
                 float_lo: steps(lo),
                 float_hi: if hi == 255 { f32::INFINITY } else { steps(hi) },
-                residual: residual.map(|r| PostResidual {
+                residual: residual.map(|r| RequantizedResidual {
                     scale: r.scale,
                     zero_point: r.zero_point,
                     conv_lo: r.conv_lo,
@@ -515,7 +515,7 @@ impl Conv {
             block: std::ptr::null(),
             depth: self.depth,
             weights: std::ptr::null(),
-            fixes: &[],
+            remainders: &[],
             weight_min: self.weight_min,
             prefetch: self.weights.panels.bytes().as_ptr().cast(),
             prefetch_step: 0,
@@ -536,7 +536,7 @@ impl Conv {
         let (column, out_c) = (panel * table.nr, self.shape.out_c);
         let at = rows.start * out_c + column;
         tile.weights = self.weights.panels.bytes()[panel * self.panel_len()..].as_ptr().cast();
-        tile.fixes = self.weights.fixes(panel);
+        tile.remainders = self.weights.remainders(panel);
         tile.bias = self.bias[column..].as_ptr();
         tile.scale = self.scale[column..].as_ptr();
         if column + table.nr > out_c {

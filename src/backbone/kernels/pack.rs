@@ -1,6 +1,6 @@
 //! Weights, bias and scales in the order in which the tiles read them.
 
-use super::tile::{Fix, Table};
+use super::tile::{Remainder, Table};
 
 /// Bytes that start at a 64-byte boundary.
 #[derive(Debug, Clone, Default)]
@@ -53,8 +53,8 @@ pub(super) struct Taps {
 pub(super) struct Weights {
     /// `[panel][tap][span / kr][nr][kr]`.
     pub panels: Aligned,
-    fixes: Vec<Fix>,
-    /// Where the fixes of each panel start, and the end.
+    remainders: Vec<Remainder>,
+    /// Where the remainders of each panel start, and the end.
     starts: Vec<usize>,
 }
 
@@ -92,34 +92,34 @@ impl Weights {
                 _ => interleave(rows, depth, nr, kr, panel),
             }
         }
-        let mut fixes = Vec::new();
+        let mut remainders = Vec::new();
         let mut starts = vec![0];
         if table.saturates {
             for panel in panels.bytes_mut().chunks_exact_mut(panel_len) {
                 for (group, weights) in panel.chunks_exact_mut(nr * kr).enumerate() {
-                    fixes.extend(split(weights).map(|weights| Fix {
+                    remainders.extend(split(weights).map(|weights| Remainder {
                         weights,
                         tap: group * kr / taps.span,
                         at: group * kr % taps.span,
                     }));
                 }
-                starts.push(fixes.len());
+                starts.push(remainders.len());
             }
         }
-        Weights { panels, fixes, starts }
+        Weights { panels, remainders, starts }
     }
 
     /// What a saturating kernel adds to this panel.
-    pub fn fixes(&self, panel: usize) -> &[Fix] {
+    pub fn remainders(&self, panel: usize) -> &[Remainder] {
         match self.starts.get(panel + 1) {
-            Some(&end) => &self.fixes[self.starts[panel]..end],
+            Some(&end) => &self.remainders[self.starts[panel]..end],
             None => &[],
         }
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        self.panels.bytes().len() + size_of_val(&self.fixes[..])
+        self.panels.bytes().len() + size_of_val(&self.remainders[..])
     }
 }
 

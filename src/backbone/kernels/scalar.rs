@@ -1,6 +1,6 @@
 //! The portable tile, the reference for all others, and the epilogue in plain Rust.
 
-use super::tile::{MAX_MR, Post, Table, Tile};
+use super::tile::{MAX_MR, Requantization, Table, Tile};
 
 const MR: usize = 4;
 const NR: usize = 16;
@@ -34,7 +34,7 @@ fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-impl Post {
+impl Requantization {
     /// Value before rounding and zero point, in steps of the output; not yet clamped to the output's range.
     #[inline(always)]
     pub(super) fn value(&self, acc: i32, scale: f32, other: u8) -> f32 {

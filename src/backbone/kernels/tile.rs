@@ -8,20 +8,20 @@ pub(super) const MAX_NR: usize = 64;
 /// What the epilogue needs beside the per-channel scales. All in steps of the output.
 #[derive(Debug, Clone, Copy)]
 #[allow(dead_code, reason = "no architecture's kernels read all of it")]
-pub(super) struct Post {
+pub(super) struct Requantization {
     pub zero_point: u8,
     pub lo: u8,
     pub hi: u8,
     /// Bounds of the `f32` output: `lo - zero_point`; `hi - zero_point`, or infinity where `hi` is 255.
     pub float_lo: f32,
     pub float_hi: f32,
-    pub residual: Option<PostResidual>,
+    pub residual: Option<RequantizedResidual>,
     /// All zero points and `lo` are 0, `hi` is 255, and no value can reach `i32::MAX`: saturation is the only clamp.
     pub plain: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PostResidual {
+pub(super) struct RequantizedResidual {
     pub scale: f32,
     pub zero_point: u8,
     pub conv_lo: f32,
@@ -50,7 +50,7 @@ pub(super) struct Tile<'a> {
     pub depth: usize,
     pub weights: *const i8,
     /// Where [`Table::saturates`]: what the weights of this panel lack.
-    pub fixes: &'a [Fix],
+    pub remainders: &'a [Remainder],
     /// A weight of the convolution is -128.
     pub weight_min: bool,
     /// Bytes that the next panel will read, fetched into the cache meanwhile: `prefetch_step` per group of `kr`.
@@ -62,7 +62,7 @@ pub(super) struct Tile<'a> {
     pub out_f32: *mut f32,
     pub other: *const u8,
     pub out_stride: usize,
-    pub post: Post,
+    pub post: Requantization,
 }
 
 /// The rows of a block, for [`Table::gather`]: `rows` times `taps` pieces of `used` bytes.
@@ -82,7 +82,7 @@ pub(super) struct Rows {
 /// Weights of one group of `kr` bytes that a saturating kernel adds in a second step.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
-pub(super) struct Fix {
+pub(super) struct Remainder {
     /// `[nr][kr]`.
     pub weights: [i8; 64],
     pub tap: usize,
@@ -106,7 +106,7 @@ pub(super) struct Table {
     /// What the kernel subtracts from each activation before it multiplies (128 where it works on `s8`).
     pub shift: i32,
     /// The kernel adds the products of two neighbours in `i16`: the packer keeps each pair of weights within what
-    /// cannot saturate and lists the rest as [`Tile::fixes`]. `nr * kr` is 64 then.
+    /// cannot saturate and lists the rest as [`Tile::remainders`]. `nr * kr` is 64 then.
     pub saturates: bool,
     /// Copies the rows of a block into the order that the tile reads, `mr * depth` bytes, so that the panels share the
     /// work. None: the tile reads the rows where they lie.

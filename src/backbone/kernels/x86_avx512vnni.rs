@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::scalar::epilogue;
-use super::tile::{Post, PostResidual, Table, Tile};
+use super::tile::{Requantization, RequantizedResidual, Table, Tile};
 
 const MR: usize = 14;
 const NR: usize = 32;
@@ -97,7 +97,7 @@ unsafe fn tile<const R: usize>(t: &Tile) {
     }
 }
 
-/// Scales, adds, clamps, rounds and writes the tile. `PLAIN` as [`Post::plain`].
+/// Scales, adds, clamps, rounds and writes the tile. `PLAIN` as [`Requantization::plain`].
 ///
 /// # Safety
 /// As `tile_rows`; `add` gets the offset of the 16 elements from the tile's first.
@@ -108,7 +108,7 @@ unsafe fn store<const R: usize, const PLAIN: bool>(
     acc: &[[__m512i; 2]; R],
     add: impl Fn(__m512, usize) -> __m512,
 ) {
-    let Post { zero_point, lo, hi, .. } = t.post;
+    let Requantization { zero_point, lo, hi, .. } = t.post;
     // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the minimum.
     let top = _mm512_set1_ps(f32::from(hi) - f32::from(zero_point));
     let (zero_point, bottom) = (_mm512_set1_epi16(i16::from(zero_point)), _mm512_set1_epi8(lo as i8));
@@ -159,7 +159,7 @@ struct Add {
 impl Add {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn new(r: &PostResidual) -> Add {
+    fn new(r: &RequantizedResidual) -> Add {
         Add {
             scale: _mm512_set1_ps(r.scale),
             zero_point: _mm512_set1_epi32(i32::from(r.zero_point)),

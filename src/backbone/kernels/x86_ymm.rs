@@ -7,7 +7,7 @@ macro_rules! tiles {
         use std::arch::x86_64::*;
 
         use super::scalar::epilogue;
-        use super::tile::{Post, PostResidual, Table, Tile};
+        use super::tile::{Requantization, RequantizedResidual, Table, Tile};
 
         const MR: usize = 6;
         const NR: usize = 16;
@@ -66,12 +66,12 @@ macro_rules! tiles {
                         k += 4;
                     }
                 }
-                for fix in t.fixes {
-                    let w0 = _mm256_load_si256(fix.weights.as_ptr().cast());
-                    let w1 = _mm256_load_si256(fix.weights.as_ptr().add(32).cast());
-                    let rows = t.rows_at.add(fix.tap * MR);
+                for remainder in t.remainders {
+                    let w0 = _mm256_load_si256(remainder.weights.as_ptr().cast());
+                    let w1 = _mm256_load_si256(remainder.weights.as_ptr().add(32).cast());
+                    let rows = t.rows_at.add(remainder.tap * MR);
                     for r in 0..R {
-                        let x = _mm256_set1_epi32((*rows.add(r)).add(fix.at).cast::<i32>().read_unaligned());
+                        let x = _mm256_set1_epi32((*rows.add(r)).add(remainder.at).cast::<i32>().read_unaligned());
                         acc[r][0] = $dot(acc[r][0], x, w0);
                         acc[r][1] = $dot(acc[r][1], x, w1);
                     }
@@ -98,7 +98,7 @@ macro_rules! tiles {
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn store<const R: usize>(t: &Tile, acc: &[[__m256i; 2]; R], add: impl Fn(__m256, usize) -> __m256) {
-            let Post { zero_point, lo, hi, .. } = t.post;
+            let Requantization { zero_point, lo, hi, .. } = t.post;
             // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the
             // minimum.
             let top = _mm256_set1_ps(f32::from(hi) - f32::from(zero_point));
@@ -152,7 +152,7 @@ macro_rules! tiles {
         impl Add {
             #[inline]
             #[target_feature(enable = $features)]
-            fn new(r: &PostResidual) -> Add {
+            fn new(r: &RequantizedResidual) -> Add {
                 Add {
                     scale: _mm256_set1_ps(r.scale),
                     zero_point: _mm256_set1_epi32(i32::from(r.zero_point)),
