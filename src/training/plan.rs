@@ -137,7 +137,8 @@ impl Options {
         Options { detector, params: Params::of(detector), ..Options::default() }
     }
 
-    /// Refuses shares that are none.
+    /// # Errors
+    /// [`Error::Parameter`] for shares and rates outside of 0 to 1.
     pub fn check(&self) -> Result<(), Error> {
         let rate = |share: f64| share > 0.0 && share < 1.0;
         if !rate(self.false_alarms) {

@@ -58,18 +58,18 @@ pub(super) unsafe fn store<const R: usize>(t: &Tile, acc: &[[int32x4_t; 4]; R]) 
     // SAFETY: NEON is part of every aarch64 processor; the caller vouches for every pointer of the tile.
     unsafe {
         let scale: [float32x4_t; 4] = std::array::from_fn(|c| vld1q_f32(t.scale.add(4 * c)));
-        match &t.post.residual {
+        match &t.requantization.residual {
             None => {
                 for (r, acc) in acc.iter().enumerate() {
                     let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[c]), scale[c]));
-                    quantize(&t.post, values, t.out_u8.add(r * t.out_stride));
+                    quantize(&t.requantization, values, t.out_u8.add(r * t.out_stride));
                 }
             }
             Some(residual) => {
                 for (r, acc) in acc.iter().enumerate() {
                     let values = std::array::from_fn(|c| vmulq_f32(vcvtq_f32_s32(acc[c]), scale[c]));
                     let values = add(residual, values, t.other.add(r * t.out_stride));
-                    quantize(&t.post, values, t.out_u8.add(r * t.out_stride));
+                    quantize(&t.requantization, values, t.out_u8.add(r * t.out_stride));
                 }
             }
         }
@@ -79,16 +79,16 @@ pub(super) unsafe fn store<const R: usize>(t: &Tile, acc: &[[int32x4_t; 4]; R]) 
 /// # Safety
 /// 16 writable bytes at `out`.
 #[inline(always)]
-unsafe fn quantize(post: &Requantization, values: [float32x4_t; 4], out: *mut u8) {
+unsafe fn quantize(requantization: &Requantization, values: [float32x4_t; 4], out: *mut u8) {
     // SAFETY: NEON is part of every aarch64 processor; the caller vouches for `out`. The conversions saturate, so
     // that the clamps may follow them.
     unsafe {
         let steps = values.map(|v| vcvtnq_s32_f32(v));
         let low = vqmovn_high_s32(vqmovn_s32(steps[0]), steps[1]);
         let high = vqmovn_high_s32(vqmovn_s32(steps[2]), steps[3]);
-        let zero_point = vdupq_n_s16(i16::from(post.zero_point));
+        let zero_point = vdupq_n_s16(i16::from(requantization.zero_point));
         let bytes = vqmovun_high_s16(vqmovun_s16(vqaddq_s16(low, zero_point)), vqaddq_s16(high, zero_point));
-        vst1q_u8(out, vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(post.lo)), vdupq_n_u8(post.hi)));
+        vst1q_u8(out, vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(requantization.lo)), vdupq_n_u8(requantization.hi)));
     }
 }
 

@@ -115,7 +115,7 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
             return epilogue(t, acc.as_ptr(), rows, NR);
         }
         const MAGIC: f32 = 12_582_912.0;
-        let zero_point = f32::from(t.post.zero_point);
+        let zero_point = f32::from(t.requantization.zero_point);
         for r in 0..rows {
             let mut row = Row {
                 acc: acc.as_ptr().add(r * NR),
@@ -123,10 +123,10 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
                 scale: t.scale,
                 other: std::ptr::null(),
                 out: t.out_u8.add(r * t.out_stride),
-                lo: f32::from(t.post.lo) - zero_point,
-                hi: f32::from(t.post.hi) - zero_point,
+                lo: f32::from(t.requantization.lo) - zero_point,
+                hi: f32::from(t.requantization.hi) - zero_point,
                 magic: MAGIC,
-                zero_point: i32::from(t.post.zero_point) - MAGIC.to_bits() as i32,
+                zero_point: i32::from(t.requantization.zero_point) - MAGIC.to_bits() as i32,
                 conv_lo: 0.0,
                 conv_hi: 0.0,
                 other_scale: 0.0,
@@ -134,7 +134,7 @@ unsafe fn tile_rows(t: &Tile, rows: usize) {
                 conv_magic: 0.0,
                 conv_step: 1.0,
             };
-            match &t.post.residual {
+            match &t.requantization.residual {
                 None => outlierd_neon_store(&row),
                 Some(residual) => {
                     row.other = t.other.add(r * t.out_stride);

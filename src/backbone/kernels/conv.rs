@@ -144,7 +144,7 @@ pub struct Conv {
     weight_min: bool,
     bias: Vec<i32>,
     scale: Vec<f32>,
-    post: Requantization,
+    requantization: Requantization,
     x_zero_point: u8,
     /// A pixel of the border.
     border: Aligned,
@@ -247,7 +247,7 @@ impl Conv {
             weights: Weights::pack(table, weights, s.in_c, s.kernel, packed),
             bias: pack::bias(table, weights, bias, x_zero_point),
             scale,
-            post: Requantization {
+            requantization: Requantization {
                 zero_point,
                 lo,
                 hi,
@@ -291,7 +291,7 @@ impl Conv {
     ) -> Result<(), Error> {
         length("input", input.len(), self.shape.in_len())?;
         let len = self.out_h * self.out_w * self.shape.out_c;
-        length("other", other.map_or(0, <[u8]>::len), self.post.residual.map_or(0, |_| len))?;
+        length("other", other.map_or(0, <[u8]>::len), self.requantization.residual.map_or(0, |_| len))?;
         let mut target = Out {
             u8: std::ptr::null_mut(),
             f32: std::ptr::null_mut(),
@@ -525,7 +525,7 @@ impl Conv {
             out_f32: out.f32,
             other: out.other,
             out_stride: self.shape.out_c,
-            post: self.post,
+            requantization: self.requantization,
         }
     }
 

@@ -129,7 +129,7 @@ pub fn lut_u8(rgb: &[u8], tables: &[[u8; 256]; 3], order: [usize; 3], out: &mut 
 /// A length is wrong.
 pub fn quantize_f32(values: &[f32], zero_point: u8, lo: u8, hi: u8, out: &mut [u8]) -> Result<(), Error> {
     length("output", out.len(), values.len())?;
-    let post = super::tile::Requantization {
+    let requantization = super::tile::Requantization {
         zero_point,
         lo,
         hi,
@@ -139,7 +139,7 @@ pub fn quantize_f32(values: &[f32], zero_point: u8, lo: u8, hi: u8, out: &mut [u
         plain: false,
     };
     for (out, &value) in out.iter_mut().zip(values) {
-        *out = post.quantize(value);
+        *out = requantization.quantize(value);
     }
     Ok(())
 }

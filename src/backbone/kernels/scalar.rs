@@ -75,16 +75,16 @@ pub(super) unsafe fn epilogue(t: &Tile, acc: *const i32, rows: usize, nr: usize)
         for r in 0..rows {
             let acc = std::slice::from_raw_parts(acc.add(r * nr), nr);
             let at = r * t.out_stride;
-            let other = |c: usize| if t.post.residual.is_some() { *t.other.add(at + c) } else { 0 };
+            let other = |c: usize| if t.requantization.residual.is_some() { *t.other.add(at + c) } else { 0 };
             if t.out_f32.is_null() {
                 let out = std::slice::from_raw_parts_mut(t.out_u8.add(at), nr);
                 for c in 0..nr {
-                    out[c] = t.post.quantize(t.post.value(acc[c], scale[c], other(c)));
+                    out[c] = t.requantization.quantize(t.requantization.value(acc[c], scale[c], other(c)));
                 }
             } else {
                 let out = std::slice::from_raw_parts_mut(t.out_f32.add(at), nr);
                 for c in 0..nr {
-                    out[c] = t.post.float(t.post.value(acc[c], scale[c], other(c)));
+                    out[c] = t.requantization.float(t.requantization.value(acc[c], scale[c], other(c)));
                 }
             }
         }

@@ -62,7 +62,7 @@ pub(super) struct Tile<'a> {
     pub out_f32: *mut f32,
     pub other: *const u8,
     pub out_stride: usize,
-    pub post: Requantization,
+    pub requantization: Requantization,
 }
 
 /// The rows of a block, for [`Table::gather`]: `rows` times `taps` pieces of `used` bytes.

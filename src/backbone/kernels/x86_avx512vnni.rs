@@ -82,7 +82,7 @@ unsafe fn tile<const R: usize>(t: &Tile) {
             let acc = acc;
             return epilogue(t, (&raw const acc).cast(), R, NR);
         }
-        match (&t.post.residual, t.post.plain) {
+        match (&t.requantization.residual, t.requantization.plain) {
             (None, true) => store::<R, true>(t, &acc, |v, _| v),
             (None, false) => store::<R, false>(t, &acc, |v, _| v),
             (Some(residual), true) => {
@@ -108,7 +108,7 @@ unsafe fn store<const R: usize, const PLAIN: bool>(
     acc: &[[__m512i; 2]; R],
     add: impl Fn(__m512, usize) -> __m512,
 ) {
-    let Requantization { zero_point, lo, hi, .. } = t.post;
+    let Requantization { zero_point, lo, hi, .. } = t.requantization;
     // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the minimum.
     let top = _mm512_set1_ps(f32::from(hi) - f32::from(zero_point));
     let (zero_point, bottom) = (_mm512_set1_epi16(i16::from(zero_point)), _mm512_set1_epi8(lo as i8));

@@ -81,7 +81,7 @@ macro_rules! tiles {
                     let acc = acc;
                     return epilogue(t, (&raw const acc).cast(), R, NR);
                 }
-                match &t.post.residual {
+                match &t.requantization.residual {
                     None => store(t, &acc, |v, _| v),
                     Some(residual) => {
                         let residual = Add::new(residual);
@@ -98,7 +98,7 @@ macro_rules! tiles {
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn store<const R: usize>(t: &Tile, acc: &[[__m256i; 2]; R], add: impl Fn(__m256, usize) -> __m256) {
-            let Requantization { zero_point, lo, hi, .. } = t.post;
+            let Requantization { zero_point, lo, hi, .. } = t.requantization;
             // Too negative a value converts to `i32::MIN` and saturates with the packs; too large a one needs the
             // minimum.
             let top = _mm256_set1_ps(f32::from(hi) - f32::from(zero_point));
