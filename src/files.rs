@@ -1,9 +1,9 @@
 //! Files that others name or write: opened only where they are plain files, so that no pipe and no device holds the
-//! process up, and read up to a limit.
+//! process up, and read up to a limit; replaced whole.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -48,6 +48,28 @@ pub fn create_new(path: &Path) -> io::Result<File> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => OpenOptions::new().write(true).create_new(true).open(path),
     }
+}
+
+/// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither. Who could read
+/// the old one may read the new one.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".outlierd-")
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    if let Ok(old) = std::fs::metadata(path) {
+        // Only root may give a file away; anyone else wrote the old one, or shares its group.
+        let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+        file.as_file().set_permissions(old.permissions())?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

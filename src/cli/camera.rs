@@ -12,7 +12,6 @@ use crate::camera::v4l::{self, Listed};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config, Source};
 use crate::files;
-use crate::model::file;
 
 /// How long a camera may take for a picture.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -182,5 +181,5 @@ pub(super) fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
         format => picture.write_to(&mut std::io::Cursor::new(&mut bytes), format),
     };
     encoded.map_err(|e| cannot(e.to_string()))?;
-    file::write_atomically(path, &bytes).map_err(|e| cannot(e.to_string()))
+    files::replace(path, &bytes).map_err(|e| cannot(e.to_string()))
 }

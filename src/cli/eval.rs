@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::common;
 use super::error::{Error, exit};
 use crate::backbone::Backbone;
+use crate::files;
 use crate::image;
+use crate::model::Model;
 use crate::model::cells::Joined;
-use crate::model::{Model, file};
 use crate::pictures;
 use crate::training::evaluation::{Evaluation, Promise};
 use crate::training::features::{Cache, Features};
@@ -116,7 +117,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             false_alarms: exhibits(&model, &backbone, &cases, false)?,
             misses: exhibits(&model, &backbone, &cases, true)?,
         });
-        file::write_atomically(path, page.as_bytes())
+        files::replace(path, page.as_bytes())
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
     }
     if args.json {

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::error::{Error, exit};
 use super::{common, grid};
 use crate::backbone::Backbone;
-use crate::model::{FeatureSource, Model, Verdict, file, p_text};
+use crate::files;
+use crate::model::{FeatureSource, Model, Verdict, p_text};
 use crate::pictures;
 use crate::training::cross::Made;
 use crate::training::evaluation::Evaluation;
@@ -342,7 +343,7 @@ fn page(
         suspects: shown(suspects)?,
         next: shown(next)?,
     });
-    file::write_atomically(path, page.as_bytes())
+    files::replace(path, page.as_bytes())
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
 }
 

@@ -205,13 +205,13 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
         let bytes = crate::image::bytes(snapshot).map_err(|e| Error::new(exit::NOINPUT, e))?;
         let extension = snapshot.extension().and_then(|extension| extension.to_str()).unwrap_or("jpg");
         let path = folder.join(format!("learnt-{}.{extension}", alarm.id));
-        let there = match std::fs::read(&path) {
+        let there = match files::read(&path, crate::image::MAX_BYTES) {
             Ok(old) => old == bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => false,
             Err(e) => return Err(cannot(&path, e)),
         };
         if !there {
-            file::write_atomically(&path, &bytes).map_err(|e| cannot(&path, e))?;
+            files::replace(&path, &bytes).map_err(|e| cannot(&path, e))?;
             new += 1;
         }
         if args.json {
@@ -279,7 +279,7 @@ fn replace(model: &Model, path: &Path) -> Result<(), Error> {
         |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
     let old = files::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
     let bak = backup(path);
-    file::write_atomically(&bak, &old).map_err(|e| cannot(&bak, e))?;
+    files::replace(&bak, &old).map_err(|e| cannot(&bak, e))?;
     Ok(model.save(path)?)
 }
 

@@ -13,8 +13,8 @@ use super::common;
 use super::error::{Error, exit};
 use crate::backbone::quantize::{Network, Options, Ranges, Report, Watch};
 use crate::backbone::{self, Backbone};
+use crate::files;
 use crate::image::{self, Resize};
-use crate::model::file::write_atomically;
 use crate::pictures;
 
 /// Makes an int8 backbone of a float one, with your own normal pictures for its ranges.
@@ -126,7 +126,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         compared = spread(&calibration, COMPARED).0;
     }
     let mean_cosine = mean_cosine(&float, &int8, &compared)?;
-    write_atomically(&args.output, &bytes)
+    files::replace(&args.output, &bytes)
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", args.output.display())))?;
     if mean_cosine < DOUBTFUL {
         log::warn!(

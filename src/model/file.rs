@@ -5,7 +5,6 @@
 //! calibration and what it is worth. Version 4 adds the detector over cells, version 5 masks and tiles. A model is written in the lowest version that
 //! holds it, which older readers know.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -39,29 +38,6 @@ const WITHOUT_RECORDS: u16 = 1;
 pub const MAX_BYTES: u64 = 64 << 20;
 const MAX_FEATURES: usize = 1 << 20;
 const MAX_SIZE: u32 = 4096;
-
-/// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither. Who could read
-/// the old one may read the new one.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".outlierd-")
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    if let Ok(old) = std::fs::metadata(path) {
-        // Only root may give a file away; anyone else wrote the old one, or shares its group.
-        let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
-        file.as_file().set_permissions(old.permissions())?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    std::fs::File::open(folder)?.sync_all()
-}
 
 #[derive(Serialize, Deserialize)]
 struct BodyV1 {
@@ -164,7 +140,7 @@ impl Model {
 
     /// Writes a model file atomically.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        write_atomically(path, &encode(self)?).map_err(|source| Error::Write { path: path.to_owned(), source })
+        files::replace(path, &encode(self)?).map_err(|source| Error::Write { path: path.to_owned(), source })
     }
 }
 

@@ -149,8 +149,7 @@ impl Cache {
             write_cells(cells.as_ref(), &mut bytes);
         }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        crate::model::file::write_atomically(path, &bytes)
-            .map_err(|source| Error::Write { path: path.clone(), source })?;
+        files::replace(path, &bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
         self.changed = false;
         Ok(())
     }

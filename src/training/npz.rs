@@ -9,6 +9,8 @@ use std::path::Path;
 
 use ndarray::{Array, ArrayD, Dimension, IxDyn, ShapeBuilder};
 
+use crate::files;
+
 /// Larger files are refused, and so are members that inflate to more than this together.
 pub const MAX_BYTES: u64 = 128 << 20;
 const MAX_MEMBERS: usize = 64;
@@ -46,9 +48,7 @@ impl Npz {
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], and those of [`Npz::parse`].
     pub fn read(path: &Path) -> Result<Npz, Error> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        Npz::parse(&bytes)
+        Npz::parse(&files::read(path, MAX_BYTES)?)
     }
 
     /// Reads a file's bytes.

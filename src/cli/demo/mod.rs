@@ -11,7 +11,8 @@ use super::error::{Error, exit};
 use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
-use crate::model::{FeatureSource, file};
+use crate::files;
+use crate::model::FeatureSource;
 use crate::training::cross::Made;
 use crate::training::features::Cache;
 use crate::training::params::DetectorKind;
@@ -93,7 +94,7 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
         dir.join("snapshots"),
     );
     let path = dir.join("outlierd.toml");
-    file::write_atomically(&path, toml.as_bytes())
+    files::replace(&path, toml.as_bytes())
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
     let config = Config::load(&path)?;
     config.check()?;
