@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::events::parse_time;
 use super::run::load_config;
-use super::{Error, common, exit};
+use super::{Error, common, exit, time};
 use crate::config::{self, Config};
 use crate::files;
 use crate::model::learn::{self, Lesson, Outcome, Taken};
@@ -42,8 +41,9 @@ pub struct Args {
     /// The latest event
     #[arg(long, conflicts_with_all = ["ids", "since"])]
     last: bool,
-    /// All events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
-    #[arg(long, value_name = "T", value_parser = parse_time, conflicts_with = "ids")]
+    /// All events since a local time (2026-11-23 18:00, 18:00, yesterday), one that ends in Z or an offset, or within a
+    /// duration (2h)
+    #[arg(long, value_name = "T", value_parser = time::parse, allow_hyphen_values = true, conflicts_with = "ids")]
     since: Option<SystemTime>,
     /// Only list the events, whether their snapshots are there, and what was learnt before
     #[arg(long, conflicts_with = "keep")]
@@ -159,7 +159,7 @@ fn list(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
             None => "no snapshot".into(),
         };
         let learnt = if listed.learnt { "  learnt" } else { "" };
-        common::print(format!("{}  {id:<27}  {p:<8}  {shot}{learnt}", listed.time))?;
+        common::print(format!("{}  {id:<27}  {p:<8}  {shot}{learnt}", time::local(raise.time)))?;
     }
     Ok(())
 }
