@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::watch::judge::ModelJudge;
 use crate::watch::load::lower_priority;
 use crate::watch::service::{Notifier, signals};
-use crate::watch::{self, Watch};
+use crate::watch::{self, Watch, outputs};
 
 /// Watches the camera, raises and clears events. SIGTERM and SIGINT stop it, SIGHUP reloads config and model.
 #[derive(Debug, clap::Args)]
@@ -72,7 +72,8 @@ fn watch_error(error: watch::Error) -> Error {
     let code = match &error {
         watch::Error::Camera(_) => exit::NOINPUT,
         watch::Error::Gpio(_) => exit::UNAVAILABLE,
-        watch::Error::Thread(_) => exit::SOFTWARE,
+        watch::Error::Outputs(outputs::Error::InUse { .. }) => exit::UNAVAILABLE,
+        watch::Error::Outputs(outputs::Error::Thread(_)) => exit::SOFTWARE,
     };
     Error::new(code, error)
 }
