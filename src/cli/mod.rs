@@ -21,8 +21,10 @@ pub mod import_sklearn;
 pub mod inspect;
 pub mod learn;
 pub mod quantize;
+pub mod release;
 pub mod run;
 pub mod score;
+pub mod time;
 
 /// Exit codes of sysexits.h.
 pub mod exit {
@@ -62,6 +64,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     Run(run::Args),
+    Release(release::Args),
     Check(check::Args),
     Camera(camera::Args),
     Collect(collect::Args),
@@ -138,6 +141,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
+        Command::Release(args) => release::run(args),
         Command::Check(args) => check::run(args),
         Command::Camera(args) => camera::run(args),
         Command::Collect(args) => collect::run(args),
