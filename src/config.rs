@@ -14,6 +14,7 @@ use crate::image::mask::Mask;
 pub mod drift;
 mod load;
 mod mqtt;
+mod paths;
 mod region;
 
 pub use drift::Drift;
@@ -22,6 +23,10 @@ pub use region::Crop;
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
+/// The instance of the packaged config.
+pub const INSTANCE: &str = "outlierd";
+/// A longer time between frames is a mistake.
+const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 /// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -334,6 +339,9 @@ pub const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// `500ms`, `2s`, `1h 30m`: a duration as the config and the command line take it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    if text.contains('M') && humantime::parse_duration(text.trim()).is_ok() {
+        return Err(format!("{text:?}: M is a month, surely by mistake; minutes are m, and a month is \"30d\""));
+    }
     match humantime::parse_duration(text.trim()) {
         Ok(time) if time <= MAX_DURATION => Ok(time),
         Ok(_) => Err(format!("{text:?} is longer than a hundred years")),
@@ -403,7 +411,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Parses a file's text; `path` names it in errors. The values are not tried for sense.
+    /// Parses a file's text; `path` names it in errors, and relative paths lie beside it. The values are not tried for
+    /// sense, but for paths that a shell would have to expand.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         if text.len() as u64 > MAX_BYTES {
             let message = format!("it is larger than {MAX_BYTES} bytes");
@@ -435,6 +444,12 @@ impl Config {
         }
         let mut config: Config = toml::from_str(text).map_err(toml_error)?;
         config.origin = Origin { path: path.to_owned(), lines };
+        config.resolve_paths()?;
+        let instance = config.instance();
+        if let Some(mqtt) = config.mqtt.as_mut().filter(|mqtt| mqtt.node_id.is_none() && instance != INSTANCE) {
+            mqtt.node_id = Some(format!("{}-{instance}", mqtt.node()));
+            mqtt.node_id = Some(mqtt.node());
+        }
         Ok(config)
     }
 
@@ -451,7 +466,8 @@ impl Config {
         Error::At { path: self.origin.path.clone(), line, message: message.into() }
     }
 
-    /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s.
+    /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s, but for snapshots
+    /// in the watched folder.
     pub fn check(&self) -> Result<(), Error> {
         self.check_camera()?;
         if self.model.path.as_os_str().is_empty() {
@@ -481,6 +497,10 @@ impl Config {
         }
         if camera.interval.is_zero() {
             return fail("camera.interval", "camera.interval must be longer than 0; \"1ms\" is full speed".into());
+        }
+        if camera.interval > MAX_INTERVAL {
+            let message = "camera.interval is longer than a week, surely by mistake: a frame is to be judged so often";
+            return fail("camera.interval", message.into());
         }
         if camera.lost_after.is_zero() {
             return fail("camera.lost-after", "camera.lost-after must be longer than 0, such as \"10s\"".into());
@@ -543,7 +563,7 @@ impl Config {
             let message = "events.metrics names no file: write it as \"/run/outlierd/metrics.prom\"";
             return Err(self.error_at("events.metrics", message));
         }
-        Ok(())
+        self.check_snapshots()
     }
 
     fn check_gpio(&self) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! `check`: everything that `run` needs, one line each.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,7 +14,11 @@ use crate::config::{self, Config};
 use crate::model::{Model, hex};
 use crate::watch::drift::Drift;
 use crate::watch::gpio;
+use crate::watch::service;
+use crate::watch::snapshots::is_claimed;
 
+/// The mode bit of a folder where only owners may rename files, such as /tmp.
+const STICKY: u32 = 0o1000;
 /// How long the camera may take for its first picture.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
 
@@ -72,7 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                 tell("gpio", check_gpio(gpio))?;
             }
             tell("log", check_log(&config.events.log))?;
-            tell("snapshots", check_folder(&config.events.snapshots))?;
+            tell("snapshots", check_snapshots(&config.events.snapshots))?;
             if let Some(hook) = &config.events.hook {
                 tell("hook", check_hook(hook))?;
             }
@@ -145,15 +149,29 @@ fn check_gpio(config: &config::Gpio) -> Checked {
     Ok(format!("{}: {}", config.chip.display(), found.join(", ")))
 }
 
+/// The folder is tried too: a log whose folder may not be written cannot be rotated.
 fn check_log(path: &Path) -> Checked {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !path.exists() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return check_folder(folder).map(|_| format!("{} will be made", path.display()));
     }
-    match std::fs::OpenOptions::new().append(true).open(path) {
-        Ok(_) => Ok(path.display().to_string()),
-        Err(e) => Err(format!("cannot write {}: {e}; {}", path.display(), remedy(&e))),
+    let log = std::fs::OpenOptions::new().append(true).open(path);
+    let log = log.map_err(|e| format!("cannot write {}: {e}; {}", path.display(), remedy(&e)))?;
+    let rotation =
+        |e: String| format!("{} can be written but not rotated, and would grow for ever: {e}", path.display());
+    check_folder(folder).map_err(rotation)?;
+    let (Ok(log), Ok(folder_is)) = (log.metadata(), folder.metadata()) else { return Ok(path.display().to_string()) };
+    let user = rustix::process::geteuid().as_raw();
+    if folder_is.mode() & STICKY != 0 && ![log.uid(), folder_is.uid()].contains(&user) && user != 0 {
+        let reason = format!("{} lets only owners rename their files; name a folder of its own", folder.display());
+        return Err(rotation(reason));
     }
+    Ok(path.display().to_string())
+}
+
+fn check_snapshots(folder: &Path) -> Checked {
+    let held = if is_claimed(folder) { ", which a running outlierd writes to: no second one may" } else { "" };
+    check_folder(folder).map(|message| message + held)
 }
 
 /// Tries to write into the folder, or, where it does not exist yet, into the one that it will be made in.
@@ -180,6 +198,9 @@ fn check_metrics(path: &Path) -> Checked {
 }
 
 fn remedy(error: &std::io::Error) -> &'static str {
+    if let Some(sandbox) = service::remedy(error).strip_prefix("; ") {
+        return sandbox;
+    }
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => "give the user that runs outlierd the right to",
         std::io::ErrorKind::StorageFull => "free some space",

@@ -20,15 +20,21 @@ use crate::training::features::{self, Cache, Features};
 use crate::training::synthetic;
 use crate::watch::events;
 
-/// Sets up the log on standard error: `info` and above unless `RUST_LOG` says otherwise, with journald's
-/// priority prefixes when journald reads it.
+/// Sets up the log on standard error: `info` and above unless `OUTLIERD_LOG` or `RUST_LOG` says otherwise, with
+/// journald's priority prefixes when journald reads it. `OUTLIERD_LOG` alone keeps the libraries quiet that it does not
+/// name.
 pub fn init_log() {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
-    if std::env::var_os("RUST_LOG").is_none() {
-        builder.filter_module("tract_onnx", log::LevelFilter::Error);
-        builder.filter_module("tract_core", log::LevelFilter::Error);
-        builder.filter_module("tract_linalg", log::LevelFilter::Error);
-        builder.filter_module("tract_hir", log::LevelFilter::Error);
+    let mut builder = env_logger::Builder::new();
+    let own = std::env::var("OUTLIERD_LOG").ok();
+    let rust = std::env::var("RUST_LOG").ok().filter(|_| own.is_none());
+    if rust.is_none() {
+        builder.filter_level(log::LevelFilter::Info);
+        for library in ["tract_onnx", "tract_core", "tract_linalg", "tract_hir"] {
+            builder.filter_module(library, log::LevelFilter::Error);
+        }
+    }
+    if let Some(filters) = own.or(rust) {
+        builder.parse_filters(&filters);
     }
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     builder.format(move |out, record| {

@@ -125,6 +125,7 @@ fn of_watch(error: &watch::Error) -> u8 {
     match error {
         watch::Error::Camera(_) => exit::NOINPUT,
         watch::Error::Gpio(_) => exit::UNAVAILABLE,
-        watch::Error::Thread(_) => exit::SOFTWARE,
+        watch::Error::Outputs(watch::outputs::Error::InUse { .. }) => exit::UNAVAILABLE,
+        watch::Error::Outputs(watch::outputs::Error::Thread(_)) => exit::SOFTWARE,
     }
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::common;
+use jiff::tz::TimeZone;
+
 use super::error::{Error, exit};
+use super::{common, time};
 use crate::config::{self, Config};
 use crate::files;
 use crate::watch::events::{self, Event, Kind};
@@ -20,14 +22,14 @@ const POLL: Duration = Duration::from_millis(200);
                   \x20         outlierd events --kind camera-lost,camera-found --since 7d --until 1d"
 )]
 pub struct Args {
-    /// Only events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
-    #[arg(long, value_name = "T", value_parser = parse_time)]
+    /// Only events since a local time (2026-11-23 18:00, 18:00, yesterday), one that ends in Z or an offset, or within a
+    /// duration (2h)
+    #[arg(long, value_name = "T", value_parser = time::parse, allow_hyphen_values = true)]
     since: Option<SystemTime>,
     /// Only events before a time, or longer ago than a duration
-    #[arg(long, value_name = "T", value_parser = parse_time, conflicts_with = "follow")]
+    #[arg(long, value_name = "T", value_parser = time::parse, allow_hyphen_values = true, conflicts_with = "follow")]
     until: Option<SystemTime>,
-    /// Only events of these kinds: start, raise, clear, camera-lost, camera-found, error, stop
-    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    #[arg(long, value_name = "KIND", value_delimiter = ',', help = kinds())]
     kind: Vec<Kind>,
     /// Only raised outliers: --kind raise
     #[arg(long, conflicts_with = "kind")]
@@ -38,7 +40,7 @@ pub struct Args {
     /// Wait for new events, through rotation of the log
     #[arg(short, long)]
     follow: bool,
-    /// One JSON object a line, as in the log
+    /// One JSON object a line, as in the log: times are UTC
     #[arg(long)]
     json: bool,
     /// Config file that names the log
@@ -47,6 +49,10 @@ pub struct Args {
     /// The log itself, without a config
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     log: Option<PathBuf>,
+}
+
+fn kinds() -> String {
+    format!("Only events of these kinds: {}", Kind::ALL.map(Kind::name).join(", "))
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
@@ -86,17 +92,18 @@ impl Args {
         let wanted: Vec<&Event> = events.iter().filter(|event| self.wants(event)).collect();
         let skipped = last.map_or(0, |last| wanted.len().saturating_sub(last));
         for event in &wanted[skipped..] {
-            if self.json { common::print(event.to_json())? } else { common::print(line(event))? }
+            if self.json { common::print(event.to_json())? } else { common::print(line(event, &TimeZone::system()))? }
         }
         Ok(())
     }
 }
 
-/// One aligned line: time, kind, id, p, what else is known.
-fn line(event: &Event) -> String {
+/// One aligned line: local time, kind, id, p, what else is known.
+fn line(event: &Event, zone: &TimeZone) -> String {
     let p = event.p.map_or_else(String::new, |p| format!("p={}", crate::model::p_text(p)));
     let id = event.id.as_deref().unwrap_or("");
-    let mut line = format!("{}  {:<12}  {id:<27}  {p:<8}", events::format_time(event.time), event.event.name());
+    let time = time::local_in(event.time, zone.clone());
+    let mut line = format!("{time}  {:<12}  {id:<27}  {p:<8}", event.event.name());
     let mut add = |text: String| {
         line.push_str("  ");
         line.push_str(&text);
@@ -126,28 +133,9 @@ fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
     Ok(Config::parse(config, &text)?.events.log)
 }
 
-pub(super) fn parse_time(text: &str) -> Result<SystemTime, String> {
-    let whole_day = format!("{text}T00:00:00Z");
-    if let Ok(time) = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&whole_day)) {
-        return Ok(time);
-    }
-    let ago = config::parse_duration(text)
-        .map_err(|_| "write a time (2026-11-23T18:00:00Z, UTC) or a duration (30m, 2h, 7d)".to_owned())?;
-    SystemTime::now().checked_sub(ago).ok_or_else(|| "that is longer ago than times go".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn since_takes_times_and_durations() {
-        let day = parse_time("2026-11-23").unwrap();
-        assert_eq!(parse_time("2026-11-23T00:00:00Z").unwrap(), day);
-        assert_eq!(parse_time("2026-11-23 00:00:00").unwrap(), day);
-        assert!(parse_time("2h").unwrap() < SystemTime::now());
-        assert!(parse_time("yesterday").is_err() && parse_time("").is_err());
-    }
 
     #[test]
     fn lines_are_aligned() {
@@ -158,15 +146,15 @@ mod tests {
         raise.frames = Some(3);
         raise.duration_s = Some(61.5);
         raise.snapshot = Some("/s/a.jpg".into());
-        let expected = "1970-01-01T00:00:00.000Z  raise         20261123T201500-0123abcd-1   p=0.0123  \
+        let expected = "1970-01-01T00:00:00.000+00:00  raise         20261123T201500-0123abcd-1   p=0.0123  \
                         3 frames  in 1m 1s  /s/a.jpg";
-        assert_eq!(line(&raise), expected);
+        assert_eq!(line(&raise, &TimeZone::UTC), expected);
         let mut lost = Event::new(Kind::CameraLost);
         lost.time = SystemTime::UNIX_EPOCH;
         lost.message = Some("gone".into());
         assert_eq!(
-            line(&lost).split_whitespace().collect::<Vec<_>>(),
-            ["1970-01-01T00:00:00.000Z", "camera-lost", "gone"]
+            line(&lost, &TimeZone::UTC).split_whitespace().collect::<Vec<_>>(),
+            ["1970-01-01T00:00:00.000+00:00", "camera-lost", "gone"]
         );
     }
 }

@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::common;
 use super::error::{Error, exit};
-use super::events::parse_time;
 use super::run::load_config;
+use super::{common, time};
 use crate::config::{self, Config};
 use crate::files;
 use crate::model::learn::{self, Feedback, Outcome, Taken};
@@ -43,8 +42,9 @@ pub struct Args {
     /// The latest event
     #[arg(long, conflicts_with_all = ["ids", "since"])]
     last: bool,
-    /// All events since a time (2026-11-23T18:00:00Z, 2026-11-23) or within a duration (2h)
-    #[arg(long, value_name = "T", value_parser = parse_time, conflicts_with = "ids")]
+    /// All events since a local time (2026-11-23 18:00, 18:00, yesterday), one that ends in Z or an offset, or within a
+    /// duration (2h)
+    #[arg(long, value_name = "T", value_parser = time::parse, allow_hyphen_values = true, conflicts_with = "ids")]
     since: Option<SystemTime>,
     /// Only list the events, whether their snapshots are there, and what was learnt before
     #[arg(long, conflicts_with = "keep")]
@@ -160,7 +160,7 @@ fn list(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
             None => "no snapshot".into(),
         };
         let learnt = if listed.learnt { "  learnt" } else { "" };
-        common::print(format!("{}  {id:<27}  {p:<8}  {shot}{learnt}", listed.time))?;
+        common::print(format!("{}  {id:<27}  {p:<8}  {shot}{learnt}", time::local(raise.time)))?;
     }
     Ok(())
 }

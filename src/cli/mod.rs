@@ -20,8 +20,10 @@ pub mod import_sklearn;
 pub mod inspect;
 pub mod learn;
 pub mod quantize;
+pub mod release;
 pub mod run;
 pub mod score;
+pub mod time;
 
 use error::{Error, exit};
 
@@ -37,6 +39,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     Run(run::Args),
+    Release(release::Args),
     Check(check::Args),
     Camera(camera::Args),
     Collect(collect::Args),
@@ -113,6 +116,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
+        Command::Release(args) => release::run(args),
         Command::Check(args) => check::run(args),
         Command::Camera(args) => camera::run(args),
         Command::Collect(args) => collect::run(args),

@@ -24,7 +24,7 @@ pub struct Mqtt {
     pub base_topic: Option<String>,
     /// Where Home Assistant looks for discovery messages; empty: none are sent.
     pub discovery_prefix: String,
-    /// None: the host's name.
+    /// None: the host's name, and the instance's where it is not the packaged config's.
     pub node_id: Option<String>,
     /// How often p and the count of frames are sent at most; raise and clear are sent at once.
     #[serde(deserialize_with = "duration")]

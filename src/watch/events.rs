@@ -113,11 +113,15 @@ pub struct Event {
     /// The same picture with a map of where it departs from what the model knows.
     #[serde(default)]
     pub heat: Option<PathBuf>,
-    /// Raise: what departs most in it: left, top, width, height as shares of the picture; left out where no map was made.
+    /// What departs most in it: left, top, width, height as shares of the picture; left out where no map was made, and
+    /// from the log's line of a raise whose map is made after it: the clear has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<[f64; 4]>,
     #[serde(default)]
     pub model: Option<String>,
+    /// Which daemon: the name of its config file without the extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// What went wrong or has changed, for people; left out where nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -139,6 +143,7 @@ impl Event {
             heat: None,
             region: None,
             model: None,
+            instance: None,
             message: None,
         }
     }
@@ -175,7 +180,7 @@ pub fn format_time(time: SystemTime) -> String {
 /// The writer of the log.
 ///
 /// Lines that cannot be written wait in memory and are tried again at the next [`Log::append`] or
-/// [`Log::retry`], in order.
+/// [`Log::retry`], in order. A log that cannot be rotated grows beyond its size.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
@@ -183,6 +188,9 @@ pub struct Log {
     open: Option<Open>,
     pending: VecDeque<(Vec<u8>, bool)>,
     lost: u64,
+    /// The log could not be rotated: it is tried again at this size. 0: it could.
+    rotate_above: u64,
+    unrotated: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -203,7 +211,15 @@ impl Log {
 
     /// A log that is opened at the first line.
     pub fn closed(path: &Path, max_size: u64) -> Self {
-        Log { path: path.to_owned(), max_size, open: None, pending: VecDeque::new(), lost: 0 }
+        Log {
+            path: path.to_owned(),
+            max_size,
+            open: None,
+            pending: VecDeque::new(),
+            lost: 0,
+            rotate_above: 0,
+            unrotated: None,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -222,6 +238,11 @@ impl Log {
     /// Lines given up because more than [`MAX_PENDING`] waited, since the last call.
     pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
+    }
+
+    /// Why the log cannot be rotated; once, until it could be.
+    pub fn take_unrotated(&mut self) -> Option<io::Error> {
+        self.unrotated.take()
     }
 
     /// Writes an event; a raise, a clear and a drift are on the disk when this returns.
@@ -255,11 +276,23 @@ impl Log {
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let mut open = self.locked()?;
-        if open.size > 0 && open.size + line.len() as u64 > self.max_size {
-            open.file.sync_data()?;
-            self.rotate()?;
-            drop(open);
-            open = self.locked()?;
+        let size = open.size + line.len() as u64;
+        if size <= self.max_size {
+            self.rotate_above = 0;
+        } else if open.size > 0 && size > self.rotate_above {
+            match open.file.sync_data().and_then(|()| self.rotate()) {
+                Ok(()) => {
+                    self.rotate_above = 0;
+                    drop(open);
+                    open = self.locked()?;
+                }
+                Err(e) => {
+                    if self.rotate_above == 0 {
+                        self.unrotated = Some(e);
+                    }
+                    self.rotate_above = size + self.max_size / 8;
+                }
+            }
         }
         let written = open.write(line);
         // What cannot be unlocked could not be locked.
@@ -368,11 +401,19 @@ pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Makes a rename or a new name in the path's folder durable.
+/// Makes a rename or a new name in the path's folder durable, where the file system can and the folder may be read.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
     }
 }
 
@@ -386,18 +427,24 @@ pub fn printable(text: &str) -> String {
 /// it rotated leaves the predecessors alone.
 pub fn read(path: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
+    for_each(path, |event| events.push(event))?;
+    Ok(events)
+}
+
+/// [`read`], one event at a time.
+pub fn for_each(path: &Path, mut take: impl FnMut(Event)) -> io::Result<()> {
     let mut found = false;
     for number in (0..=ROTATED).rev() {
         match files::open(&rotated(path, number)) {
             Ok(file) => {
-                Reader::new(file).read_new(true, &mut events)?;
+                Reader::new(file).read_each(true, &mut take)?;
                 found = true;
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && (number > 0 || found) => {}
             Err(e) => return Err(e),
         }
     }
-    Ok(events)
+    Ok(())
 }
 
 /// Reads whole lines of a log that grows.
@@ -439,14 +486,24 @@ impl Reader {
         self.input.into_inner()
     }
 
+    /// Goes on at so many bytes from the file's start, in the line that `before` has read half of.
+    pub fn go_on(mut file: File, before: &mut Reader) -> io::Result<Self> {
+        let position = file.seek(SeekFrom::Start(before.position))?;
+        Ok(Reader { input: BufReader::new(file), line: std::mem::take(&mut before.line), skipped: 0, position })
+    }
+
     /// Pushes the events that came since the last call. A last line without its end is kept for the next call,
     /// unless the file is `complete`: nothing more will be written to it.
     pub fn read_new(&mut self, complete: bool, events: &mut Vec<Event>) -> io::Result<()> {
+        self.read_each(complete, &mut |event| events.push(event))
+    }
+
+    fn read_each(&mut self, complete: bool, take: &mut impl FnMut(Event)) -> io::Result<()> {
         loop {
             let chunk = self.input.fill_buf()?;
             if chunk.is_empty() {
                 if complete && !self.line.is_empty() {
-                    self.take_line(events);
+                    self.take_line(take);
                 }
                 return Ok(());
             }
@@ -457,14 +514,14 @@ impl Reader {
             self.input.consume(taken);
             self.position += taken as u64;
             if end.is_some() {
-                self.take_line(events);
+                self.take_line(take);
             }
         }
     }
 
-    fn take_line(&mut self, events: &mut Vec<Event>) {
+    fn take_line(&mut self, take: &mut impl FnMut(Event)) {
         match serde_json::from_slice(&self.line) {
-            Ok(event) if self.line.len() <= MAX_LINE => events.push(event),
+            Ok(event) if self.line.len() <= MAX_LINE => take(event),
             _ if self.line.trim_ascii().is_empty() => {}
             _ => self.skipped += 1,
         }
@@ -557,6 +614,34 @@ mod tests {
         }
         assert_eq!(frames(&path), (13..31).collect::<Vec<_>>());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_no_error() {
+        assert!(File::open("/proc").unwrap().sync_all().is_err());
+        sync_folder(Path::new("/proc/x")).unwrap();
+        assert!(sync_folder(Path::new("/nonexistent/x")).is_err());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_rotated_grows_and_says_so_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let line = event(Kind::Error, 10).to_json().len() as u64 + 1;
+        let mut log = Log::open(&path, 3 * line).unwrap();
+        // No file takes the place of a folder: as final as a folder that may not be written, whoever runs the test.
+        std::fs::write(rotated(&path, 4), "").unwrap();
+        std::fs::create_dir(rotated(&path, 5)).unwrap();
+        for number in 10..60 {
+            log.append(&event(Kind::Error, number)).unwrap();
+            assert_eq!(log.take_unrotated().is_some(), number == 13, "{number}");
+        }
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&path), log.pending()), (50, 0));
+        std::fs::remove_dir(rotated(&path, 5)).unwrap();
+        (60..64).for_each(|number| log.append(&event(Kind::Error, number)).unwrap());
+        assert_eq!(frames(&path), (10..64).collect::<Vec<_>>());
+        assert!(lines(&path) <= 3);
     }
 
     #[test]

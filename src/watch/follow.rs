@@ -35,8 +35,11 @@ impl Follow {
                 return Ok(events);
             }
             if named {
-                *reader = Reader::new(files::open(&self.path)?);
+                let cut = files::open(&self.path)?;
+                self.read_copy(&mut events)?;
+                let mut reader = Reader::new(cut);
                 reader.read_new(false, &mut events)?;
+                self.reader = Some(reader);
                 return Ok(events);
             }
         }
@@ -57,6 +60,19 @@ impl Follow {
         let kept = self.done.len().saturating_sub(ROTATED as usize + 1);
         self.done.drain(..kept);
         Ok(events)
+    }
+
+    /// The log was cut. Who rotates by `copytruncate` has copied it before, to where rotated logs are: of the copy, what
+    /// was not read yet is read, and it is known from now on.
+    fn read_copy(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut unread = self.unread()?;
+        let (Some(copy), Some(reader)) = (unread.pop(), &mut self.reader) else { return Ok(()) };
+        if copy.metadata()?.len() >= reader.position() {
+            Reader::go_on(copy.try_clone()?, reader)?.read_new(true, events)?;
+        }
+        self.done.extend(unread);
+        self.done.push(copy);
+        Ok(())
     }
 
     /// The log and its rotated predecessors that were not read yet, oldest first. They are opened newest first: a
@@ -180,6 +196,39 @@ mod tests {
         std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
         log.append(&event(13)).unwrap();
         assert_eq!(frames(&mut follow), [13]);
+    }
+
+    #[test]
+    fn a_copy_of_a_log_that_is_cut_repeats_nothing_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e");
+        let mut log = Log::open(&path, 1 << 20).unwrap();
+        let mut follow = Follow::new(&path);
+        let mut seen = Vec::new();
+        let mut number = 10;
+        for round in 0..4 {
+            for read in [true, false, true] {
+                log.append(&event(number)).unwrap();
+                number += 1;
+                // In some rounds a line comes between the last look and the copy.
+                if read && (round % 2 == 0 || number % 3 != 1) {
+                    seen.extend(frames(&mut follow));
+                }
+            }
+            (1..=3).rev().for_each(|n| {
+                let _ = std::fs::rename(rotated(&path, n), rotated(&path, n + 1));
+            });
+            std::fs::copy(&path, rotated(&path, 1)).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+            seen.extend(frames(&mut follow));
+        }
+        // A rotation by renames shows the copies under other names.
+        (1..=4).rev().for_each(|n| std::fs::rename(rotated(&path, n), rotated(&path, n + 1)).unwrap());
+        std::fs::rename(&path, rotated(&path, 1)).unwrap();
+        log.append(&event(number)).unwrap();
+        seen.extend(frames(&mut follow));
+        seen.extend(frames(&mut follow));
+        assert_eq!(seen, (10..=number).collect::<Vec<_>>());
     }
 
     #[test]

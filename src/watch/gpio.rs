@@ -1,6 +1,7 @@
 //! A GPIO line that shows the outlier, through the character device (uAPI v2).
 //!
-//! The kernel gives the line back when the process ends, however it ends; a stop drives it inactive before.
+//! A stop drives the line inactive. Where the process is killed the kernel takes the line back and may keep its value:
+//! the service runs `outlierd release` then.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ::image::RgbImage;
 
 use super::overlay::HeatMap;
-use super::{Judge, JudgeError};
-use crate::backbone::{self, Backbone, FeatureMap};
+use super::{Drawing, Judge, JudgeError};
+use crate::backbone::{self, Backbone, FeatureMap, Pooling};
 use crate::config::Config;
 use crate::image;
 use crate::model::{self, Model, Verdict};
@@ -69,6 +69,14 @@ impl Judge for ModelJudge {
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
         Ok(heat.and_then(|heat| HeatMap::new(heat.at(seen))))
+    }
+
+    fn drawing(&self) -> Drawing {
+        match (&self.model.joined, self.model.source.pooling) {
+            (Some(_), _) => Drawing::AtOnce,
+            (None, Pooling::None) => Drawing::Never,
+            (None, _) => Drawing::Later,
+        }
     }
 
     fn threshold(&self) -> f64 {

@@ -1,11 +1,13 @@
 //! Figures of the running daemon, and the text file that a Prometheus node exporter reads them from
 //! (`--collector.textfile.directory`). There is no HTTP server.
 //!
-//! Format: Prometheus' text exposition format 0.0.4. Units are seconds, bytes, degrees Celsius.
+//! Format: Prometheus' text exposition format 0.0.4. Units are seconds, bytes, degrees Celsius. Every name begins with
+//! `outlierd_` and every sample has the label `instance`: an exporter takes files that share a sample for none.
 
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,10 +45,11 @@ pub struct Metrics {
     events: [u64; Kind::ALL.len()],
     frame_seconds: Histogram,
     started: SystemTime,
+    instance: String,
 }
 
 impl Metrics {
-    pub fn new(started: SystemTime) -> Self {
+    pub fn new(instance: &str, started: SystemTime) -> Self {
         Metrics {
             frames: 0,
             dropped: 0,
@@ -61,7 +64,14 @@ impl Metrics {
             events: [0; Kind::ALL.len()],
             frame_seconds: Histogram::default(),
             started,
+            instance: instance.to_owned(),
         }
+    }
+
+    /// What is true once nothing watches any more.
+    pub fn stopped(&mut self) {
+        self.outlier = false;
+        self.camera_up = false;
     }
 
     /// Counts an event of the log.
@@ -85,7 +95,7 @@ impl Metrics {
 
     /// The whole file.
     pub fn render(&self) -> String {
-        let mut text = Text::default();
+        let mut text = Text { text: String::new(), instance: &self.instance };
         text.counter("outlierd_frames_total", "Frames judged.", self.frames);
         text.counter("outlierd_frames_dropped_total", "Frames that could not be read or judged.", self.dropped);
         let help = "Frames that looked like the last judged one and were not judged again.";
@@ -110,14 +120,14 @@ impl Metrics {
         text.gauge("outlierd_drift_mean_p", help, self.drift_finding.map(|finding| finding.p));
         text.histogram("outlierd_frame_seconds", "Time to judge a frame.", &self.frame_seconds);
         text.temperatures(Path::new(THERMAL));
-        text.gauge("process_resident_memory_bytes", "Resident memory.", memory_bytes("VmRSS").map(|b| b as f64));
-        text.gauge("process_open_fds", "Open file descriptors.", open_fds());
+        text.gauge("outlierd_resident_memory_bytes", "Resident memory.", memory_bytes("VmRSS").map(|b| b as f64));
+        text.gauge("outlierd_open_fds", "Open file descriptors.", open_fds());
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         text.gauge("outlierd_start_time_seconds", "When the daemon started, since 1970.", Some(started));
         text.family("outlierd_build_info", "gauge", "Always 1; the labels say what runs.");
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("arch", std::env::consts::ARCH)];
         text.sample("outlierd_build_info", &labels, 1.0);
-        text.0
+        text.text
     }
 }
 
@@ -140,22 +150,25 @@ impl Histogram {
 }
 
 /// The exposition format under construction.
-#[derive(Debug, Default)]
-struct Text(String);
+#[derive(Debug)]
+struct Text<'a> {
+    text: String,
+    instance: &'a str,
+}
 
-impl Text {
+impl Text<'_> {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
-        for (at, (label, value)) in labels.iter().enumerate() {
+        self.text.push_str(name);
+        for (at, (label, value)) in labels.iter().chain([&("instance", self.instance)]).enumerate() {
             let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-            let _ = write!(self.0, "{}{label}=\"{escaped}\"", if at == 0 { '{' } else { ',' });
+            let _ = write!(self.text, "{}{label}=\"{escaped}\"", if at == 0 { '{' } else { ',' });
         }
-        let _ = writeln!(self.0, "{} {}", if labels.is_empty() { "" } else { "}" }, number(value));
+        let _ = writeln!(self.text, "}} {}", number(value));
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -228,17 +241,19 @@ fn open_fds() -> Option<f64> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
-/// The file, replaced whole.
+/// The file, replaced whole by one daemon at a time.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     tried: Option<Instant>,
     failed: bool,
+    /// What was written last, locked for as long as it is open.
+    written: Option<File>,
 }
 
 impl MetricsFile {
     pub fn new(path: &Path) -> Self {
-        MetricsFile { path: path.to_owned(), tried: None, failed: false }
+        MetricsFile { path: path.to_owned(), tried: None, failed: false, written: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -256,7 +271,7 @@ impl MetricsFile {
     /// Only the first time that it fails, until it has worked again.
     pub fn write(&mut self, metrics: &Metrics, now: Instant) -> io::Result<()> {
         self.tried = Some(now);
-        let written = replace(&self.path, metrics.render().as_bytes());
+        let written = self.replace(metrics.render().as_bytes());
         let told = std::mem::replace(&mut self.failed, written.is_err());
         match written {
             Err(_) if told => Ok(()),
@@ -267,26 +282,41 @@ impl MetricsFile {
             other => other,
         }
     }
-}
 
-/// Not synced: after a power cut figures of the second before are worth nothing, and a sync each second would wear
-/// out a memory card. The mode is set because an exporter is another user, whatever the umask.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-    let mut partial = std::ffi::OsString::from(".");
-    partial.push(name);
-    partial.push(".part");
-    let partial = path.with_file_name(partial);
-    let write = || {
-        let mut file = files::create_new(&partial)?;
-        file.write_all(bytes)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        std::fs::rename(&partial, path)
-    };
-    write().inspect_err(|_| {
-        // The first error is the one that matters.
-        let _ = std::fs::remove_file(&partial);
-    })
+    /// Not synced: after a power cut figures of the second before are worth nothing, and a sync each second would wear
+    /// out a memory card. The mode is set because an exporter is another user, whatever the umask.
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.is_another_s() {
+            let reason = "another outlierd that is running writes it; give each config its own events.metrics";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, reason));
+        }
+        let name = self.path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+        let mut partial = std::ffi::OsString::from(".");
+        partial.push(name);
+        partial.push(".part");
+        let partial = self.path.with_file_name(partial);
+        let write = || -> io::Result<File> {
+            let mut file = files::create_new(&partial)?;
+            file.write_all(bytes)?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            // A file system without locks is written all the same.
+            let _ = file.try_lock();
+            std::fs::rename(&partial, &self.path)?;
+            Ok(file)
+        };
+        self.written = Some(write().inspect_err(|_| {
+            // The first error is the one that matters.
+            let _ = std::fs::remove_file(&partial);
+        })?);
+        Ok(())
+    }
+
+    fn is_another_s(&self) -> bool {
+        let identity = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let Ok(there) = files::open(&self.path) else { return false };
+        let own = self.written.as_ref().is_some_and(|written| identity(written) == identity(&there));
+        !own && matches!(there.try_lock(), Err(TryLockError::WouldBlock))
+    }
 }
 
 #[cfg(test)]
@@ -295,21 +325,21 @@ mod tests {
 
     #[test]
     fn buckets_are_cumulative_and_bounds_inclusive() {
-        let mut metrics = Metrics::new(SystemTime::UNIX_EPOCH);
+        let mut metrics = Metrics::new("door", SystemTime::UNIX_EPOCH);
         for millis in [10, 11, 60, 400, 60_000] {
             metrics.judged(0.5, Duration::from_millis(millis));
         }
         let text = metrics.render();
         for line in [
-            "outlierd_frame_seconds_bucket{le=\"0.01\"} 1\n",
-            "outlierd_frame_seconds_bucket{le=\"0.025\"} 2\n",
-            "outlierd_frame_seconds_bucket{le=\"0.3\"} 3\n",
-            "outlierd_frame_seconds_bucket{le=\"5\"} 4\n",
-            "outlierd_frame_seconds_bucket{le=\"+Inf\"} 5\n",
-            "outlierd_frame_seconds_count 5\n",
-            "outlierd_frames_total 5\n",
-            "outlierd_p 0.5\n",
-            "outlierd_start_time_seconds 0\n",
+            "outlierd_frame_seconds_bucket{le=\"0.01\",instance=\"door\"} 1\n",
+            "outlierd_frame_seconds_bucket{le=\"0.025\",instance=\"door\"} 2\n",
+            "outlierd_frame_seconds_bucket{le=\"0.3\",instance=\"door\"} 3\n",
+            "outlierd_frame_seconds_bucket{le=\"5\",instance=\"door\"} 4\n",
+            "outlierd_frame_seconds_bucket{le=\"+Inf\",instance=\"door\"} 5\n",
+            "outlierd_frame_seconds_count{instance=\"door\"} 5\n",
+            "outlierd_frames_total{instance=\"door\"} 5\n",
+            "outlierd_p{instance=\"door\"} 0.5\n",
+            "outlierd_start_time_seconds{instance=\"door\"} 0\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
         }
@@ -317,10 +347,10 @@ mod tests {
 
     #[test]
     fn labels_are_escaped_and_missing_values_left_out() {
-        let mut text = Text::default();
+        let mut text = Text { text: String::new(), instance: "d\"" };
         text.sample("a", &[("b", "x\\y\"z\nw")], f64::INFINITY);
-        assert_eq!(text.0, "a{b=\"x\\\\y\\\"z\\nw\"} +Inf\n");
-        assert!(!Metrics::new(SystemTime::now()).render().contains("outlierd_p "));
+        assert_eq!(text.text, "a{b=\"x\\\\y\\\"z\\nw\",instance=\"d\\\"\"} +Inf\n");
+        assert!(!Metrics::new("door", SystemTime::now()).render().contains("\noutlierd_p"));
     }
 
     #[test]
@@ -331,14 +361,14 @@ mod tests {
             std::fs::write(dir.path().join(zone).join("type"), "cpu\n").unwrap();
             std::fs::write(dir.path().join(zone).join("temp"), temp).unwrap();
         }
-        let mut text = Text::default();
+        let mut text = Text { text: String::new(), instance: "door" };
         text.temperatures(dir.path());
-        let samples: Vec<&str> = text.0.lines().skip(2).collect();
+        let samples: Vec<&str> = text.text.lines().skip(2).collect();
         assert_eq!(
             samples,
             [
-                "outlierd_temperature_celsius{zone=\"thermal_zone0\",type=\"cpu\"} -0.5",
-                "outlierd_temperature_celsius{zone=\"thermal_zone1\",type=\"cpu\"} 61.234"
+                "outlierd_temperature_celsius{zone=\"thermal_zone0\",type=\"cpu\",instance=\"door\"} -0.5",
+                "outlierd_temperature_celsius{zone=\"thermal_zone1\",type=\"cpu\",instance=\"door\"} 61.234"
             ]
         );
     }
@@ -347,7 +377,7 @@ mod tests {
     fn a_failure_is_told_once_until_it_works_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = MetricsFile::new(&dir.path().join("sub/m.prom"));
-        let metrics = Metrics::new(SystemTime::now());
+        let metrics = Metrics::new("door", SystemTime::now());
         let now = Instant::now();
         assert!(file.write(&metrics, now).is_err());
         assert!(file.write(&metrics, now).is_ok());
@@ -357,5 +387,32 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path().join("sub")).unwrap().count(), 1);
         std::fs::remove_dir_all(dir.path().join("sub")).unwrap();
         assert!(file.write(&metrics, now).is_err());
+    }
+
+    /// The node exporter has metrics of its own under these names, and drops files that have them too.
+    #[test]
+    fn every_name_is_our_own() {
+        let mut metrics = Metrics::new("door", SystemTime::now());
+        metrics.judged(0.5, Duration::from_millis(1));
+        for line in metrics.render().lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("outlierd_") && line.contains("instance=\"door\"} "), "{line}");
+        }
+    }
+
+    #[test]
+    fn two_daemons_do_not_replace_each_other_s_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.prom");
+        let now = Instant::now();
+        let [mut first, mut second] = [MetricsFile::new(&path), MetricsFile::new(&path)];
+        let [door, hive] = ["door", "hive"].map(|instance| Metrics::new(instance, SystemTime::now()));
+        let is_of = |instance: &str| std::fs::read_to_string(&path).unwrap().contains(&format!("\"{instance}\""));
+        first.write(&door, now).unwrap();
+        first.write(&door, now).unwrap();
+        let error = second.write(&hive, now).unwrap_err().to_string();
+        assert!(error.starts_with("another outlierd that is running writes it") && is_of("door"), "{error}");
+        drop(first);
+        second.write(&hive, now).unwrap();
+        assert!(is_of("hive"));
     }
 }

@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod outputs;
 pub mod overlay;
+mod past;
 pub mod service;
 pub mod sinks;
 pub mod snapshots;
@@ -51,6 +52,10 @@ pub trait Judge: Send {
     fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         Ok(None)
     }
+    /// What [`Judge::heat`] of the picture that was judged last takes.
+    fn drawing(&self) -> Drawing {
+        Drawing::Never
+    }
     /// The model's own threshold, which holds unless the config has one.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
@@ -64,6 +69,16 @@ pub trait Judge: Send {
     }
 }
 
+/// When there is a heat map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawing {
+    Never,
+    /// From what the judgement left behind.
+    AtOnce,
+    /// After another run of the network.
+    Later,
+}
+
 impl Judge for Box<dyn Judge> {
     fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         (**self).judge(picture, threshold)
@@ -71,6 +86,10 @@ impl Judge for Box<dyn Judge> {
 
     fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         (**self).heat(picture)
+    }
+
+    fn drawing(&self) -> Drawing {
+        (**self).drawing()
     }
 
     fn threshold(&self) -> f64 {
@@ -102,8 +121,8 @@ pub enum Error {
     Camera(#[from] camera::Error),
     #[error(transparent)]
     Gpio(#[from] gpio::Error),
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
+    #[error(transparent)]
+    Outputs(#[from] outputs::Error),
 }
 
 /// What a run did.
@@ -139,12 +158,12 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
     /// Watches until a [`Command::Stop`], until all senders of `commands` are gone, or until the source ends.
     ///
     /// # Errors
-    /// Only before the first frame: a folder that cannot be opened, a GPIO line that cannot be had. A camera that
-    /// is not there is waited for.
+    /// Only before the first frame: a folder that cannot be opened, a GPIO line that cannot be had, a folder of snapshots
+    /// that another daemon has. A camera that is not there is waited for.
     pub fn run(mut self, commands: &Receiver<Command>, notifier: &mut Notifier) -> Result<Summary, Error> {
         let started = Instant::now();
         let gpio = self.config.gpio.as_ref().map(Gpio::open).transpose()?;
-        let outputs = Outputs::new(&self.config, self.judge.model_name()).map_err(Error::Thread)?;
+        let outputs = Outputs::new(&self.config, self.judge.model_name())?;
         let decision = Decision::new(self.config.decision.raise_after, self.config.decision.clear_after);
         let mut camera = Link::new(started);
         if let Err(e) = camera.open(&self.config.camera, &mut self.open_camera, started)
@@ -168,6 +187,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         state.outputs.metrics.threshold = threshold;
         state.outputs.metrics.camera_up = camera.is_up();
         state.outputs.emit(Event { threshold: Some(threshold), ..Event::new(Kind::Start) });
+        state.outputs.take_over();
         state.watch_drift(&self.config.drift, &self.judge);
         notifier.ready();
         let mut tick = Instant::now();

@@ -1,6 +1,8 @@
 //! Where events go: log, snapshot, hook, a broker; and figures, to a file. None of them can stop the watch; what fails
 //! is told once, until it works again.
 
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::image::RgbImage;
@@ -8,8 +10,10 @@ use ::image::RgbImage;
 use super::events::{Event, Kind, Log};
 use super::hooks::{self, Hooks};
 use super::metrics::{Metrics, MetricsFile};
+use super::past::{self, Past};
+use super::service::remedy;
 use super::sinks::{self, Sink};
-use super::snapshots::{Saved, Snapshots};
+use super::snapshots::{self, Snapshots};
 use crate::config::{self, Config};
 
 /// Error events at once, before they are thinned out.
@@ -38,28 +42,58 @@ pub struct Outputs {
     /// What the sinks were opened with.
     mqtt: Option<config::Mqtt>,
     model: String,
+    instance: String,
     throttle: Throttle,
+}
+
+/// Why events could not be given out at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot take the snapshot folder {}: {source}", folder.display())]
+    InUse { folder: PathBuf, source: io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A folder that cannot be made or locked yet is told with the first picture.
+fn claim(snapshots: &mut Snapshots) -> Result<(), Error> {
+    match snapshots.claim() {
+        Err(source) if source.kind() == io::ErrorKind::ResourceBusy => {
+            Err(Error::InUse { folder: snapshots.folder().to_owned(), source })
+        }
+        Err(e) => {
+            log::warn!("cannot use the snapshot folder {}: {e}{}", snapshots.folder().display(), remedy(&e));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 impl Outputs {
     /// Opens the log; one that cannot be opened is tried again with every event.
-    pub fn new(config: &Config, model: &str) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// Another daemon has the snapshot folder; a thread cannot be started.
+    pub fn new(config: &Config, model: &str) -> Result<Self, Error> {
         let events = &config.events;
+        let mut snapshots = Snapshots::new(&events.snapshots, events.keep_snapshots, events.max_snapshot_bytes);
+        claim(&mut snapshots)?;
         let hooks = Hooks::start(events.hook.clone(), hooks::LIMIT)?;
         let (log, failure) = match Log::open(&events.log, events.max_log_size) {
             Ok(log) => (log, None),
             Err(e) => (Log::closed(&events.log, events.max_log_size), Some(e)),
         };
         let mut outputs = Outputs {
-            metrics: Metrics::new(SystemTime::now()),
+            metrics: Metrics::new(&config.instance(), SystemTime::now()),
             metrics_file: events.metrics.as_deref().map(MetricsFile::new),
             log,
             log_failure: None,
-            snapshots: Snapshots::new(&events.snapshots, events.keep_snapshots, events.max_snapshot_bytes),
+            snapshots,
             hooks,
             sinks: sinks::open(config)?,
             mqtt: config.mqtt.clone(),
             model: model.to_owned(),
+            instance: config.instance(),
             throttle: Throttle::new(Instant::now()),
         };
         if let Some(e) = failure {
@@ -78,6 +112,14 @@ impl Outputs {
                     .map_err(|e| format!("cannot open the event log {}: {e}", events.log.display()))?,
             ),
         };
+        let snapshots = match events.snapshots == self.snapshots.folder() {
+            true => None,
+            false => {
+                let mut other = Snapshots::new(&events.snapshots, events.keep_snapshots, events.max_snapshot_bytes);
+                claim(&mut other).map_err(|e| e.to_string())?;
+                Some(other)
+            }
+        };
         if config.mqtt != self.mqtt {
             // The old ones end first: a broker that saw both would tell of the old one's death last.
             self.finish_sinks(RELOAD_GRACE);
@@ -91,54 +133,134 @@ impl Outputs {
             self.log_failure = None;
         }
         self.log.set_max_size(events.max_log_size);
-        self.snapshots.reconfigure(&events.snapshots, events.keep_snapshots, events.max_snapshot_bytes);
+        self.snapshots.reconfigure(events.keep_snapshots, events.max_snapshot_bytes, snapshots);
         self.hooks.set_argv(events.hook.clone());
         if events.metrics.as_deref() != self.metrics_file.as_ref().map(MetricsFile::path) {
             self.metrics_file = events.metrics.as_deref().map(MetricsFile::new);
         }
         self.model = model.to_owned();
+        self.prune(None);
         Ok(())
     }
 
-    /// Writes the pictures of an event; a failure is an error event and no path.
-    pub fn snapshot(&mut self, id: &str, picture: &RgbImage, heat: Option<&RgbImage>) -> Option<Saved> {
-        match self.snapshots.save(id, picture, heat) {
-            Ok(saved) => {
-                if let Err(e) = self.snapshots.settle(id) {
-                    self.error(format!("cannot link the newest snapshot or remove old ones: {e}"));
+    /// Ends what the run before left standing, and removes the pictures that are beyond the limits by now.
+    pub fn take_over(&mut self) {
+        let (folder, instance) = (self.snapshots.folder(), &self.instance);
+        // Another daemon may have the same name and the same log, but not the same folder of snapshots.
+        let own = |event: &Event| {
+            event.instance.as_ref().is_none_or(|name| name == instance)
+                && event
+                    .snapshot
+                    .as_ref()
+                    .and_then(|path| path.parent())
+                    .is_none_or(|other| other == folder || !snapshots::is_claimed(other))
+        };
+        let Past { raises, raise, drift } = past::read(self.log.path(), own).unwrap_or_else(|e| {
+            if e.kind() != io::ErrorKind::NotFound {
+                let log = self.log.path().display();
+                log::warn!("cannot read the event log {log}: {e}; an event that the last run left standing stays so");
+            }
+            Past::default()
+        });
+        self.snapshots.remember(raises);
+        for (open, kind) in [(raise, Kind::Clear), (drift, Kind::DriftClear)] {
+            let Some(past::Open { event, stopped }) = open else { continue };
+            let message = match stopped {
+                true => "outlierd was stopped while it stood",
+                false => "outlierd ended while it stood, without a stop: killed, or the power was cut",
+            };
+            let there = |path: Option<PathBuf>| path.filter(|path| path.exists());
+            self.emit(Event {
+                id: event.id,
+                snapshot: there(event.snapshot),
+                heat: there(event.heat),
+                message: Some(message.into()),
+                ..Event::new(kind)
+            });
+        }
+        self.prune(None);
+    }
+
+    /// Where the picture of an event will be, and where the one with its heat map.
+    pub fn picture_paths(&self, id: &str) -> (PathBuf, PathBuf) {
+        (self.snapshots.picture_path(id), self.snapshots.heat_path(id))
+    }
+
+    /// Writes the picture of an event; a failure is an error event and no path.
+    pub fn snapshot(&mut self, id: &str, picture: &RgbImage) -> Option<PathBuf> {
+        match self.snapshots.save(id, picture) {
+            Ok(path) => {
+                if let Err(e) = self.snapshots.link(id) {
+                    self.error(format!("cannot link the newest snapshot: {e}"));
                 }
-                Some(saved)
+                self.prune(Some(id));
+                Some(path)
             }
             Err(e) => {
-                self.error(format!("cannot write the snapshot of {id}: {e}"));
+                self.error(format!("cannot write the snapshot of {id}: {e}{}", remedy(&e)));
                 None
             }
         }
     }
 
-    /// Sends an event to the log and the hook.
-    pub fn emit(&mut self, mut event: Event) {
+    /// Writes the picture of an event with its heat map; a failure is an error event and no path.
+    pub fn heat(&mut self, id: &str, picture: &RgbImage) -> Option<PathBuf> {
+        match self.snapshots.save_heat(id, picture) {
+            Ok(path) => {
+                self.prune(Some(id));
+                Some(path)
+            }
+            Err(e) => {
+                self.error(format!("cannot write the heat map of {id}: {e}{}", remedy(&e)));
+                None
+            }
+        }
+    }
+
+    fn prune(&mut self, newest: Option<&str>) {
+        if let Err(e) = self.snapshots.prune(newest) {
+            self.error(format!("cannot remove old snapshots: {e}"));
+        }
+    }
+
+    /// Gives an event to all: [`Outputs::write`], then [`Outputs::announce`].
+    pub fn emit(&mut self, event: Event) {
+        let event = self.write(event);
+        self.announce(&event);
+    }
+
+    /// Writes an event to the log; returns it as it was written.
+    pub fn write(&mut self, mut event: Event) -> Event {
         event.model.get_or_insert_with(|| self.model.clone());
+        event.instance.get_or_insert_with(|| self.instance.clone());
         match event.event {
             Kind::Raise => self.snapshots.set_standing(event.id.as_deref()),
             Kind::Clear => self.snapshots.set_standing(None),
             _ => {}
         }
-        self.record(&event);
+        // The log comes first: what was told anywhere is in it, whenever the process is killed.
+        let written = self.log.append(&event);
+        tell(&event);
+        self.metrics.event(event.event);
+        self.note_log(written);
+        event
+    }
+
+    /// Gives an event that is in the log to broker and hook.
+    pub fn announce(&mut self, event: &Event) {
         for failure in
-            self.sinks.iter_mut().filter_map(|sink| sink.event(&event, &self.metrics).err()).collect::<Vec<_>>()
+            self.sinks.iter_mut().filter_map(|sink| sink.event(event, &self.metrics).err()).collect::<Vec<_>>()
         {
             self.log_only(failure);
         }
-        if let Err(e) = self.hooks.send(&event) {
+        if let Err(e) = self.hooks.send(event) {
             self.hook_failed(e.to_string());
         }
     }
 
     /// An error event that answers what someone asked for: it is never thinned out.
     pub fn answer(&mut self, message: &str) {
-        let event = self.error_event(message);
-        self.emit(event);
+        self.emit(error_event(message));
     }
 
     /// An error event; many in a row are thinned out, and counted in the next that is written.
@@ -157,12 +279,7 @@ impl Outputs {
                 return None;
             }
         };
-        Some(self.error_event(&message))
-    }
-
-    fn error_event(&self, message: &str) -> Event {
-        let message = Some(shortened(message));
-        Event { message, model: Some(self.model.clone()), ..Event::new(Kind::Error) }
+        Some(error_event(&message))
     }
 
     /// To be called between frames, and while one is waited for: collects failures of hook and sinks, tries what could
@@ -192,7 +309,7 @@ impl Outputs {
     fn replace_metrics(&mut self) {
         let Some(file) = &mut self.metrics_file else { return };
         if let Err(e) = file.write(&self.metrics, Instant::now()) {
-            let message = format!("cannot write the metrics file {}: {e}", file.path().display());
+            let message = format!("cannot write the metrics file {}: {e}{}", file.path().display(), remedy(&e));
             self.error(message);
         }
     }
@@ -235,6 +352,13 @@ impl Outputs {
                 self.answer(&format!("{lost} events were given up: {path} could not be written for too long"));
             }
         }
+        if let Some(e) = self.log.take_unrotated() {
+            let path = self.log.path().display();
+            self.error(format!(
+                "cannot rotate the event log {path}: {e}; it grows beyond events.max-log-size until the user that runs \
+                 outlierd may write into its folder"
+            ));
+        }
     }
 
     fn hook_failed(&mut self, message: String) {
@@ -245,16 +369,8 @@ impl Outputs {
     /// An error of the hook itself is not given to the hook, nor to a sink.
     fn log_only(&mut self, message: String) {
         if let Some(event) = self.thinned(message) {
-            self.record(&event);
+            self.write(event);
         }
-    }
-
-    /// The log comes first: what was told anywhere is in it, whenever the process is killed.
-    fn record(&mut self, event: &Event) {
-        let written = self.log.append(event);
-        tell(event);
-        self.metrics.event(event.event);
-        self.note_log(written);
     }
 
     fn note_log(&mut self, written: std::io::Result<()>) {
@@ -264,7 +380,7 @@ impl Outputs {
             }
             Ok(()) => {}
             Err(e) => {
-                let failure = format!("cannot write the event log {}: {e}", self.log.path().display());
+                let failure = format!("cannot write the event log {}: {e}{}", self.log.path().display(), remedy(&e));
                 if self.log_failure.as_ref() != Some(&failure) {
                     log::error!("{failure}; events wait in memory");
                 }
@@ -272,6 +388,10 @@ impl Outputs {
             }
         }
     }
+}
+
+fn error_event(message: &str) -> Event {
+    Event { message: Some(shortened(message)), ..Event::new(Kind::Error) }
 }
 
 /// A message without its end where that is too long, and with room for a word behind it.
@@ -285,13 +405,18 @@ fn shortened(message: &str) -> String {
 fn tell(event: &Event) {
     let p = event.p.map(|p| format!(" p {}", crate::model::p_text(p))).unwrap_or_default();
     let id = event.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
-    let message = event.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let message = event.message.as_deref().unwrap_or_default();
     let level = match event.event {
         Kind::Error => log::Level::Error,
         Kind::Raise | Kind::CameraLost | Kind::Drift => log::Level::Warn,
         _ => log::Level::Info,
     };
-    log::log!(level, "{}{id}{p}{message}", event.event.name());
+    match event.event {
+        // The level says so already.
+        Kind::Error => log::log!(level, "{message}"),
+        kind if message.is_empty() => log::log!(level, "{}{id}{p}", kind.name()),
+        kind => log::log!(level, "{}{id}{p}: {message}", kind.name()),
+    }
 }
 
 /// A bucket of tokens: a burst, then one in a while.

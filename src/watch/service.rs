@@ -127,6 +127,22 @@ impl Notifier {
     }
 }
 
+/// What to do about a place that a service cannot write; empty outside of one, and where its sandbox is not the reason.
+pub fn remedy(error: &io::Error) -> &'static str {
+    // systemd gives it to every process of a unit.
+    remedy_in(std::env::var_os("INVOCATION_ID").is_some(), error)
+}
+
+fn remedy_in(unit: bool, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem if unit => {
+            "; the unit's sandbox keeps all folders but its own read-only: `systemctl edit outlierd`, and below [Service] \
+             ReadWritePaths= with that folder; or name a place below /var/lib/outlierd"
+        }
+        _ => "",
+    }
+}
+
 fn connect(path: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
@@ -140,6 +156,14 @@ fn connect(path: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sandbox_is_named_where_it_is_the_reason() {
+        let read_only = io::Error::from(rustix::io::Errno::ROFS);
+        assert!(remedy_in(true, &read_only).contains("ReadWritePaths="));
+        assert_eq!(remedy_in(false, &read_only), "");
+        assert_eq!(remedy_in(true, &io::ErrorKind::StorageFull.into()), "");
+    }
 
     #[test]
     fn a_reader_that_does_not_read_is_not_waited_for() {

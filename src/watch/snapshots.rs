@@ -1,14 +1,19 @@
 //! The pictures that raised events, as JPEG files: written whole or not at all, the oldest removed.
 //!
-//! An event's files are `outlier-ID.jpg` and, where there is a heat map, `outlier-ID-heat.jpg`; they go together.
+//! An event's files are `outlier-ID.jpg` and, where there is a heat map, `outlier-ID-heat.jpg`; they go together. One
+//! process at a time writes into a folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ::image::RgbImage;
 use ::image::codecs::jpeg::JpegEncoder;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::events::sync_folder;
 use crate::files;
@@ -20,6 +25,8 @@ const SUFFIX: &str = ".jpg";
 const HEAT: &str = "-heat";
 const PARTIAL: &str = ".part";
 const QUALITY: u8 = 90;
+/// What a file may take beyond its bytes: the rest of a block, and its entry in the folder.
+const BLOCKS: u64 = 8192;
 
 /// A folder of snapshots.
 #[derive(Debug)]
@@ -28,13 +35,14 @@ pub struct Snapshots {
     keep: usize,
     max_bytes: u64,
     standing: Option<String>,
-}
-
-/// Where an event's pictures are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
-    pub snapshot: PathBuf,
-    pub heat: Option<PathBuf>,
+    /// Place in the event log of the events that have pictures; the clock that gave files their times may have been
+    /// wrong.
+    places: HashMap<String, u64>,
+    next_place: u64,
+    /// The folder, open and locked.
+    claimed: Option<File>,
+    symlink: fn(&Path, &Path) -> io::Result<()>,
+    linkless: bool,
 }
 
 /// The files of one event.
@@ -46,15 +54,67 @@ struct Kept {
 }
 
 impl Snapshots {
-    /// At most `keep` events and `max_bytes` in all. The folder is made at the first snapshot. Other files in it are
-    /// left alone.
+    /// At most `keep` events and `max_bytes` in all. Other files in the folder are left alone.
     pub fn new(folder: &Path, keep: usize, max_bytes: u64) -> Self {
-        Snapshots { folder: folder.to_owned(), keep: keep.max(1), max_bytes, standing: None }
+        Snapshots {
+            folder: folder.to_owned(),
+            keep: keep.max(1),
+            max_bytes,
+            standing: None,
+            places: HashMap::new(),
+            next_place: 0,
+            claimed: None,
+            symlink: |to, path| std::os::unix::fs::symlink(to, path),
+            linkless: false,
+        }
     }
 
-    /// Another folder and other limits, from the next snapshot on.
-    pub fn reconfigure(&mut self, folder: &Path, keep: usize, max_bytes: u64) {
-        *self = Snapshots { standing: self.standing.take(), ..Snapshots::new(folder, keep, max_bytes) };
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Other limits, or another folder, which must be claimed already; what is known of events is kept.
+    pub fn reconfigure(&mut self, keep: usize, max_bytes: u64, other: Option<Snapshots>) {
+        if let Some(Snapshots { folder, claimed, .. }) = other {
+            (self.folder, self.claimed, self.linkless) = (folder, claimed, false);
+        }
+        (self.keep, self.max_bytes) = (keep.max(1), max_bytes);
+    }
+
+    /// Makes the folder and locks it for this process, for as long as the path names it. A file system without locks
+    /// is taken as it is.
+    ///
+    /// # Errors
+    /// Of the kind [`io::ErrorKind::ResourceBusy`] where another process has it.
+    pub fn claim(&mut self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.folder)?;
+        let folder = match open_folder(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            folder => folder?,
+        };
+        if let Some(claimed) = &self.claimed
+            && identity(claimed)? == identity(&folder)?
+        {
+            return Ok(());
+        }
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another outlierd that is running writes its snapshots there; give each config its own events.snapshots",
+            )),
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                self.claimed = Some(folder);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes note of events in the order of the log.
+    pub fn remember(&mut self, ids: impl IntoIterator<Item = String>) {
+        for id in ids {
+            self.places.insert(id, self.next_place);
+            self.next_place += 1;
+        }
     }
 
     /// The event that stands: its pictures are not removed. None: no event does.
@@ -62,40 +122,64 @@ impl Snapshots {
         self.standing = id.map(str::to_owned);
     }
 
-    /// Writes the pictures of an event.
-    pub fn save(&self, id: &str, picture: &RgbImage, heat: Option<&RgbImage>) -> io::Result<Saved> {
-        std::fs::create_dir_all(&self.folder)?;
-        let name = format!("{PREFIX}{id}{SUFFIX}");
-        let snapshot = self.write(&name, picture)?;
-        let heat = heat.map(|heat| self.write(&format!("{PREFIX}{id}{HEAT}{SUFFIX}"), heat)).transpose()?;
-        sync_folder(&snapshot)?;
-        Ok(Saved { snapshot, heat })
+    /// Where an event's picture is, or will be.
+    pub fn picture_path(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{id}{SUFFIX}"))
     }
 
-    fn write(&self, name: &str, picture: &RgbImage) -> io::Result<PathBuf> {
-        let mut jpeg = Vec::new();
-        JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(picture).map_err(io::Error::other)?;
-        let path = self.folder.join(name);
-        let partial = self.folder.join(format!(".{name}{PARTIAL}"));
-        let written = write_synced(&partial, &jpeg).and_then(|()| std::fs::rename(&partial, &path));
-        if let Err(e) = written {
-            // The first error is the one that matters; a partial file is overwritten or removed later.
-            let _ = std::fs::remove_file(&partial);
-            return Err(e);
-        }
+    /// Where the same picture with a heat map is, or will be.
+    pub fn heat_path(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{id}{HEAT}{SUFFIX}"))
+    }
+
+    /// Writes the picture of an event.
+    pub fn save(&mut self, id: &str, picture: &RgbImage) -> io::Result<PathBuf> {
+        self.claim()?;
+        self.remember([id.to_owned()]);
+        let path = self.picture_path(id);
+        self.write(id, &path, picture)?;
         Ok(path)
     }
 
-    /// Links the newest snapshot as `last.jpg` and removes what is beyond the limits.
-    pub fn settle(&self, newest: &str) -> io::Result<()> {
-        let linked = self.link(&format!("{PREFIX}{newest}{SUFFIX}"));
-        linked.and(self.prune(newest))
+    /// Writes the heat map beside the picture of an event.
+    pub fn save_heat(&mut self, id: &str, heat: &RgbImage) -> io::Result<PathBuf> {
+        self.claim()?;
+        let path = self.heat_path(id);
+        self.write(id, &path, heat)?;
+        Ok(path)
     }
 
-    fn link(&self, name: &str) -> io::Result<()> {
-        let partial = self.folder.join(".last.part");
+    /// Where there is no space, the oldest pictures make room.
+    fn write(&mut self, id: &str, path: &Path, picture: &RgbImage) -> io::Result<()> {
+        let mut jpeg = Vec::new();
+        JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(picture).map_err(io::Error::other)?;
+        match replace(path, &jpeg) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                // What cannot be removed makes no room: the second try says so.
+                let _ = self.remove_oldest(Some(id), jpeg.len() as u64 + BLOCKS);
+                replace(path, &jpeg)?;
+            }
+            written => written?,
+        }
+        sync_folder(path)
+    }
+
+    /// Links the newest snapshot as `last.jpg`, or copies it where there are no links.
+    pub fn link(&mut self, newest: &str) -> io::Result<()> {
+        let name = format!("{PREFIX}{newest}{SUFFIX}");
+        let partial = self.folder.join(format!(".last{PARTIAL}"));
         remove(&partial)?;
-        std::os::unix::fs::symlink(name, &partial)?;
+        match (self.symlink)(Path::new(&name), &partial) {
+            Err(e) if is_linkless(&e) => {
+                if !std::mem::replace(&mut self.linkless, true) {
+                    let folder = self.folder.display();
+                    log::info!("{folder} is on a file system without links ({e}): {LAST} is a copy there");
+                }
+                let bytes = std::fs::read(self.folder.join(&name))?;
+                files::create_new(&partial)?.write_all(&bytes)?;
+            }
+            linked => linked?,
+        }
         std::fs::rename(&partial, self.folder.join(LAST)).inspect_err(|_| {
             // The first error is the one that matters.
             let _ = std::fs::remove_file(&partial);
@@ -103,9 +187,18 @@ impl Snapshots {
     }
 
     /// Removes the oldest events' pictures beyond what is kept, and what a killed run left half written; never those
-    /// of `newest` and of the event that stands, however large. A file that cannot be removed does not save others.
-    /// Pictures of a time to come, which a clock that was wrong has left, count as the oldest.
-    fn prune(&self, newest: &str) -> io::Result<()> {
+    /// of `newest` and of the event that stands, however large. A folder that is not there holds none.
+    pub fn prune(&mut self, newest: Option<&str>) -> io::Result<()> {
+        match self.remove_oldest(newest, 0) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// [`Snapshots::prune`], and more, until `room` bytes of pictures are gone. A file that cannot be removed does not
+    /// save others. The order is that of the log; events that are not in it are older, by the times of their files.
+    /// Pictures of a time to come, which a clock that was wrong has left, count as the oldest of these.
+    fn remove_oldest(&mut self, newest: Option<&str>, room: u64) -> io::Result<()> {
         let mut events: BTreeMap<String, Kept> = BTreeMap::new();
         let mut failure = Ok(());
         let now = SystemTime::now();
@@ -130,12 +223,17 @@ impl Snapshots {
             kept.bytes += metadata.len();
             kept.paths.push(entry.path());
         }
+        self.places.retain(|id, _| events.contains_key(id) || Some(id.as_str()) == newest);
         let (mut count, mut bytes) = (events.len(), events.values().map(|kept| kept.bytes).sum::<u64>());
-        let mut removable: Vec<(String, Kept)> =
-            events.into_iter().filter(|(id, _)| id != newest && self.standing.as_deref() != Some(id)).collect();
-        removable.sort_by(|(a_id, a), (b_id, b)| (a.modified, a_id).cmp(&(b.modified, b_id)));
-        for (_, kept) in removable {
-            if count <= self.keep && bytes <= self.max_bytes {
+        let max_bytes = if room > 0 { self.max_bytes.min(bytes.saturating_sub(room)) } else { self.max_bytes };
+        let mut ordered: Vec<(String, Kept)> = events.into_iter().collect();
+        ordered.sort_by(|(a_id, a), (b_id, b)| {
+            (self.places.get(a_id), a.modified, a_id).cmp(&(self.places.get(b_id), b.modified, b_id))
+        });
+        let newest = newest.or(ordered.last().map(|(id, _)| id.as_str())).map(str::to_owned);
+        ordered.retain(|(id, _)| newest.as_ref() != Some(id) && self.standing.as_ref() != Some(id));
+        for (_, kept) in ordered {
+            if count <= self.keep && bytes <= max_bytes {
                 break;
             }
             let removed = kept.paths.iter().map(|path| remove(path)).fold(Ok(()), Result::and);
@@ -147,6 +245,37 @@ impl Snapshots {
         }
         failure
     }
+}
+
+/// Whether a running daemon writes into the folder; false where that cannot be told.
+pub fn is_claimed(folder: &Path) -> bool {
+    open_folder(folder).is_ok_and(|folder| matches!(folder.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// A pipe or a device of that name is not opened.
+fn open_folder(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path)
+}
+
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// What making a link fails with on exFAT and vfat, on SMB shares, and on others that know none.
+fn is_linkless(error: &io::Error) -> bool {
+    let codes = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Writes a file whole, or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}{PARTIAL}"));
+    write_synced(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).inspect_err(|_| {
+        // The first error is the one that matters; a partial file is overwritten or removed later.
+        let _ = std::fs::remove_file(&partial);
+    })
 }
 
 /// Removes a file that may be gone already.
@@ -183,15 +312,21 @@ mod tests {
         RgbImage::from_pixel(20, 10, ::image::Rgb([red, 0, 0]))
     }
 
-    /// Saves and prunes as the daemon does, with a time of its own so that the order does not hang on the clock.
-    fn take(snapshots: &Snapshots, id: &str, heat: bool, second: u64) -> Saved {
-        let picture = picture(second as u8 * 20);
-        let saved = snapshots.save(id, &picture, heat.then_some(&picture)).unwrap();
+    fn set_second(path: &Path, second: u64) {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
-        for path in [Some(&saved.snapshot), saved.heat.as_ref()].into_iter().flatten() {
-            File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    /// Saves, links and prunes as the daemon does, with a time of its own so that the order does not hang on the clock.
+    fn take(snapshots: &mut Snapshots, id: &str, heat: bool, second: u64) -> PathBuf {
+        let picture = picture(second as u8 * 20);
+        let saved = snapshots.save(id, &picture).unwrap();
+        set_second(&saved, second);
+        if heat {
+            set_second(&snapshots.save_heat(id, &picture).unwrap(), second);
         }
-        snapshots.settle(id).unwrap();
+        snapshots.link(id).unwrap();
+        snapshots.prune(Some(id)).unwrap();
         saved
     }
 
@@ -199,13 +334,12 @@ mod tests {
     fn the_newest_are_kept_and_linked() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
-        let snapshots = Snapshots::new(&folder, 2, PLENTY);
+        let mut snapshots = Snapshots::new(&folder, 2, PLENTY);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("mine.jpg"), "keep").unwrap();
-        take(&snapshots, "9", true, 1);
-        take(&snapshots, "8", false, 2);
-        let saved = take(&snapshots, "7", true, 10);
-        assert_eq!(saved.heat, Some(folder.join("outlier-7-heat.jpg")));
+        take(&mut snapshots, "9", true, 1);
+        take(&mut snapshots, "8", false, 2);
+        assert_eq!(take(&mut snapshots, "7", true, 10), folder.join("outlier-7.jpg"));
         let expected = ["last.jpg", "mine.jpg", "outlier-7-heat.jpg", "outlier-7.jpg", "outlier-8.jpg"];
         assert_eq!(names(&folder), expected);
         assert_eq!(std::fs::read_link(folder.join(LAST)).unwrap(), Path::new("outlier-7.jpg"));
@@ -217,16 +351,17 @@ mod tests {
     #[test]
     fn bytes_are_a_limit_too_and_count_the_heat_map() {
         let dir = tempfile::tempdir().unwrap();
-        let wide = Snapshots::new(dir.path(), 100, PLENTY);
-        let one = std::fs::metadata(take(&wide, "0", false, 1).snapshot).unwrap().len();
-        take(&wide, "1", true, 2);
-        take(&wide, "2", false, 3);
-        let limited = Snapshots::new(dir.path(), 100, 3 * one + one / 2);
-        take(&limited, "3", false, 4);
+        let mut snapshots = Snapshots::new(dir.path(), 100, PLENTY);
+        let one = std::fs::metadata(take(&mut snapshots, "0", false, 1)).unwrap().len();
+        take(&mut snapshots, "1", true, 2);
+        take(&mut snapshots, "2", false, 3);
+        snapshots.reconfigure(100, 3 * one + one / 2, None);
+        take(&mut snapshots, "3", false, 4);
         assert_eq!(names(dir.path()), ["last.jpg", "outlier-2.jpg", "outlier-3.jpg"]);
-        take(&limited, "4", false, 5);
+        take(&mut snapshots, "4", false, 5);
         assert_eq!(names(dir.path()), ["last.jpg", "outlier-2.jpg", "outlier-3.jpg", "outlier-4.jpg"]);
-        take(&Snapshots::new(dir.path(), 100, 1), "5", true, 6);
+        snapshots.reconfigure(100, 1, None);
+        take(&mut snapshots, "5", true, 6);
         assert_eq!(names(dir.path()), ["last.jpg", "outlier-5-heat.jpg", "outlier-5.jpg"]);
     }
 
@@ -234,14 +369,14 @@ mod tests {
     fn a_standing_event_keeps_its_pictures() {
         let dir = tempfile::tempdir().unwrap();
         let mut snapshots = Snapshots::new(dir.path(), 1, PLENTY);
-        take(&snapshots, "first", true, 1);
+        take(&mut snapshots, "first", true, 1);
         snapshots.set_standing(Some("first"));
-        snapshots.reconfigure(dir.path(), 1, 1);
-        take(&snapshots, "second", false, 2);
-        take(&snapshots, "third", false, 3);
+        snapshots.reconfigure(1, 1, None);
+        take(&mut snapshots, "second", false, 2);
+        take(&mut snapshots, "third", false, 3);
         assert_eq!(names(dir.path()), ["last.jpg", "outlier-first-heat.jpg", "outlier-first.jpg", "outlier-third.jpg"]);
         snapshots.set_standing(None);
-        take(&snapshots, "fourth", false, 4);
+        take(&mut snapshots, "fourth", false, 4);
         assert_eq!(names(dir.path()), ["last.jpg", "outlier-fourth.jpg"]);
     }
 
@@ -256,9 +391,9 @@ mod tests {
         std::fs::write(foreign("outlier-.txt"), "x").unwrap();
         std::fs::write(foreign(".outlier-cut.jpg.part"), "half").unwrap();
         std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"outlier-\xff.jpg")), "x").unwrap();
-        let snapshots = Snapshots::new(dir.path(), 1, 1);
-        take(&snapshots, "1", false, 1);
-        take(&snapshots, "2", false, 2);
+        let mut snapshots = Snapshots::new(dir.path(), 1, 1);
+        take(&mut snapshots, "1", false, 1);
+        take(&mut snapshots, "2", false, 2);
         let left = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, 6, "{:?}", std::fs::read_dir(dir.path()).unwrap().collect::<Vec<_>>());
         assert!(foreign("outlier-folder.jpg/inside").exists() && foreign("outlier-2.jpg").exists());
@@ -269,10 +404,11 @@ mod tests {
     fn a_folder_in_the_link_s_place_is_an_error_and_the_old_are_removed_all_the_same() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(LAST)).unwrap();
-        let snapshots = Snapshots::new(dir.path(), 1, PLENTY);
+        let mut snapshots = Snapshots::new(dir.path(), 1, PLENTY);
         for id in ["1", "2"] {
-            assert_eq!(snapshots.save(id, &picture(0), None).unwrap().heat, None);
-            assert!(snapshots.settle(id).is_err());
+            snapshots.save(id, &picture(0)).unwrap();
+            assert!(snapshots.link(id).is_err());
+            snapshots.prune(Some(id)).unwrap();
         }
         assert_eq!(names(dir.path()), [LAST, "outlier-2.jpg"]);
     }
@@ -282,7 +418,72 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(Snapshots::new(&file, 1, 1).save("x", &RgbImage::new(4, 4), None).is_err());
-        assert!(Snapshots::new(&file.join("sub"), 1, 1).save("x", &RgbImage::new(4, 4), None).is_err());
+        assert!(Snapshots::new(&file, 1, 1).save("x", &RgbImage::new(4, 4)).is_err());
+        assert!(Snapshots::new(&file.join("sub"), 1, 1).save("x", &RgbImage::new(4, 4)).is_err());
+    }
+
+    /// After a power cut the clock may lie behind: the newest evidence has the oldest times.
+    #[test]
+    fn the_oldest_by_the_log_go_first_whatever_the_clock_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut before = Snapshots::new(dir.path(), 100, PLENTY);
+        for (id, second) in [("not-in-the-log", 500), ("a", 1000), ("b", 2000), ("c", 3)] {
+            take(&mut before, id, true, second);
+        }
+        drop(before);
+        let mut snapshots = Snapshots::new(dir.path(), 3, PLENTY);
+        snapshots.remember(["gone", "a", "b", "c"].map(str::to_owned));
+        take(&mut snapshots, "d", false, 5);
+        let expected = ["last.jpg", "outlier-b-heat.jpg", "outlier-b.jpg", "outlier-c-heat.jpg", "outlier-c.jpg"];
+        assert_eq!(names(dir.path())[..5], expected);
+        snapshots.reconfigure(1, PLENTY, None);
+        snapshots.prune(None).unwrap();
+        assert_eq!(names(dir.path()), ["last.jpg", "outlier-d.jpg"]);
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_no_more_than_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(dir.path(), 100, PLENTY);
+        let one = ["1", "2", "3", "4"].map(|id| take(&mut snapshots, id, false, 1))[0].metadata().unwrap().len();
+        snapshots.remove_oldest(Some("5"), one + one / 2).unwrap();
+        assert_eq!(names(dir.path()), ["last.jpg", "outlier-3.jpg", "outlier-4.jpg"]);
+    }
+
+    #[test]
+    fn without_links_the_last_is_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(dir.path(), 100, PLENTY);
+        for code in [Errno::PERM, Errno::OPNOTSUPP] {
+            assert!(is_linkless(&code.into()));
+        }
+        snapshots.symlink = |_, _| Err(Errno::PERM.into());
+        for id in ["1", "2"] {
+            let saved = take(&mut snapshots, id, false, 1);
+            let last = dir.path().join(LAST);
+            assert!(last.symlink_metadata().unwrap().is_file());
+            assert_eq!(std::fs::read(last).unwrap(), std::fs::read(saved).unwrap());
+        }
+        snapshots.symlink = |_, _| Err(Errno::ACCESS.into());
+        assert!(snapshots.link("2").is_err());
+    }
+
+    #[test]
+    fn a_folder_has_one_writer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("s");
+        let (mut first, mut second) = (Snapshots::new(&folder, 1, PLENTY), Snapshots::new(&folder, 1, PLENTY));
+        assert!(!is_claimed(&folder));
+        first.claim().unwrap();
+        first.claim().unwrap();
+        assert!(is_claimed(&folder));
+        assert_eq!(second.claim().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        assert!(second.save("1", &picture(0)).is_err());
+        // Deleted and made anew it is another folder.
+        std::fs::remove_dir(&folder).unwrap();
+        second.claim().unwrap();
+        assert_eq!(first.claim().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        drop(second);
+        first.claim().unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! What the watch knows from frame to frame, and what a verdict changes of it.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,8 +15,7 @@ use super::link::Link;
 use super::outputs::Outputs;
 use super::overlay::HeatMap;
 use super::service::{Command, Notifier};
-use super::snapshots::Saved;
-use super::{Judge, Summary, drift_events};
+use super::{Drawing, Judge, Summary, drift_events};
 use crate::camera::Frame;
 use crate::config::Config;
 use crate::image::mask::Mask;
@@ -39,7 +39,21 @@ pub(super) struct Last {
 pub(super) struct Standing {
     since: Instant,
     id: Option<String>,
-    saved: Option<Saved>,
+    pictures: Pictures,
+}
+
+/// The pictures of an event, and what they show.
+#[derive(Debug, Clone, Default)]
+struct Pictures {
+    snapshot: Option<PathBuf>,
+    heat: Option<PathBuf>,
+    region: Option<[f64; 4]>,
+}
+
+impl Pictures {
+    fn of(self, event: Event) -> Event {
+        Event { snapshot: self.snapshot, heat: self.heat, region: self.region, ..event }
+    }
 }
 
 pub(super) struct State {
@@ -63,6 +77,7 @@ impl State {
         until: Instant,
         notifier: &mut Notifier,
     ) -> Option<Command> {
+        let begun = Instant::now();
         loop {
             self.drive(Gpio::attend);
             self.outputs.attend();
@@ -77,7 +92,12 @@ impl State {
                 Ok(command) => return Some(latest(command, commands)),
                 Err(RecvTimeoutError::Disconnected) => return Some(Command::Stop),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return None,
-                Err(RecvTimeoutError::Timeout) if self.last.is_some_and(|last| last.judged) => notifier.alive(),
+                // Where frames come often, only those that are judged feed the watchdog.
+                Err(RecvTimeoutError::Timeout)
+                    if begun.elapsed() >= notifier.alive_interval() || self.last.is_some_and(|last| last.judged) =>
+                {
+                    notifier.alive();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -125,32 +145,64 @@ impl State {
         let change = self.decision.push(verdict.outlier);
         self.outputs.metrics.outlier = self.decision.is_raised();
         match change {
-            Some(Change::Suspected) => self.event = Some(Standing { since: now, id: None, saved: None }),
+            Some(Change::Suspected) => {
+                self.event = Some(Standing { since: now, id: None, pictures: Pictures::default() });
+            }
             Some(Change::Raised { frames }) => {
                 self.drive(|gpio| gpio.show(true));
                 let since = self.event.take().map_or(now, |event| event.since);
                 let id = self.ids.next(SystemTime::now());
-                let map = heat.and_then(|judge| self.heat(judge, &frame.picture));
-                let picture = mask.hatch(&frame.picture);
-                let heat = map.as_ref().map(|map| map.draw(&picture));
-                let region = map.map(|map| map.region(frame.picture.width(), frame.picture.height()));
-                let saved = self.outputs.snapshot(&id, &picture, heat.as_ref());
-                self.event = Some(Standing { since, id: Some(id.clone()), saved: saved.clone() });
                 let duration_s = Some(seconds(now.duration_since(since)));
-                let raise = Event { id: Some(id), frames: Some(frames), duration_s, region, ..event(Kind::Raise) };
-                self.outputs.emit(with_pictures(raise, saved));
+                let raise = Event { id: Some(id.clone()), frames: Some(frames), duration_s, ..event(Kind::Raise) };
+                let pictures = self.raise(raise, &id, &frame.picture, heat, mask);
+                self.event = Some(Standing { since, id: Some(id), pictures });
             }
             Some(Change::Cleared { frames }) => {
                 self.drive(|gpio| gpio.show(false));
-                let (id, since, saved) =
-                    self.event.take().map_or((None, now, None), |event| (event.id, event.since, event.saved));
+                let event_before = self.event.take();
+                let (id, since, pictures) = event_before
+                    .map_or((None, now, Pictures::default()), |event| (event.id, event.since, event.pictures));
                 let duration_s = Some(seconds(now.duration_since(since)));
                 let clear = Event { id, frames: Some(frames), duration_s, ..event(Kind::Clear) };
-                self.outputs.emit(with_pictures(clear, saved));
+                self.outputs.emit(pictures.of(clear));
             }
             None => {}
         }
         self.push_drift(verdict, now);
+    }
+
+    /// Writes the line of a raise with the names that its pictures will have, then the pictures, and tells of it then.
+    fn raise(
+        &mut self,
+        raise: Event,
+        id: &str,
+        picture: &RgbImage,
+        mut heat: Option<&mut dyn Judge>,
+        mask: &Mask,
+    ) -> Pictures {
+        let drawing = heat.as_ref().map_or(Drawing::Never, |judge| judge.drawing());
+        let mut map = match &mut heat {
+            Some(judge) if drawing == Drawing::AtOnce => self.heat(&mut **judge, picture),
+            _ => None,
+        };
+        let region = |map: &HeatMap| map.region(picture.width(), picture.height());
+        let (snapshot, heat_path) = self.outputs.picture_paths(id);
+        let named = Pictures {
+            snapshot: Some(snapshot),
+            heat: (map.is_some() || drawing == Drawing::Later).then_some(heat_path),
+            region: map.as_ref().map(region),
+        };
+        let raise = self.outputs.write(named.of(raise));
+        let picture_of = mask.hatch(picture);
+        let snapshot = self.outputs.snapshot(id, &picture_of);
+        if let Some(judge) = heat.filter(|_| drawing == Drawing::Later) {
+            map = self.heat(judge, picture);
+        }
+        let drawn = map.as_ref().filter(|_| snapshot.is_some()).map(|map| map.draw(&picture_of));
+        let heat = drawn.and_then(|drawn| self.outputs.heat(id, &drawn));
+        let pictures = Pictures { snapshot, heat, region: map.as_ref().map(region) };
+        self.outputs.announce(&pictures.clone().of(raise));
+        pictures
     }
 
     /// The heat map of a picture; a failure is an error event.
@@ -229,10 +281,10 @@ impl State {
         {
             self.outputs.error(e.to_string());
         }
-        let (id, saved) = self.event.take().map_or((None, None), |event| (event.id, event.saved));
+        let (id, pictures) = self.event.take().map_or_else(Default::default, |event| (event.id, event.pictures));
         let (frames, duration_s) = (Some(self.outputs.metrics.frames), Some(seconds(started.elapsed())));
-        self.outputs.metrics.camera_up = false;
-        self.outputs.emit(with_pictures(Event { id, frames, duration_s, ..Event::new(Kind::Stop) }, saved));
+        self.outputs.metrics.stopped();
+        self.outputs.emit(pictures.of(Event { id, frames, duration_s, ..Event::new(Kind::Stop) }));
         self.outputs.finish();
     }
 }
@@ -240,11 +292,6 @@ impl State {
 /// What is to be done when several commands wait: many reloads are one, and a stop comes before them.
 fn latest(command: Command, commands: &Receiver<Command>) -> Command {
     commands.try_iter().fold(command, |kept, next| if next == Command::Stop { next } else { kept })
-}
-
-fn with_pictures(event: Event, saved: Option<Saved>) -> Event {
-    let (snapshot, heat) = saved.map_or((None, None), |saved| (Some(saved.snapshot), saved.heat));
-    Event { snapshot, heat, ..event }
 }
 
 pub(super) fn seconds(duration: Duration) -> f64 {

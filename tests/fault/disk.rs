@@ -55,8 +55,8 @@ fn fault_a_full_disk_delays_events_and_loses_none() {
 }
 
 #[test]
-fn fault_a_full_disk_leaves_no_half_snapshot_and_the_raise_goes_without() {
-    let test = "fault_a_full_disk_leaves_no_half_snapshot_and_the_raise_goes_without";
+fn fault_a_full_disk_leaves_no_half_snapshot_and_the_event_goes_without() {
+    let test = "fault_a_full_disk_leaves_no_half_snapshot_and_the_event_goes_without";
     let mut place = Place::unconfigured();
     let Some(disk) = Disk::mount(test, &place.path("disk"), 16) else { return };
     place.snapshots = place.path("disk/snapshots");
@@ -64,15 +64,65 @@ fn fault_a_full_disk_leaves_no_half_snapshot_and_the_raise_goes_without() {
     let daemon = rig.starts();
     rig.raises(&daemon);
     rig.error(&daemon, "cannot write the snapshot of");
-    let raise = rig.events().into_iter().find(|event| event.event == Kind::Raise).unwrap();
-    assert_eq!(raise.snapshot, None);
     let left: Vec<_> = std::fs::read_dir(&rig.place.snapshots).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
     rig.clears(&daemon);
+    // The raise was written before; what comes after it names no picture that is not there.
+    let clear = rig.events().into_iter().find(|event| event.event == Kind::Clear).unwrap();
+    assert_eq!((clear.snapshot, clear.heat), (None, None));
     disk.remount("size=4m");
     rig.works(&daemon);
     let raise = rig.last_raise();
     assert!(raise.snapshot.unwrap().exists());
+}
+
+/// The limits allow more than the disk: the oldest make room, and the newest evidence is there.
+#[test]
+fn fault_a_disk_that_old_snapshots_fill_takes_the_newest() {
+    let test = "fault_a_disk_that_old_snapshots_fill_takes_the_newest";
+    let mut place = Place::unconfigured();
+    let Some(_disk) = Disk::mount(test, &place.path("disk"), 256) else { return };
+    place.snapshots = place.path("disk/snapshots");
+    let rig = Rig::on(place, "", "");
+    let daemon = rig.starts();
+    let mut ids = Vec::new();
+    // A raise takes more than 8 kB: these take more than there is.
+    while rig.snapshots().len() > ids.len() || ids.len() < 3 {
+        assert!(ids.len() < 60, "the disk does not fill: {:?}", rig.snapshots());
+        rig.works(&daemon);
+        let clear = rig.events().into_iter().rfind(|event| event.event == Kind::Clear).unwrap();
+        assert!(clear.snapshot.unwrap().exists() && clear.heat.unwrap().exists(), "{:?}", rig.snapshots());
+        ids.push(clear.id.unwrap());
+    }
+    assert!(rig.snapshots().iter().all(|name| !name.contains(&ids[0])), "{:?}", rig.snapshots());
+    assert_eq!(messages(&rig.events()), [""; 0]);
+    rig.stops(daemon);
+}
+
+/// A board without a clock of its own starts in the past after a power cut.
+#[test]
+fn fault_snapshots_of_a_clock_that_is_behind_are_kept_as_the_newest() {
+    let rig = Rig::new("keep-snapshots = 3\n");
+    let daemon = rig.starts();
+    for _ in 0..3 {
+        rig.works(&daemon);
+    }
+    rig.stops(daemon);
+    let raises = |rig: &Rig| -> Vec<outlierd::internals::watch::events::Event> {
+        rig.events().into_iter().filter(|event| event.event == Kind::Raise).collect()
+    };
+    // As the clock of the newest said, these are older than those.
+    for (number, raise) in raises(&rig).into_iter().enumerate() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - 1000 * number as u64);
+        for path in [raise.snapshot, raise.heat].into_iter().flatten() {
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+    }
+    let daemon = rig.starts();
+    rig.works(&daemon);
+    rig.stops(daemon);
+    let kept: Vec<bool> = raises(&rig).into_iter().map(|event| event.snapshot.unwrap().exists()).collect();
+    assert_eq!(kept, [false, true, true, true], "{:?}", rig.snapshots());
 }
 
 /// The log may not grow beyond a byte: the line that would is torn there.

@@ -105,7 +105,7 @@ fn fault_a_kill_at_the_moment_of_the_announcement_finds_the_event_in_the_log() {
 }
 
 #[test]
-fn fault_a_kill_while_an_event_stands_leaves_a_log_that_tells_so_and_the_next_run_goes_on() {
+fn fault_a_kill_while_an_event_stands_leaves_a_log_in_which_the_next_run_closes_it() {
     let rig = Rig::new("");
     for round in 1..=3 {
         let daemon = rig.starts();
@@ -115,9 +115,11 @@ fn fault_a_kill_while_an_event_stands_leaves_a_log_that_tells_so_and_the_next_ru
         daemon.signal(Signal::KILL);
         ended(daemon);
     }
-    let kinds = [Kind::Start, Kind::Raise].repeat(3);
+    let kinds = [&[Kind::Start][..], &[Kind::Raise, Kind::Start, Kind::Clear].repeat(2), &[Kind::Raise]].concat();
     assert_eq!(rig.kinds(), kinds);
-    let mut ids: Vec<_> = rig.events().into_iter().filter_map(|event| event.id).collect();
+    let events = rig.events();
+    assert!(events.iter().zip(&events[2..]).all(|(a, b)| b.event != Kind::Clear || a.id == b.id), "{events:?}");
+    let mut ids: Vec<_> = events.into_iter().filter_map(|event| event.id).collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 3);

@@ -120,6 +120,163 @@ fn a_kill_at_any_time_leaves_a_log_that_is_read_and_appended_to() {
     assert!(place.kinds().ends_with(&[Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop]));
 }
 
+/// The next frame is an hour away and the first one was broken: that is no reason to start anew again and again.
+#[test]
+fn the_watchdog_is_fed_while_the_next_frame_is_waited_for() {
+    let place = Place::unconfigured();
+    let place = Place { frames: place.path("frames"), ..place };
+    std::fs::create_dir(&place.frames).unwrap();
+    std::fs::write(place.frames.join("a.png"), "no picture").unwrap();
+    std::fs::copy(world().join("frames/0000.png"), place.frames.join("b.png")).unwrap();
+    place.configure("interval = \"1h\"", "");
+    let daemon = place.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "200000");
+    });
+    daemon.notified("READY=1");
+    (0..5).for_each(|_| daemon.notified("WATCHDOG=1"));
+    assert_eq!(daemon.stop(Signal::TERM), 0);
+    assert_eq!(place.kinds(), [Kind::Start, Kind::Error, Kind::Stop]);
+}
+
+#[test]
+fn an_event_that_stands_at_a_kill_is_closed_by_the_next_start() {
+    let place = Place::new("interval = \"1h\"", "[decision]\nthreshold = 1.0\nraise-after = 1\n");
+    let mut daemon = place.spawn();
+    daemon.wait_for("raise", |events| events.iter().any(|event| event.event == Kind::Raise));
+    daemon.signal(Signal::KILL);
+    daemon.child.wait().unwrap();
+    drop(daemon);
+    // The scene is as it should be by now.
+    place.configure("interval = \"1h\"", "[decision]\nthreshold = 0.0\n");
+    let daemon = place.spawn();
+    daemon.notified("STATUS=normal, p ");
+    assert_eq!(daemon.stop(Signal::TERM), 0);
+    assert_eq!(place.kinds(), [Kind::Start, Kind::Raise, Kind::Start, Kind::Clear, Kind::Stop]);
+    let log = events::read(&place.path("events.jsonl")).unwrap();
+    assert_eq!((&log[3].id, &log[3].snapshot, &log[4].id), (&log[1].id, &log[1].snapshot, &None));
+    assert!(log[3].message.as_ref().unwrap().contains("killed, or the power was cut"));
+}
+
+#[test]
+fn a_second_daemon_with_the_same_snapshots_is_refused() {
+    let place = Place::new("interval = \"1h\"", "");
+    let daemon = place.spawn();
+    daemon.notified("READY=1");
+    let checked = text(&place.run(&["check"]).stdout);
+    assert!(checked.contains("which a running outlierd writes to"), "{checked}");
+    let second = place.run(&["run"]);
+    let said = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(69), "{said}");
+    assert!(
+        said.contains("/snapshots: another outlierd that is running") && said.contains("events.snapshots"),
+        "{said}"
+    );
+    // A reload of the first is no second one.
+    daemon.signal(Signal::HUP);
+    daemon.notified("RELOADING=1");
+    daemon.notified("READY=1");
+    assert_eq!(daemon.stop(Signal::TERM), 0);
+    assert_eq!(place.kinds(), [Kind::Start, Kind::Stop]);
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_config_and_absolute_in_events() {
+    let place = Place::unconfigured();
+    for (folder, kind) in [("frames", "frames"), ("other", "normal")] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+        let pictures = std::fs::read_dir(world().join(kind)).unwrap().map(|entry| entry.unwrap()).take(5);
+        for entry in pictures {
+            std::fs::copy(entry.path(), place.path(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    std::fs::copy(&place.model, place.path("m")).unwrap();
+    std::fs::write(
+        place.path("o.toml"),
+        "[camera]\nsource = \"folder:frames\"\ninterval = \"1ms\"\n[model]\npath = \"m\"\nthreads = 1\n[decision]\n\
+         threshold = 1.0\nraise-after = 1\n[events]\nlog = \"events.jsonl\"\nsnapshots = \"./shots\"\n\
+         metrics = \"m.prom\"\nhook = [\"./hook\"]\n",
+    )
+    .unwrap();
+    std::fs::write(place.path("hook"), "#!/bin/sh\ncat > \"$0.out\"\n").unwrap();
+    std::fs::set_permissions(place.path("hook"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut run = outlierd();
+    let run = run.args(["run", "--config", "../o.toml"]).current_dir(place.path("other")).output().unwrap();
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let log = events::read(&place.path("events.jsonl")).unwrap();
+    let raise = log.iter().find(|event| event.event == Kind::Raise).unwrap();
+    let snapshot = raise.snapshot.as_ref().unwrap();
+    assert!(snapshot.is_absolute() && snapshot.exists(), "{snapshot:?}");
+    assert!(place.path("m.prom").exists() && place.path("hook.out").exists());
+}
+
+#[test]
+fn snapshots_in_the_watched_folder_are_refused() {
+    let place = Place::new("", "");
+    std::os::unix::fs::symlink(&place.frames, place.path("link")).unwrap();
+    for snapshots in [place.frames.clone(), place.frames.join("new/shots"), place.path("link/shots")] {
+        let place = Place { snapshots, ..Place::unconfigured() };
+        place.configure("", "");
+        for command in ["run", "check"] {
+            let output = place.run(&[command]);
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{command}: {said}");
+            assert!(
+                said.contains("o.toml:8: events.snapshots") && said.contains("its own snapshots"),
+                "{command}: {said}"
+            );
+        }
+    }
+    assert!(!place.frames.join("new").exists());
+}
+
+#[test]
+fn lines_are_released_where_there_are_any() {
+    let place = Place::new("", "");
+    let none = place.run(&["release"]);
+    assert!(none.status.success() && text(&none.stdout).contains("no line is driven"));
+    place.configure("", "[gpio]\nchip = \"/dev/nonexistent\"\n");
+    let missing = place.run(&["release"]);
+    assert_eq!(missing.status.code(), Some(69));
+    assert!(text(&missing.stderr).contains("cannot open the GPIO chip /dev/nonexistent"));
+    let unit = include_str!("../../systemd/outlierd.service");
+    assert!(unit.contains("\nExecStopPost=-/usr/bin/outlierd release --config /etc/outlierd/outlierd.toml\n"));
+}
+
+#[test]
+fn check_tries_the_folder_of_a_log_that_is_there() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let place = Place::unconfigured();
+    let place = Place { log: place.path("log/events.jsonl"), ..place };
+    std::fs::create_dir(place.path("log")).unwrap();
+    std::fs::write(&place.log, "").unwrap();
+    place.configure("", "");
+    let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    set(place.dir.path(), 0o755);
+    set(&place.log, 0o666);
+    let checked = |mode| {
+        set(&place.path("log"), mode);
+        let mut command = outlierd();
+        command.args(["check", "--config"]).arg(place.path("o.toml"));
+        // Root may do everything: the right to the folder is to be missing.
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        let line = text(&output.stdout).lines().find(|line| line.starts_with("log ")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{}", text(&output.stderr)))
+    };
+    assert!(checked(0o777).starts_with("log       ok "), "{}", checked(0o777));
+    let said = checked(0o555);
+    assert!(said.contains("WRONG") && said.contains("can be written but not rotated"), "{said}");
+    if rustix::process::geteuid().is_root() {
+        let said = checked(0o1777);
+        assert!(said.contains("WRONG") && said.contains("lets only owners rename their files"), "{said}");
+    }
+    set(&place.path("log"), 0o755);
+}
+
 #[test]
 fn check_says_what_is_right_and_what_is_wrong() {
     let place = Place::new("", "hook = [\"/bin/sh\"]\n");
@@ -197,6 +354,91 @@ fn events_are_followed_through_rotation() {
     follower.wait().unwrap();
     assert!(place.path("events.jsonl.1").exists());
     assert_eq!(followed(), log());
+}
+
+#[test]
+fn times_that_are_typed_and_shown_are_local_and_those_of_json_are_utc() {
+    let place = Place::new("", "");
+    let at = |hour: u64, frames| Event {
+        time: std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000 / 86_400 * 86_400 + hour * 3600),
+        frames: Some(frames),
+        ..Event::new(Kind::Raise)
+    };
+    let lines: Vec<String> = (10..16).map(|hour| at(hour, hour).to_json() + "\n").collect();
+    std::fs::write(place.path("events.jsonl"), lines.concat()).unwrap();
+    let shown = |filters: &[&str]| {
+        let mut command = outlierd();
+        // Two hours east of Greenwich, without a database of zones.
+        command.env("TZ", "TST-2").args(["events", "--log"]).arg(place.path("events.jsonl")).args(filters);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{filters:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let frames = |filters: &[&str]| -> Vec<u64> {
+        let shown = shown(&[&["--json"], filters].concat());
+        shown.lines().map(|line| serde_json::from_str::<Event>(line).unwrap().frames.unwrap()).collect()
+    };
+    assert_eq!(frames(&["--since", "2026-11-18 15:00"]), [13, 14, 15]);
+    assert_eq!(frames(&["--since", "2026-11-18T15:00:00Z"]), [15]);
+    assert_eq!(frames(&["--until", "2026-11-18T15:00:00+04:00"]), [10]);
+    assert_eq!(frames(&["--since", "2026-11-18", "--until", "2026-11-18 12:30"]), [10]);
+    assert!(frames(&["--since", "-1h", "--until", "2026-11-18"]).is_empty());
+    assert!(shown(&["--last", "1"]).starts_with("2026-11-18T17:00:00.000+02:00  raise"), "{}", shown(&[]));
+    assert!(shown(&["--last", "1", "--json"]).starts_with("{\"time\":\"2026-11-18T15:00:00.000Z\""));
+}
+
+#[test]
+fn help_lists_every_kind_of_event() {
+    let help = text(&outlierd().args(["events", "--help"]).output().unwrap().stdout);
+    let words: Vec<&str> = help.split([' ', ',', '\n']).collect();
+    for kind in Kind::ALL {
+        assert!(words.contains(&kind.name()), "{}: {help}", kind.name());
+    }
+}
+
+/// What a copy beside the log holds already is not shown again, whatever name it has later.
+#[test]
+fn a_log_that_is_copied_and_cut_is_followed_once() {
+    let place = Place::new("", "");
+    let path = place.path("events.jsonl");
+    let mut log = events::Log::open(&path, 1 << 20).unwrap();
+    let mut write = |frames| log.append(&Event { frames: Some(frames), ..Event::new(Kind::Raise) }).unwrap();
+    let follower = Follower::start(&place, &[]);
+    (1..=3).for_each(&mut write);
+    follower.sees(1..=3);
+    std::fs::copy(&path, place.path("events.jsonl.1")).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    write(4);
+    follower.sees(1..=4);
+    std::fs::rename(place.path("events.jsonl.1"), place.path("events.jsonl.2")).unwrap();
+    std::fs::rename(&path, place.path("events.jsonl.1")).unwrap();
+    write(5);
+    follower.sees(1..=5);
+}
+
+#[test]
+fn the_words_of_the_log_are_said_once_and_as_loud_as_asked() {
+    let place = Place::new("interval = \"1ms\"", "");
+    std::fs::create_dir(place.path("frames")).unwrap();
+    std::fs::copy(world().join("frames/0000.png"), place.path("frames/a.png")).unwrap();
+    std::fs::write(place.path("frames/b.png"), "no picture").unwrap();
+    let place = Place { frames: place.path("frames"), ..place };
+    place.configure("interval = \"1ms\"", "");
+    let said = |variables: &[(&str, &str)]| {
+        let mut command = outlierd();
+        command.args(["run", "--config"]).arg(place.path("o.toml")).envs(variables.iter().copied());
+        text(&command.output().unwrap().stderr)
+    };
+    let usual = said(&[]);
+    assert!(usual.contains("outlierd: error: ") && usual.contains("outlierd: start"), "{usual}");
+    assert!(!usual.to_lowercase().contains("error: error"), "{usual}");
+    for variable in ["OUTLIERD_LOG", "RUST_LOG"] {
+        assert!(!said(&[(variable, "error")]).contains("outlierd: start"));
+    }
+    // The service's own variable has the last word, and is about the program and not its libraries.
+    assert!(said(&[("RUST_LOG", "error"), ("OUTLIERD_LOG", "info")]).contains("outlierd: start"));
+    let journal = said(&[("JOURNAL_STREAM", "1:1")]);
+    assert!(journal.contains("<3>") && !journal.contains("<3>error"), "{journal}");
 }
 
 /// `events --follow` as a process; its lines are counted.

@@ -83,6 +83,30 @@ fn only_the_model_has_no_default() {
 }
 
 #[test]
+fn relative_paths_lie_beside_the_config() {
+    let text = "[camera]\nsource = \"folder:frames\"\n[model]\npath = \"m\"\nbackbone = \"/usr/b.onnx\"\n\
+                [events]\nlog = \"../log/e\"\nhook = [\"bin/hook\", \"a/b\", \"$HOME\"]\nmetrics = \"m.prom\"\n\
+                [mqtt]\npassword-file = \"secret\"\n";
+    let config = Config::parse(Path::new("/etc/outlierd/door.toml"), text).unwrap();
+    let at = |path: &str| std::path::PathBuf::from(path);
+    assert_eq!(config.camera.source, Source::Folder(at("/etc/outlierd/frames")));
+    assert_eq!(config.model.path, at("/etc/outlierd/m"));
+    assert_eq!(config.model.backbone, Some(at("/usr/b.onnx")));
+    assert_eq!(config.events.log, at("/etc/outlierd/../log/e"));
+    assert_eq!(config.events.metrics, Some(at("/etc/outlierd/m.prom")));
+    assert_eq!(config.events.hook.as_deref().unwrap(), ["/etc/outlierd/bin/hook", "a/b", "$HOME"]);
+    let mqtt = config.mqtt.as_ref().unwrap();
+    assert_eq!(mqtt.password_file, Some(at("/etc/outlierd/secret")));
+    // Two configs of one host are two nodes and two instances.
+    assert_eq!(config.instance(), "door");
+    assert!(mqtt.node().ends_with("-door"), "{}", mqtt.node());
+    let packaged = Config::parse(Path::new("/etc/outlierd/outlierd.toml"), text).unwrap();
+    assert_eq!((packaged.instance(), packaged.mqtt.unwrap().node_id), ("outlierd".into(), None));
+    let program = load("[model]\npath = \"m\"\n[events]\nhook = [\"notify\"]\n").unwrap();
+    assert_eq!(program.events.hook.unwrap(), ["notify"]);
+}
+
+#[test]
 fn a_gpio_line_may_be_a_name() {
     let config = load("[model]\npath = \"m\"\n[gpio]\nline = \"GPIO17\"\nmode = \"pulse\"\n").unwrap();
     assert_eq!(config.gpio.unwrap().line, Line::Name("GPIO17".into()));
@@ -113,6 +137,15 @@ fn wrong_values_name_line_and_remedy() {
         ("[camera]\ninterval = \"5 parsecs\"", "o.toml:4: \"5 parsecs\" is not a duration"),
         ("[camera]\ninterval = 5", "o.toml:4: invalid type: integer `5`, expected a string, such as \"2s\""),
         ("[camera]\ninterval = \"0s\"", "o.toml:4: camera.interval must be longer than 0"),
+        ("[camera]\ninterval = \"1M\"", "o.toml:4: \"1M\": M is a month, surely by mistake"),
+        ("[camera]\nlost-after = \"2 M 1s\"", "o.toml:4: \"2 M 1s\": M is a month"),
+        ("[camera]\ninterval = \"30d\"", "o.toml:4: camera.interval is longer than a week"),
+        ("[camera]\nsource = \"folder:~/frames\"", "o.toml:4: camera.source = \"~/frames\": ~ is not expanded here"),
+        ("[events]\nlog = \"$HOME/e\"", "o.toml:4: events.log = \"$HOME/e\": variables are not expanded here"),
+        ("[events]\nsnapshots = \"/x/${A}\"", "o.toml:4: events.snapshots = \"/x/${A}\": variables"),
+        ("[events]\nhook = [\"~/hook\"]", "o.toml:4: events.hook = \"~/hook\": ~ is not expanded"),
+        ("[events]\nmetrics = \"~pi/m.prom\"", "o.toml:4: events.metrics = \"~pi/m.prom\": ~ is not expanded"),
+        ("[gpio]\nchip = \"$CHIP\"", "o.toml:4: gpio.chip = \"$CHIP\": variables"),
         ("[camera]\n\nlost-after = \"0s\"", "o.toml:5: camera.lost-after must be longer than 0"),
         ("[camera]\nwidth = 0", "o.toml:4: camera.width = 0: must be 1 to"),
         ("[camera]\nwidth = -3", "o.toml:4: invalid value: integer `-3`"),

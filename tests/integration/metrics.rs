@@ -82,10 +82,8 @@ fn parse(file: &str) -> BTreeMap<String, Family> {
         }
         let at = line.find(['{', ' ']).unwrap_or_else(|| panic!("{line}"));
         let (name, rest) = line.split_at(at);
-        let (labels, rest) = match rest.strip_prefix('{') {
-            Some(rest) => labels(rest),
-            None => (Vec::new(), rest),
-        };
+        let (mut labels, rest) = labels(rest.strip_prefix('{').unwrap_or_else(|| panic!("no labels: {line}")));
+        assert_eq!(labels.pop(), Some(("instance".into(), "o".into())), "{line}");
         let family = families.get_mut(&current).unwrap_or_else(|| panic!("a sample without a family: {line}"));
         let suffix = name.strip_prefix(&current).unwrap_or_else(|| panic!("{line} does not belong to {current}"));
         let allowed: &[&str] = if family.kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
@@ -160,7 +158,8 @@ fn a_run_s_figures_are_those_of_its_events() {
     assert_eq!(figures.one("outlierd_threshold"), log[0].threshold.unwrap());
     assert_eq!((figures.one("outlierd_outlier"), figures.one("outlierd_camera_up")), (0.0, 0.0));
     assert!((0.0..=1.0).contains(&figures.one("outlierd_p")));
-    assert!(figures.one("process_resident_memory_bytes") > 1e6 && figures.one("process_open_fds") >= 3.0);
+    assert!(figures.one("outlierd_resident_memory_bytes") > 1e6 && figures.one("outlierd_open_fds") >= 3.0);
+    assert!(figures.0.keys().all(|name| name.starts_with("outlierd_")), "{:?}", figures.0.keys());
     let started = log[0].time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((figures.one("outlierd_start_time_seconds") - started).abs() < 60.0);
     let labels: BTreeSet<_> = figures.0["outlierd_build_info"].samples.keys().flat_map(|(_, l)| l.clone()).collect();
@@ -177,13 +176,33 @@ fn a_standing_event_shows_and_the_file_is_kept_up_between_frames() {
     place.configure("interval = \"1h\"", &more);
     let daemon = place.spawn();
     daemon.wait_for("raise", |events| events.iter().any(|event| event.event == Kind::Raise));
-    let shown = || std::fs::read_to_string(place.path("m.prom")).is_ok_and(|m| m.contains("outlierd_outlier 1\n"));
+    let standing = "outlierd_outlier{instance=\"o\"} 1\n";
+    let shown = || std::fs::read_to_string(place.path("m.prom")).is_ok_and(|m| m.contains(standing));
     daemon.wait_for("a standing event in the file", |_| shown());
     let figures = Figures::read(&place.path("m.prom"));
     assert_eq!((figures.one("outlierd_frames_total"), figures.one("outlierd_camera_up")), (1.0, 1.0));
     std::fs::remove_file(place.path("m.prom")).unwrap();
     daemon.wait_for("the file again", |_| place.path("m.prom").exists());
     assert_eq!(daemon.stop(Signal::TERM), 0);
+    // Nobody watches any more: the file says neither that an event stands nor that the camera is up.
+    let figures = Figures::read(&place.path("m.prom"));
+    assert_eq!((figures.one("outlierd_outlier"), figures.one("outlierd_camera_up")), (0.0, 0.0));
+}
+
+#[test]
+fn two_daemons_do_not_replace_each_other_s_file() {
+    let places = ["m", "n"].map(|_| Place::unconfigured());
+    let file = places[0].path("m.prom");
+    let metrics = format!("metrics = {file:?}\n");
+    places.iter().for_each(|place| place.configure("interval = \"1h\"", &metrics));
+    let first = places[0].spawn();
+    first.wait_for("the file", |_| file.exists());
+    let second = places[1].spawn();
+    second.wait_for("an error event", |events| {
+        let message = |event: &events::Event| event.message.clone().unwrap_or_default();
+        events.iter().any(|event| message(event).contains("another outlierd that is running writes it"))
+    });
+    assert_eq!((first.stop(Signal::TERM), second.stop(Signal::TERM)), (0, 0));
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn run_shades(config: Config, judge: Shade) {
 /// A gauge of a metrics file.
 fn figure(file: &Path, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(file).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{instance=\"o\"} "))?;
     Some(line.parse().unwrap())
 }
 

@@ -10,7 +10,7 @@ use outlierd::internals::config::{self, Config};
 use outlierd::internals::model::Verdict;
 use outlierd::internals::watch::events::{self, Event, Kind};
 use outlierd::internals::watch::service::{Command, Notifier};
-use outlierd::internals::watch::{Judge, JudgeError, Summary, Watch};
+use outlierd::internals::watch::{Drawing, Judge, JudgeError, Summary, Watch, snapshots};
 
 /// Dark pictures are inliers; a green one cannot be judged.
 struct Brightness {
@@ -176,9 +176,174 @@ fn a_snapshot_folder_that_cannot_be_written_does_not_lose_the_event() {
     std::fs::write(dir.path().join("snapshots"), "a file").unwrap();
     run(config(dir.path(), ""));
     let events = log(dir.path());
-    assert_eq!(kinds(&events), [Kind::Start, Kind::Error, Kind::Raise, Kind::Stop]);
-    assert!(events[1].message.as_ref().unwrap().contains("cannot write the snapshot"));
-    assert_eq!(events[2].snapshot, None);
+    assert_eq!(kinds(&events), [Kind::Start, Kind::Raise, Kind::Error, Kind::Stop]);
+    assert!(events[2].message.as_ref().unwrap().contains("cannot write the snapshot"));
+    // The line came first, with the name that the picture was to have; the stop knows that there is none.
+    assert!(events[1].snapshot.is_some());
+    assert_eq!((&events[3].id, &events[3].snapshot), (&events[1].id, &None));
+}
+
+/// Draws a map only after more runs of the network; what it does first is in the log's last line by then.
+struct Slow {
+    log: std::path::PathBuf,
+    last: std::sync::Arc<std::sync::Mutex<Option<Event>>>,
+    fails: bool,
+}
+
+impl Judge for Slow {
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
+        judge("slow").judge(picture, threshold)
+    }
+
+    fn heat(&mut self, _: &RgbImage) -> Result<Option<outlierd::internals::watch::overlay::HeatMap>, JudgeError> {
+        *self.last.lock().unwrap() = events::read(&self.log).unwrap().pop();
+        match self.fails {
+            true => Err(JudgeError("it is tired".into())),
+            false => Ok(None),
+        }
+    }
+
+    fn drawing(&self) -> Drawing {
+        Drawing::Later
+    }
+
+    fn threshold(&self) -> f64 {
+        0.5
+    }
+
+    fn model_name(&self) -> &str {
+        "slow"
+    }
+}
+
+/// A kill while the heat map is drawn leaves a line that names both pictures, and the picture that is there already.
+#[test]
+fn a_raise_is_in_the_log_before_its_heat_map_and_keeps_its_picture_without_one() {
+    for fails in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        pictures(&dir.path().join("frames"), "ooo.....");
+        let last = std::sync::Arc::default();
+        let judge = Slow { log: dir.path().join("log/events.jsonl"), last, fails };
+        let last = judge.last.clone();
+        let (_keep, commands) = channel();
+        let watch = Watch {
+            config: config(dir.path(), ""),
+            judge,
+            open_camera: Box::new(camera::open),
+            reload: Box::new(|| Err("not in this test".into())),
+            observe: None,
+        };
+        watch.run(&commands, &mut Notifier::from_env()).unwrap();
+        let raise = last.lock().unwrap().take().unwrap();
+        assert_eq!(raise.event, Kind::Raise);
+        let (snapshot, heat) = (raise.snapshot.clone().unwrap(), raise.heat.unwrap());
+        assert!(snapshot.exists() && !heat.exists());
+        let events = log(dir.path());
+        let clear = events.iter().find(|event| event.event == Kind::Clear).unwrap();
+        assert_eq!((&clear.snapshot, &clear.heat), (&raise.snapshot, &None));
+        let told = events.iter().filter(|event| event.event == Kind::Error).count();
+        assert_eq!(told, usize::from(fails), "{events:?}");
+    }
+}
+
+#[test]
+fn an_event_that_stands_at_the_stop_is_closed_by_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo");
+    run(config(dir.path(), ""));
+    std::fs::remove_dir_all(dir.path().join("frames")).unwrap();
+    pictures(&dir.path().join("frames"), "...");
+    run(config(dir.path(), ""));
+    run(config(dir.path(), ""));
+    let events = log(dir.path());
+    use Kind::{Clear, Raise, Start, Stop};
+    assert_eq!(kinds(&events), [Start, Raise, Stop, Start, Clear, Stop, Start, Stop]);
+    assert_eq!((&events[4].id, &events[4].snapshot), (&events[1].id, &events[1].snapshot));
+    assert_eq!(events[4].message.as_deref(), Some("outlierd was stopped while it stood"));
+    assert!(events.iter().all(|event| event.instance.as_deref() == Some("o")));
+}
+
+/// Three daemons, one log: the one that starts ends its own event and leaves the others' alone.
+#[test]
+fn a_start_leaves_the_events_of_running_daemons_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "...");
+    let other = dir.path().join("other");
+    let mut running = snapshots::Snapshots::new(&other, 1, 1 << 20);
+    running.claim().unwrap();
+    let mut lines = events::Log::open(&dir.path().join("log/events.jsonl"), 1 << 20).unwrap();
+    // A log may say anything: what is no folder is not opened, nor waited for.
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let event = Event { snapshot: Some(pipe.join("outlier-0.jpg")), ..Event::new(Kind::Raise) };
+    lines.append(&Event { id: Some("0".into()), ..event }).unwrap();
+    for (id, instance, folder) in [("1", "o", "snapshots"), ("2", "door", "snapshots"), ("3", "o", "other")] {
+        let snapshot = Some(dir.path().join(folder).join(format!("outlier-{id}.jpg")));
+        let event = Event { id: Some(id.into()), instance: Some(instance.into()), snapshot, ..Event::new(Kind::Raise) };
+        lines.append(&event).unwrap();
+    }
+    let closed = || {
+        run(config(dir.path(), ""));
+        let events = log(dir.path()).into_iter().filter(|event| event.event == Kind::Clear);
+        events.map(|event| event.id.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(closed(), ["1"]);
+    drop(running);
+    // Of a folder that nobody writes to any more: the config named it before.
+    assert_eq!(closed(), ["1", "3"]);
+}
+
+#[test]
+fn a_folder_of_snapshots_that_another_daemon_has_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), "ooo");
+    let mut running = snapshots::Snapshots::new(&dir.path().join("snapshots"), 1, 1 << 20);
+    running.claim().unwrap();
+    let watch = Watch {
+        config: config(dir.path(), ""),
+        judge: judge("m"),
+        open_camera: Box::new(camera::open),
+        reload: Box::new(|| Err("no".into())),
+        observe: None,
+    };
+    let (_keep, commands) = channel();
+    let message = watch.run(&commands, &mut Notifier::from_env()).unwrap_err().to_string();
+    assert!(message.contains("snapshots: another outlierd that is running"), "{message}");
+}
+
+/// What is beyond the limits goes at the start and at a reload, not first when the next event was written whole.
+#[test]
+fn old_snapshots_go_at_the_start_and_at_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("snapshots");
+    std::fs::create_dir(&folder).unwrap();
+    for number in 0..6 {
+        std::fs::write(folder.join(format!("outlier-{number}.jpg")), "x").unwrap();
+    }
+    std::fs::write(folder.join(".outlier-6.jpg.part"), "half").unwrap();
+    let count = || std::fs::read_dir(&folder).unwrap().count();
+    let path = dir.path().to_owned();
+    let at_reload = std::cell::Cell::new(0);
+    let reload = || {
+        at_reload.set(count());
+        Ok((device(&path, "keep-snapshots = 2\n"), judge("second")))
+    };
+    run_scripts(device(dir.path(), "keep-snapshots = 4\n"), vec![Ok(".r..")], reload);
+    assert_eq!((at_reload.get(), count()), (4, 2));
+}
+
+#[test]
+fn a_log_that_cannot_be_rotated_is_told_once_and_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(&dir.path().join("frames"), &"o.".repeat(40));
+    // No file takes the place of a folder, whoever runs the test.
+    std::fs::create_dir_all(dir.path().join("log/events.jsonl.5")).unwrap();
+    std::fs::write(dir.path().join("log/events.jsonl.4"), "").unwrap();
+    let more = "max-log-size = \"4 KiB\"\nheat-map = false\n[decision]\nraise-after = 1\nclear-after = 1\n";
+    assert_eq!(run(config(dir.path(), more)).raised, 40);
+    let text = std::fs::read_to_string(dir.path().join("log/events.jsonl")).unwrap();
+    assert_eq!(text.matches("\"event\":\"raise\"").count(), 40);
+    assert_eq!(text.matches("cannot rotate the event log").count(), 1);
 }
 
 #[test]

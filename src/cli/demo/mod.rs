@@ -50,7 +50,9 @@ struct Judged {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let dir = match &args.dir {
-        Some(dir) => dir.clone(),
+        // Relative paths of the config would be relative to its own folder.
+        Some(dir) => std::path::absolute(dir)
+            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", dir.display())))?,
         None => tempfile::Builder::new()
             .prefix("outlierd-demo-")
             .tempdir()

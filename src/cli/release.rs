@@ -1,0 +1,32 @@
+//! `release`: what a daemon that was killed leaves of the GPIO lines.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::common;
+use super::error::{Error, exit};
+use super::run::load_config;
+use crate::config;
+use crate::watch::gpio::Gpio;
+
+/// Drives the GPIO lines of the config inactive. The service does so whenever the daemon has ended: some kernels keep a
+/// line's value when the process that drove it is killed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: outlierd release -c outlierd.toml")]
+pub struct Args {
+    /// Config file
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Error> {
+    let config = load_config(&args.config)?;
+    let Some(gpio) = &config.gpio else {
+        common::print("no [gpio] in the config: no line is driven")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut lines = Gpio::open(gpio).map_err(|e| Error::new(exit::UNAVAILABLE, e))?;
+    lines.release().map_err(|e| Error::new(exit::UNAVAILABLE, e))?;
+    common::print(format!("{}: line {} is inactive", gpio.chip.display(), gpio.line))?;
+    Ok(ExitCode::SUCCESS)
+}

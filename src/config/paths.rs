@@ -1,0 +1,122 @@
+//! Where the config's paths lie: relative ones beside the config file; what no shell is there to expand is refused.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, Error, Source};
+use crate::pictures;
+
+impl Config {
+    /// The name of the daemon among others on the machine: that of its config file, without the extension.
+    pub fn instance(&self) -> String {
+        let stem = self.path().file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| super::INSTANCE.into())
+    }
+
+    /// Makes relative paths absolute.
+    pub(super) fn resolve_paths(&mut self) -> Result<(), Error> {
+        for (key, path) in self.paths() {
+            if let Some(message) = unexpanded(path) {
+                return Err(self.error_at(key, format!("{key} = {path:?}: {message}")));
+            }
+        }
+        let Ok(file) = std::path::absolute(self.path()) else { return Ok(()) };
+        let Some(folder) = file.parent() else { return Ok(()) };
+        let resolve = |path: &mut PathBuf| {
+            if !path.as_os_str().is_empty() {
+                *path = folder.join(&path);
+            }
+        };
+        match &mut self.camera.source {
+            Source::V4l(path) | Source::Folder(path) => resolve(path),
+        }
+        [&mut self.model.path, &mut self.events.log, &mut self.events.snapshots].into_iter().for_each(resolve);
+        [&mut self.model.backbone, &mut self.events.metrics].into_iter().flatten().for_each(resolve);
+        self.gpio.iter_mut().for_each(|gpio| resolve(&mut gpio.chip));
+        self.mqtt.iter_mut().filter_map(|mqtt| mqtt.password_file.as_mut()).for_each(resolve);
+        // A name without a slash is looked for on PATH.
+        if let Some(program) = self.events.hook.as_mut().and_then(|hook| hook.first_mut())
+            && program.contains('/')
+            && let Ok(whole) = folder.join(&*program).into_os_string().into_string()
+        {
+            *program = whole;
+        }
+        Ok(())
+    }
+
+    /// All that is a path, by key.
+    fn paths(&self) -> Vec<(&'static str, &Path)> {
+        let (Source::V4l(source) | Source::Folder(source)) = &self.camera.source;
+        let events = &self.events;
+        let mut paths: Vec<(&str, &Path)> = vec![
+            ("camera.source", source),
+            ("model.path", &self.model.path),
+            ("events.log", &events.log),
+            ("events.snapshots", &events.snapshots),
+        ];
+        let hook = events.hook.as_ref().and_then(|hook| hook.first()).map(Path::new);
+        let password = self.mqtt.as_ref().and_then(|mqtt| mqtt.password_file.as_deref());
+        let optional = [
+            ("model.backbone", self.model.backbone.as_deref()),
+            ("events.hook", hook),
+            ("events.metrics", events.metrics.as_deref()),
+            ("gpio.chip", self.gpio.as_ref().map(|gpio| gpio.chip.as_path())),
+            ("mqtt.password-file", password),
+        ];
+        paths.extend(optional.into_iter().filter_map(|(key, path)| Some((key, path?))));
+        paths
+    }
+
+    /// Snapshots must not be watched: each would be the next outlier.
+    pub(super) fn check_snapshots(&self) -> Result<(), Error> {
+        let (Source::Folder(watched), snapshots) = (&self.camera.source, &self.events.snapshots) else { return Ok(()) };
+        if let (true, Some(watched), Some(snapshots)) = (watched.is_dir(), real(watched), real(snapshots))
+            && let Ok(below) = snapshots.strip_prefix(&watched)
+            && !below.components().any(|part| pictures::is_of_the_system(part.as_os_str()))
+        {
+            let message = format!(
+                "events.snapshots {} lies in the folder that camera.source watches, {}: the daemon would watch its own \
+                 snapshots; name a folder elsewhere",
+                self.events.snapshots.display(),
+                watched.display()
+            );
+            return Err(self.error_at("events.snapshots", message));
+        }
+        Ok(())
+    }
+}
+
+/// Why a path is no path as it stands.
+fn unexpanded(path: &Path) -> Option<&'static str> {
+    let text = path.to_str()?;
+    let variable = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '{');
+    if text.starts_with('~') {
+        Some("~ is not expanded here; write the whole path, such as \"/home/pi/...\"")
+    } else if text.split('$').skip(1).any(variable) {
+        Some("variables are not expanded here; write the whole path")
+    } else {
+        None
+    }
+}
+
+/// The path without links, also where its end does not exist yet.
+fn real(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find_map(|there| {
+        let real = std::fs::canonicalize(there).ok()?;
+        Some(real.join(path.strip_prefix(there).ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_as_it_stands() {
+        for wrong in ["~", "~/x", "~pi/x", "$HOME/x", "/x/${HOME}", "/x/$_a"] {
+            assert!(unexpanded(Path::new(wrong)).is_some(), "{wrong}");
+        }
+        for right in ["/x/~y", "x~", "/$", "/price-in-$5", "", "/x y"] {
+            assert_eq!(unexpanded(Path::new(right)), None, "{right}");
+        }
+    }
+}
