@@ -116,18 +116,30 @@ impl InputRecipe {
         }
     }
 
+    /// RGB as it is, 0 to 255, for a network that normalises by itself; geometry as [`InputRecipe::torch`].
+    pub fn raw() -> Self {
+        InputRecipe { mean: [0.0; 3], std: [1.0; 3], ..Self::torch() }
+    }
+
+    /// RGB from 0 to 1; geometry as [`InputRecipe::torch`].
+    pub fn unit() -> Self {
+        InputRecipe { mean: [0.0; 3], std: [255.0; 3], ..Self::torch() }
+    }
+
     /// A known recipe by its name.
     pub fn by_name(name: &str) -> Option<Self> {
         match name {
             "caffe" => Some(Self::caffe()),
             "torch" => Some(Self::torch()),
+            "raw" => Some(Self::raw()),
+            "unit" => Some(Self::unit()),
             _ => None,
         }
     }
 
     /// The name of a known recipe, whatever its size and geometry; `custom` for any other.
     pub fn name(&self) -> &'static str {
-        for name in ["caffe", "torch"] {
+        for name in ["caffe", "torch", "raw", "unit"] {
             let known = Self::by_name(name).unwrap_or_else(Self::torch);
             if (known.order, known.mean, known.std) == (self.order, self.mean, self.std) {
                 return name;

@@ -285,6 +285,8 @@ mod tests {
         Model {
             path: Path::new("small.onnx").into(),
             source: Source::Bytes(Vec::new().into()),
+            folder: None,
+            beside: Default::default(),
             opset: 13,
             metadata: Vec::new(),
             graph: Graph::default(),

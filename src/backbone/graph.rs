@@ -294,8 +294,15 @@ impl<'a> Builder<'a> {
         // Where the file has no ReLU because its quantization cuts off below zero, that cut is the ReLU.
         let rounded = self.request.graph.nodes.iter().find(|node| node.is("QuantizeLinear") && node.inputs[0] == tap);
         let quant = rounded.and_then(|node| self.plan.quants.get(node.outputs[0].as_str()));
-        let least = quant.map_or(f32::NEG_INFINITY, |quant| quant.dequantize(0));
-        Ok(self.wire(tap, Rows { least }, &[from], &[(DatumType::F32, &[n, h, w, c])])?[0])
+        let bounds = quant.map_or([f32::NEG_INFINITY, f32::INFINITY], |quant| self.reach(*quant));
+        Ok(self.wire(tap, Rows(bounds), &[from], &[(DatumType::F32, &[n, h, w, c])])?[0])
+    }
+
+    /// The real values at a tap that a rounding keeps. Quantizers leave out a ReLU or Clip that its range does already.
+    /// A file that is meant to be nearer to the float network has what it needs in front of its roundings.
+    fn reach(&self, quant: Quant) -> [f32; 2] {
+        let most = if self.request.round_sums { quant.dequantize(255) } else { f32::INFINITY };
+        [quant.dequantize(0), most]
     }
 
     fn island(&mut self, i: usize, nodes: &[&'a Node], picture: OutletId, taps: &[&'a str]) -> Result<(), Error> {
@@ -432,7 +439,10 @@ impl<'a> Builder<'a> {
             (true, false) => vec![(DatumType::F32, &dims)],
             (true, true) => vec![(DatumType::F32, &dims), (DatumType::U8, &dims)],
         };
-        let run = QConv { conv, engine: self.engine.clone(), tap: tap.then_some(y.scale), quant: y, bounds };
+        let [least, most] = self.reach(y);
+        let real_bounds = [step.bounds[0].max(least), step.bounds[1].min(most)];
+        let real = tap.then_some((y.scale, real_bounds));
+        let run = QConv { conv, engine: self.engine.clone(), tap: real, quant: y, bounds };
         let made = self.wire(step.output, run, &inputs, &outputs)?;
         if tap {
             self.reals.insert(step.real, made[0]);

@@ -11,11 +11,13 @@ use super::Error;
 use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
 
 /// What ResNets and their relatives are made of. Others can make large values out of small files, or run sub-graphs.
-const KNOWN: [&str; 34] = [
+const KNOWN: [&str; 46] = [
+    "Abs",
     "Add",
     "AveragePool",
     "BatchNormalization",
     "Cast",
+    "Celu",
     "Clip",
     "Conv",
     "DequantizeLinear",
@@ -31,20 +33,30 @@ const KNOWN: [&str; 34] = [
     "InstanceNormalization",
     "LRN",
     "LeakyRelu",
+    "Log",
     "Max",
     "MaxPool",
     "Min",
+    "Mish",
     "Mul",
     "Neg",
     "PRelu",
     "Pad",
+    "Pow",
     "QuantizeLinear",
+    "Reciprocal",
     "Relu",
+    "Selu",
+    "Shrink",
     "Sigmoid",
     "Softplus",
+    "Softsign",
+    "Sqrt",
     "Sub",
     "Sum",
+    "Swish",
     "Tanh",
+    "ThresholdedRelu",
     "Transpose",
 ];
 
@@ -66,8 +78,7 @@ pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx
         return fail(format!("{} is computed of constants: fold them, with onnxsim for example", node.label()));
     }
     if !known.op_register.0.contains_key(&node.op) {
-        let domain = if node.domain.is_empty() { "" } else { " of domain " };
-        return fail(format!("operator {}{domain}{} is not known", node.label(), node.domain));
+        return fail(format!("operator {} is not known", node.label()));
     }
     for (name, attr) in &node.attrs {
         let least = i64::from(matches!(name.as_str(), "strides" | "dilations" | "kernel_shape" | "group"));
@@ -199,22 +210,18 @@ fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) 
         {
             let values = integer_bias(model, graph, node, tensor)?;
             wired.input[2] = format!("{}/bias", node.outputs[0]);
-            proto.initializer.push(float_tensor(&wired.input[2], &tensor.dims, &values));
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let real = OnnxTensor::from_bytes(DType::F32, tensor.dims.clone(), bytes);
+            proto.initializer.push(initializer(model, &wired.input[2], &real)?);
         }
         for input in node.inputs.iter().filter(|i| !i.is_empty()) {
             if !taken.insert(input) || !wired.input.contains(input) {
                 continue;
             }
             if let Some(tensor) = graph.constants.get(input) {
-                proto.initializer.push(pb::TensorProto {
-                    name: input.clone(),
-                    dims: tensor.dims.iter().map(|&d| d as i64).collect(),
-                    data_type: tensor.dtype as i32,
-                    raw_data: model.read(tensor)?,
-                    ..Default::default()
-                });
-            } else if let Some(folded) = folded(model, graph, input)? {
-                proto.initializer.push(float_tensor(input, &folded.dims, &folded.values));
+                proto.initializer.push(initializer(model, input, tensor)?);
+            } else if let Some(tensor) = folded(model, graph, input)? {
+                proto.initializer.push(initializer(model, input, &tensor)?);
             }
         }
         proto.node.push(wired);
@@ -225,12 +232,6 @@ fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) 
         graph: Some(proto),
         ..Default::default()
     })
-}
-
-/// A constant in real numbers.
-pub struct Folded {
-    pub dims: Vec<usize>,
-    pub values: Vec<f32>,
 }
 
 /// A `DequantizeLinear` of a constant, with what it needs.
@@ -265,14 +266,14 @@ impl<'a> ConstantDequantize<'a> {
 }
 
 /// The real values of a dequantized constant.
-fn folded(model: &Model, graph: &Graph, value: &str) -> Result<Option<Folded>, Error> {
+pub fn folded(model: &Model, graph: &Graph, value: &str) -> Result<Option<OnnxTensor>, Error> {
     let Some(dq) = ConstantDequantize::of(model, graph, value)? else { return Ok(None) };
     let inner = if dq.scale.len() == 1 { dq.tensor.len() } else { dq.tensor.dims[dq.axis + 1..].iter().product() };
     let ints = model.read_i32(dq.tensor)?;
     let channel = |i: usize| (i / inner.max(1)) % dq.scale.len();
     let real = |(i, &q): (usize, &i32)| (i64::from(q) - i64::from(dq.zero[channel(i)])) as f32 * dq.scale[channel(i)];
-    let values = ints.iter().enumerate().map(real).collect();
-    Ok(Some(Folded { dims: dq.tensor.dims.clone(), values }))
+    let bytes = ints.iter().enumerate().flat_map(|value| real(value).to_le_bytes()).collect();
+    Ok(Some(OnnxTensor::from_bytes(DType::F32, dq.tensor.dims.clone(), bytes)))
 }
 
 /// The real values of a bias that is stored as int32 at scale `x_scale * w_scale`.
@@ -295,14 +296,14 @@ fn integer_bias(model: &Model, graph: &Graph, conv: &Node, bias: &OnnxTensor) ->
         .collect())
 }
 
-fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> pb::TensorProto {
-    pb::TensorProto {
+fn initializer(model: &Model, name: &str, tensor: &OnnxTensor) -> Result<pb::TensorProto, Error> {
+    Ok(pb::TensorProto {
         name: name.into(),
-        dims: dims.iter().map(|&d| d as i64).collect(),
-        data_type: DType::F32 as i32,
-        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        dims: tensor.dims.iter().map(|&d| d as i64).collect(),
+        data_type: tensor.dtype as i32,
+        raw_data: model.read(tensor)?,
         ..Default::default()
-    }
+    })
 }
 
 fn value_info(name: &str, dims: &[usize]) -> pb::ValueInfoProto {

@@ -13,9 +13,11 @@ use tract_onnx::prelude::TractError;
 use crate::image::mask::Mask;
 use crate::image::{ChannelOrder, InputRecipe, Resize};
 
+mod affine;
 pub mod cells;
 mod fold;
 mod graph;
+mod input;
 mod island;
 #[allow(unsafe_code)]
 pub mod kernels;
@@ -25,21 +27,21 @@ mod ops;
 mod plan;
 pub mod quantize;
 mod stages;
+mod tensor;
+mod trunk;
 pub mod untrained;
 pub mod views;
 mod wire;
 pub mod writer;
 
 use cells::Cells;
+use trunk::Trunk;
 use views::{VIEWS_KEY, Views};
 
 pub use graph::Fusion;
 pub use wire::Source;
 
-/// The largest side of a network's input.
-const MAX_INPUT: u32 = 2048;
-
-/// The metadata key that names the input recipe.
+/// The metadata key that names the input recipe, or says it: `rgb` or `bgr`, three means, `/`, three scales.
 pub const INPUT_KEY: &str = "outlierd.input";
 
 /// The metadata key that says how residual sums are meant: `unrounded` leaves out the rounding of a convolution's own
@@ -58,7 +60,7 @@ pub enum Error {
     Tract { path: PathBuf, reason: String },
     #[error("backbone {path} has no tap {wanted}; it has {}", list(available))]
     NoTap { path: PathBuf, wanted: String, available: Vec<Stage> },
-    #[error("unknown input recipe {name:?} in the metadata of backbone {path}: caffe or torch is known")]
+    #[error("unknown input recipe {name:?} in the metadata of backbone {path}: caffe, torch, raw or unit is known")]
     UnknownRecipe { path: PathBuf, name: String },
     #[error("unknown views {name:?} in the metadata of backbone {path}: whole or whole+corners is known")]
     UnknownViews { path: PathBuf, name: String },
@@ -240,6 +242,8 @@ pub struct Backbone {
     outputs: Vec<Stage>,
     pooling: Pooling,
     input: InputRecipe,
+    /// The levels of a channel that the file's graph normalises itself; the recipe does that instead.
+    own_levels: Option<input::Range>,
     /// The recipe for the picture that the views are taken from.
     prepared: InputRecipe,
     views: Views,
@@ -256,13 +260,13 @@ impl Backbone {
     /// The file cannot be read, is not ONNX, is not a ResNet, lacks the tap, or has operators that nothing can run.
     pub fn load(path: &Path, options: &Options) -> Result<Backbone, Error> {
         let source = Source::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
-        let backbone = Self::from_source(path, source, options)?;
+        let backbone = Self::from_source(path, source, path.parent(), options)?;
         Ok(Backbone { path: Some(path.into()), ..backbone })
     }
 
     /// Loads an ONNX file that is in memory; `name` names it in errors.
     pub fn from_bytes(name: &str, bytes: Vec<u8>, options: &Options) -> Result<Backbone, Error> {
-        Self::from_source(Path::new(name), Source::Bytes(bytes.into()), options)
+        Self::from_source(Path::new(name), Source::Bytes(bytes.into()), None, options)
     }
 
     /// The backbone that is built in: a ResNet-50 of three eighths of the width for 224 x 224 pixels, distilled from an
@@ -274,23 +278,20 @@ impl Backbone {
         if options.input.is_none() {
             options.resize.get_or_insert(Resize::Stretch);
         }
-        Self::from_source(Path::new("(embedded)"), Source::Bytes(EMBEDDED.into()), &options)
+        Self::from_source(Path::new("(embedded)"), Source::Bytes(EMBEDDED.into()), None, &options)
     }
 
-    fn from_source(path: &Path, source: Source, options: &Options) -> Result<Backbone, Error> {
-        let sha256 = source.sha256().map_err(|source| Error::Io { path: path.into(), source })?;
+    /// `folder` is where files of tensor data may lie.
+    fn from_source(path: &Path, source: Source, folder: Option<&Path>, options: &Options) -> Result<Backbone, Error> {
+        let own = source.sha256().map_err(|source| Error::Io { path: path.into(), source })?;
+        let model = onnx::Model::parse_in(path, source, folder);
+        let sha256 = model.as_ref().map_or(Ok(own), |model| model.sha256(own))?;
         if options.sha256.is_some_and(|wanted| wanted != sha256) {
             return Err(Error::OtherFile { path: path.into(), sha256 });
         }
-        let mut model = onnx::Model::parse(path, source)?;
-        let format = lower::Format::of(&model.graph);
-        let mut graph = std::mem::take(&mut model.graph);
-        fold::pads(&model, &mut graph)?;
-        let mut graph = lower::lower(graph);
-        fold::roundings(&model, &mut graph)?;
-        let (input, recipe) = picture_input(&model, &graph, options)?;
-        let maps = stages::maps(&graph, &input);
-        let found = stages::find(&graph, &maps);
+        let mut model = model?;
+        let mut trunk = Trunk::of(&mut model, options)?;
+        let found = std::mem::take(&mut trunk.found);
         let taps = stages::select(&found, options.tap.as_ref()).map_err(|available| Error::NoTap {
             path: path.into(),
             wanted: options.tap.as_ref().map_or_else(|| "at all".into(), Tap::to_string),
@@ -300,6 +301,8 @@ impl Backbone {
         let of_cells = if options.cells { tap.stages_of_cells(&found) } else { Vec::new() };
         let is_output = |stage: &Stage| tap.0.contains(stage) || of_cells.contains(stage);
         let taps: Vec<_> = found.iter().filter(|output| is_output(&output.stage)).cloned().collect();
+        trunk.cut(&model, &taps)?;
+        let recipe = trunk.picture.recipe.clone();
         let isa = kernels::Isa::detect()?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -307,11 +310,11 @@ impl Backbone {
         };
         let request = graph::Request {
             model: &model,
-            graph: &graph,
-            format,
-            input: &input,
+            graph: &trunk.graph,
+            format: trunk.format(),
+            input: &trunk.picture.name,
             recipe: &recipe,
-            maps: &maps,
+            maps: &trunk.maps,
             taps: &taps,
             round_sums: model.metadata(SUMS_KEY) != Some("unrounded"),
             isa,
@@ -339,6 +342,7 @@ impl Backbone {
             outputs,
             pooling,
             input: recipe,
+            own_levels: trunk.picture.own,
             prepared,
             views,
             mask: options.mask.clone(),
@@ -520,7 +524,12 @@ impl Backbone {
 
     /// Lines for people: the file's format, which part is fused, which part runs as tract runs it.
     pub fn describe(&self) -> Vec<String> {
-        self.network.fusion.describe()
+        let mut lines = self.network.fusion.describe();
+        lines.extend(self.own_levels.map(|range| {
+            let levels = if range == input::Range::Raw { "0 to 255" } else { "0 to 1" };
+            format!("normalisation: the file's own, of levels {levels}")
+        }));
+        lines
     }
 
     /// Which part is fused into int8 operators.
@@ -531,39 +540,6 @@ impl Backbone {
     fn name(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new("(embedded)"))
     }
-}
-
-/// The graph's picture and the recipe for it.
-fn picture_input(model: &onnx::Model, graph: &onnx::Graph, options: &Options) -> Result<(String, InputRecipe), Error> {
-    let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
-    let recipe = match (&options.input, model.metadata(INPUT_KEY)) {
-        (Some(recipe), _) => recipe.clone(),
-        (None, None) => InputRecipe::torch(),
-        (None, Some(name)) => InputRecipe::by_name(name)
-            .ok_or_else(|| Error::UnknownRecipe { path: model.path.clone(), name: name.into() })?,
-    };
-    let [input] = &graph.inputs[..] else {
-        let names: Vec<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
-        return Err(unsupported(format!("it has the inputs {names:?}; one picture is needed")));
-    };
-    let [_, channels, height, width] = input.dims[..] else {
-        return Err(unsupported(format!("its input has {} dimensions; N, C, H, W are needed", input.dims.len())));
-    };
-    if channels.is_some_and(|c| c != 3) || input.dtype != Some(onnx::DType::F32) {
-        return Err(unsupported("its input is not a float picture of 3 channels".into()));
-    }
-    let side = |fixed: Option<usize>, own: u32| fixed.map_or(Ok(own), u32::try_from);
-    let sizes = side(width, recipe.width).ok().zip(side(height, recipe.height).ok());
-    let Some((width, height)) = sizes.filter(|&(w, h)| w.max(h) <= MAX_INPUT && w.min(h) > 0) else {
-        return Err(unsupported(format!("its input is larger than {MAX_INPUT} pixels a side")));
-    };
-    let recipe =
-        if (width, height) == (recipe.width, recipe.height) { recipe } else { recipe.with_size(width, height) };
-    let recipe = match options.resize {
-        Some(resize) => recipe.with_resize(resize),
-        None => recipe,
-    };
-    Ok((input.name.clone(), recipe))
 }
 
 /// The normalised value of every level per channel of the network, and which of R, G, B each channel is.

@@ -1,97 +1,29 @@
 //! ONNX models: the parts of `ModelProto` that a network needs. Tensor data stays in the file until it is asked for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use super::Error;
+use sha2::{Digest, Sha256};
+
 use super::wire::{Cursor, Source, Value, WireError};
+use super::{Error, tensor};
+
+pub use super::tensor::{DType, Tensor};
 
 const MAX_NODES: usize = 10_000;
 const MAX_TENSORS: usize = 100_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_LIST: usize = 4096;
-const MAX_NAME: u64 = 4096;
+pub(super) const MAX_NAME: u64 = 4096;
 const MAX_RANK: usize = 8;
-const MAX_CHUNKS: usize = 65_536;
-/// Bytes of one tensor.
-const MAX_TENSOR: usize = 1 << 28;
-/// How often a file's tensor data may be read: weights that many nodes share would be unpacked for each of them.
-const MAX_READS: u64 = 16;
-const FREE_READS: u64 = 64 << 20;
+/// Bytes of the model and of the files beside it.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Operators that make a map of a map: each has an input and an output.
 const MAP_OPERATORS: [&str; 8] =
     ["QuantizeLinear", "DequantizeLinear", "Conv", "Relu", "Clip", "Add", "MaxPool", "Pad"];
-
-/// The element types of `TensorProto` that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DType {
-    F32 = 1,
-    U8 = 2,
-    I8 = 3,
-    U16 = 4,
-    I16 = 5,
-    I32 = 6,
-    I64 = 7,
-    Bool = 9,
-    F16 = 10,
-    F64 = 11,
-}
-
-impl DType {
-    fn from_code(code: u64) -> Option<DType> {
-        use DType::*;
-        [F32, U8, I8, U16, I16, I32, I64, Bool, F16, F64].into_iter().find(|&t| t as u64 == code)
-    }
-
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        match self {
-            DType::U8 | DType::I8 | DType::Bool => 1,
-            DType::U16 | DType::I16 | DType::F16 => 2,
-            DType::F32 | DType::I32 => 4,
-            DType::I64 | DType::F64 => 8,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Chunk {
-    /// Little-endian elements.
-    Plain(Range<u64>),
-    /// Packed numbers of `int32_data` and its like.
-    Varints(Range<u64>),
-    /// One number.
-    Number(u64),
-    /// Little-endian elements made in memory.
-    Owned(Vec<u8>),
-}
-
-/// A constant of the graph.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    pub dtype: DType,
-    pub dims: Vec<usize>,
-    data: Vec<Chunk>,
-}
-
-impl Tensor {
-    /// A tensor made in memory from little-endian elements.
-    pub fn from_bytes(dtype: DType, dims: Vec<usize>, bytes: Vec<u8>) -> Tensor {
-        Tensor { dtype, dims, data: vec![Chunk::Owned(bytes)] }
-    }
-
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.dims.iter().product()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// An attribute of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,6 +47,8 @@ pub struct Node {
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
     pub attrs: Vec<(String, Attr)>,
+    /// Whether the file says itself what the operator does.
+    pub function: bool,
 }
 
 impl Node {
@@ -168,7 +102,12 @@ impl Node {
 
     /// Whether this is operator `op` of the standard domain.
     pub fn is(&self, op: &str) -> bool {
-        self.op == op && (self.domain.is_empty() || self.domain == "ai.onnx")
+        self.op == op && self.is_standard()
+    }
+
+    /// Whether the operator is one of the standard domain.
+    pub fn is_standard(&self) -> bool {
+        !self.function && is_standard(&self.domain)
     }
 
     /// What to call the node in a message.
@@ -187,13 +126,35 @@ pub struct ValueInfo {
     pub dims: Vec<Option<usize>>,
 }
 
-/// Nodes in an order in which every input is known before it is used.
+fn is_standard(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// Nodes in an order in which every input that a node makes is made before it is used.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     pub nodes: Vec<Node>,
     pub constants: HashMap<String, Tensor>,
+    /// Constants of types that nothing computes with, with the code of the type.
+    pub unread: HashMap<String, u64>,
     pub inputs: Vec<ValueInfo>,
     pub outputs: Vec<ValueInfo>,
+}
+
+impl Graph {
+    /// The nodes that read each value, each once; what only asks for a shape does not count.
+    pub fn readers(&self) -> HashMap<&str, Vec<&Node>> {
+        let mut readers: HashMap<&str, Vec<&Node>> = HashMap::new();
+        for node in self.nodes.iter().filter(|n| !n.is("Shape")) {
+            for value in node.inputs.iter().filter(|v| !v.is_empty()) {
+                let list = readers.entry(value).or_default();
+                if !list.last().is_some_and(|last| std::ptr::eq(*last, node)) {
+                    list.push(node);
+                }
+            }
+        }
+        readers
+    }
 }
 
 /// A model with the place of its data.
@@ -201,6 +162,9 @@ pub struct Graph {
 pub struct Model {
     pub path: PathBuf,
     pub source: Source,
+    /// Where files of tensor data lie, and their names and sizes.
+    pub folder: Option<PathBuf>,
+    pub beside: BTreeMap<String, u64>,
     /// Version of the standard operator set.
     pub opset: i64,
     pub metadata: Vec<(String, String)>,
@@ -212,95 +176,64 @@ pub struct Model {
 impl Model {
     pub fn open(path: &Path) -> Result<Model, Error> {
         let source = Source::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
-        Model::parse(path, source)
+        Model::parse_in(path, source, path.parent())
     }
 
-    /// Reads everything but tensor data. `path` names the model in errors.
+    /// Reads everything but tensor data of a model that is one file. `path` names the model in errors.
     pub fn parse(path: &Path, source: Source) -> Result<Model, Error> {
+        Model::parse_in(path, source, None)
+    }
+
+    /// Reads everything but tensor data, which may lie in files of `folder`.
+    pub fn parse_in(path: &Path, source: Source, folder: Option<&Path>) -> Result<Model, Error> {
         let mut parser = Parser::default();
         let mut cursor = Cursor::new(&source);
         let read = parser.model(&mut cursor, 0..source.len()).and_then(|()| parser.finish());
-        match read {
-            Ok(graph) => {
-                let (opset, metadata, read) = (parser.opset, parser.metadata, AtomicU64::new(0));
-                Ok(Model { path: path.into(), opset, metadata, graph, source, read })
+        let graph = read.map_err(|error| match error {
+            WireError::Io(source) => Error::Io { path: path.into(), source },
+            error => {
+                let reason = other_kind(&source).map_or_else(|| error.to_string(), str::to_string);
+                Error::NotOnnx { path: path.into(), reason }
             }
-            Err(WireError::Io(source)) => Err(Error::Io { path: path.into(), source }),
-            Err(error) => Err(Error::NotOnnx { path: path.into(), reason: error.to_string() }),
+        })?;
+        let mut beside = BTreeMap::new();
+        for file in graph.constants.values().filter_map(Tensor::external) {
+            if !beside.contains_key(file) {
+                beside.insert(file.to_string(), tensor::beside(path, folder, file)?.len());
+            }
         }
+        let (opset, metadata, read) = (parser.opset, parser.metadata, AtomicU64::new(0));
+        let folder = folder.map(Path::to_path_buf);
+        let model = Model { path: path.into(), opset, metadata, graph, source, folder, beside, read };
+        if model.bytes() > MAX_BYTES {
+            let reason = format!("with the files of its tensor data it is larger than {MAX_BYTES} bytes");
+            return Err(Error::Unsupported { path: model.path, reason });
+        }
+        Ok(model)
+    }
+
+    /// Bytes of the model and of the files beside it.
+    pub fn bytes(&self) -> u64 {
+        self.beside.values().fold(self.source.len(), |sum, len| sum.saturating_add(*len))
+    }
+
+    /// SHA-256 of the model, whose own file has the hash `own`; with files beside it that of all hashes, by name.
+    pub fn sha256(&self, own: [u8; 32]) -> Result<[u8; 32], Error> {
+        if self.beside.is_empty() {
+            return Ok(own);
+        }
+        let mut all = Sha256::new();
+        all.update(own);
+        for file in self.beside.keys() {
+            let source = tensor::beside(&self.path, self.folder.as_deref(), file)?;
+            all.update(source.sha256().map_err(|source| Error::Io { path: self.path.clone(), source })?);
+        }
+        Ok(all.finalize().into())
     }
 
     /// The value of a `metadata_props` entry.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
-    }
-
-    /// The elements of a tensor, little-endian.
-    pub fn read(&self, tensor: &Tensor) -> Result<Vec<u8>, Error> {
-        let io = |source| Error::Io { path: self.path.clone(), source };
-        let malformed = |e: WireError| match e {
-            WireError::Io(source) => io(source),
-            e => Error::NotOnnx { path: self.path.clone(), reason: e.to_string() },
-        };
-        let size = tensor.dtype.size();
-        let expected = tensor.len() * size;
-        if tensor.data.iter().any(|chunk| !matches!(chunk, Chunk::Owned(_))) {
-            let read = self.read.fetch_add(expected as u64, Ordering::Relaxed);
-            if read > MAX_READS * self.source.len() + FREE_READS {
-                let reason = "its nodes share more weights than those of a ResNet".into();
-                return Err(Error::Unsupported { path: self.path.clone(), reason });
-            }
-        }
-        let mut out = Vec::with_capacity(expected);
-        for chunk in &tensor.data {
-            match chunk {
-                Chunk::Plain(range) => {
-                    let at = out.len();
-                    out.resize(at + (range.end - range.start) as usize, 0);
-                    self.source.read_at(&mut out[at..], range.start).map_err(io)?;
-                }
-                Chunk::Varints(range) => Cursor::new(&self.source)
-                    .varints(range.clone(), |v| out.extend_from_slice(&v.to_le_bytes()[..size]))
-                    .map_err(malformed)?,
-                Chunk::Number(v) => out.extend_from_slice(&v.to_le_bytes()[..size]),
-                Chunk::Owned(bytes) => out.extend_from_slice(bytes),
-            }
-        }
-        if out.len() != expected {
-            let reason = format!("a tensor of shape {:?} has {} bytes of data", tensor.dims, out.len());
-            return Err(Error::NotOnnx { path: self.path.clone(), reason });
-        }
-        Ok(out)
-    }
-
-    /// The elements of an f32 (or f16, f64) tensor.
-    pub fn read_f32(&self, tensor: &Tensor) -> Result<Vec<f32>, Error> {
-        let bytes = self.read(tensor)?;
-        let wide = |c: &[u8]| <[u8; 8]>::try_from(c).map_or(0.0, f64::from_le_bytes) as f32;
-        Ok(match tensor.dtype {
-            DType::F32 => bytes.as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect(),
-            DType::F64 => bytes.chunks_exact(8).map(wide).collect(),
-            other => return Err(self.wrong_type(other, "a float tensor")),
-        })
-    }
-
-    /// The elements of an integer tensor of any width, as i32 (saturated).
-    pub fn read_i32(&self, tensor: &Tensor) -> Result<Vec<i32>, Error> {
-        let bytes = self.read(tensor)?;
-        let clamp = |v: i64| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
-        Ok(match tensor.dtype {
-            DType::U8 | DType::Bool => bytes.iter().map(|&v| v.into()).collect(),
-            DType::I8 => bytes.iter().map(|&v| (v as i8).into()).collect(),
-            DType::U16 => bytes.as_chunks::<2>().0.iter().map(|c| u16::from_le_bytes(*c).into()).collect(),
-            DType::I16 => bytes.as_chunks::<2>().0.iter().map(|c| i16::from_le_bytes(*c).into()).collect(),
-            DType::I32 => bytes.as_chunks::<4>().0.iter().map(|c| i32::from_le_bytes(*c)).collect(),
-            DType::I64 => bytes.as_chunks::<8>().0.iter().map(|c| clamp(i64::from_le_bytes(*c))).collect(),
-            other => return Err(self.wrong_type(other, "an integer tensor")),
-        })
-    }
-
-    fn wrong_type(&self, found: DType, wanted: &str) -> Error {
-        Error::NotOnnx { path: self.path.clone(), reason: format!("{found:?} data where {wanted} is needed") }
     }
 }
 
@@ -309,9 +242,34 @@ struct Parser {
     graph: Option<Graph>,
     opset: i64,
     metadata: Vec<(String, String)>,
+    /// Domain and name of the operators that the file says itself.
+    functions: HashSet<(String, String)>,
 }
 
-fn limit<T>(list: &[T], what: &'static str, limit: usize) -> Result<(), WireError> {
+/// What a file is that is not ONNX, by how it begins.
+fn other_kind(source: &Source) -> Option<&'static str> {
+    let mut head = [0; 64];
+    let n = source.len().min(head.len() as u64) as usize;
+    source.read_at(&mut head[..n], 0).ok()?;
+    let kinds: [(usize, &[u8], &str); 8] = [
+        (
+            0,
+            b"version https://git-lfs",
+            "it is a pointer of Git LFS, not the network itself: fetch that with 'git lfs pull' or from where the pointer is",
+        ),
+        (4, b"ORTM", "it is in ONNX Runtime's own format (.ort); give the ONNX file that it was made from"),
+        (4, b"TFL3", "it is a TensorFlow Lite file; export the network as ONNX"),
+        (0, b"PK\x03\x04", "it is a zip archive, as PyTorch and Keras write; export the network as ONNX, or unpack it"),
+        (0, b"\x89HDF", "it is an HDF5 file, as Keras writes; export the network as ONNX"),
+        (0, b"\x1f\x8b", "it is packed with gzip; unpack it first"),
+        (0, b"<!DOCTYPE", "it is a web page; download the file itself"),
+        (0, b"<html", "it is a web page; download the file itself"),
+    ];
+    let is = |at: usize, magic: &[u8]| head[at..at + magic.len()].eq_ignore_ascii_case(magic);
+    kinds.into_iter().find(|(at, magic, _)| is(*at, magic)).map(|(.., what)| what)
+}
+
+pub(super) fn limit<T>(list: &[T], what: &'static str, limit: usize) -> Result<(), WireError> {
     if list.len() >= limit { Err(WireError::Limit { what, limit: limit as u64 }) } else { Ok(()) }
 }
 
@@ -333,22 +291,25 @@ impl Parser {
                         }
                         Ok(())
                     })?;
-                    if domain.is_empty() || domain == "ai.onnx" {
+                    if is_standard(&domain) {
                         self.opset = version;
                     }
                 }
                 (14, Value::Bytes(r)) if r.end - r.start <= MAX_NAME => {
                     limit(&self.metadata, "metadata entries", MAX_LIST)?;
-                    let (mut key, mut value) = (String::new(), String::new());
+                    self.metadata.push(c.entry(r, "metadata", MAX_NAME)?);
+                }
+                (25, Value::Bytes(r)) => {
+                    let (mut name, mut domain) = (String::new(), String::new());
                     c.message(r, |c, number, field| {
                         match (number, field) {
-                            (1, Value::Bytes(r)) => key = c.string(r, "metadata key", MAX_NAME)?,
-                            (2, Value::Bytes(r)) => value = c.string(r, "metadata value", MAX_NAME)?,
+                            (1, Value::Bytes(r)) => name = c.string(r, "function name", MAX_NAME)?,
+                            (10, Value::Bytes(r)) => domain = c.string(r, "function domain", MAX_NAME)?,
                             _ => {}
                         }
                         Ok(())
                     })?;
-                    self.metadata.push((key, value));
+                    self.functions.insert((if is_standard(&domain) { String::new() } else { domain }, name));
                 }
                 _ => {}
             }
@@ -356,7 +317,8 @@ impl Parser {
         })
     }
 
-    /// Constant nodes become constants; every input must be known before it is used, every name given once.
+    /// Constant nodes become constants; what a node makes must be made before it is used, every name given once. A
+    /// value that nothing makes is no fault here: the node that uses it may not be needed.
     fn finish(&mut self) -> Result<Graph, WireError> {
         let wrong = |text: String| Err(WireError::Meaning(text));
         let Some(mut graph) = self.graph.take() else { return wrong("it holds no graph".into()) };
@@ -364,11 +326,15 @@ impl Parser {
         if nodes.is_empty() {
             return wrong("its graph has no nodes".into());
         }
-        graph.inputs.retain(|i| !graph.constants.contains_key(&i.name));
+        graph.inputs.retain(|i| !graph.constants.contains_key(&i.name) && !graph.unread.contains_key(&i.name));
+        let made: HashSet<String> = nodes.iter().flat_map(|n| &n.outputs).cloned().collect();
         let mut known: HashSet<String> = graph.inputs.iter().map(|i| i.name.clone()).collect();
         known.extend(graph.constants.keys().cloned());
-        for node in nodes {
-            if let Some(input) = node.inputs.iter().find(|i| !i.is_empty() && !known.contains(*i)) {
+        for mut node in nodes {
+            let domain = if is_standard(&node.domain) { "" } else { &node.domain };
+            node.function = self.functions.contains(&(domain.to_string(), node.op.clone()));
+            if let Some(input) = node.inputs.iter().find(|i| made.contains(*i) && !i.is_empty() && !known.contains(*i))
+            {
                 return wrong(format!("{} uses {input:?} before anything makes it", node.label()));
             }
             if MAP_OPERATORS.iter().any(|op| node.is(op)) && (node.input(0).is_none() || node.outputs.is_empty()) {
@@ -413,14 +379,16 @@ fn read_graph(cursor: &mut Cursor, range: Range<u64>, graph: &mut Graph) -> Resu
                 graph.nodes.push(read_node(c, r)?);
             }
             5 => {
-                if graph.constants.len() >= MAX_TENSORS {
+                if graph.constants.len() + graph.unread.len() >= MAX_TENSORS {
                     return Err(WireError::Limit { what: "initializers", limit: MAX_TENSORS as u64 });
                 }
-                let (name, tensor) = read_tensor(c, r)?;
-                if let Some(tensor) = tensor
-                    && graph.constants.insert(name.clone(), tensor).is_some()
-                {
-                    return Err(WireError::Meaning(format!("two initializers named {name:?}")));
+                match Tensor::parse(c, r)? {
+                    (name, Ok(tensor)) => {
+                        if graph.constants.insert(name.clone(), tensor).is_some() {
+                            return Err(WireError::Meaning(format!("two initializers named {name:?}")));
+                        }
+                    }
+                    (name, Err(code)) => _ = graph.unread.insert(name, code),
                 }
             }
             11 => {
@@ -476,7 +444,7 @@ fn read_attribute(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Att
                 attr = Attr::Str(String::from_utf8_lossy(&c.bytes(r, "attribute text", MAX_NAME)?).into_owned());
             }
             (5, Value::Bytes(r)) => {
-                if let (_, Some(tensor)) = read_tensor(c, r)? {
+                if let (_, Ok(tensor)) = Tensor::parse(c, r)? {
                     attr = Attr::Tensor(tensor);
                 }
             }
@@ -515,81 +483,6 @@ fn push(attr: &mut Attr, more: Attr) -> Result<(), WireError> {
         (_, more) => *attr = more,
     }
     Ok(())
-}
-
-/// None for a tensor of a type that no supported network computes with (text, complex numbers).
-fn read_tensor(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Option<Tensor>), WireError> {
-    let (mut name, mut code) = (String::new(), 0);
-    let mut dims: Vec<u64> = Vec::new();
-    let mut data: Vec<Chunk> = Vec::new();
-    let mut external: Option<String> = None;
-    cursor.message(range, |c, number, value| {
-        limit(&data, "pieces of a tensor", MAX_CHUNKS)?;
-        match (number, value) {
-            (1, Value::Varint(v)) => {
-                limit(&dims, "dimensions", MAX_RANK)?;
-                dims.push(v);
-            }
-            (1, Value::Bytes(r)) => {
-                if r.end - r.start > 10 * MAX_RANK as u64 {
-                    return Err(WireError::Limit { what: "dimensions", limit: MAX_RANK as u64 });
-                }
-                c.varints(r, |v| dims.push(v))?;
-            }
-            (2, Value::Varint(v)) => code = v,
-            (4, Value::Fixed32(bits)) => data.push(Chunk::Number(bits.into())),
-            (10, Value::Fixed64(bits)) => data.push(Chunk::Number(bits)),
-            (4 | 9 | 10, Value::Bytes(r)) => data.push(Chunk::Plain(r)),
-            (5 | 7 | 11, Value::Varint(v)) => data.push(Chunk::Number(v)),
-            (5 | 7 | 11, Value::Bytes(r)) => data.push(Chunk::Varints(r)),
-            (8, Value::Bytes(r)) => name = c.string(r, "tensor name", MAX_NAME)?,
-            (13, Value::Bytes(r)) => {
-                let (mut key, mut text) = (String::new(), String::new());
-                c.message(r, |c, number, value| {
-                    match (number, value) {
-                        (1, Value::Bytes(r)) => key = c.string(r, "external data key", MAX_NAME)?,
-                        (2, Value::Bytes(r)) => text = c.string(r, "external data value", MAX_NAME)?,
-                        _ => {}
-                    }
-                    Ok(())
-                })?;
-                if key == "location" {
-                    external = Some(text);
-                }
-            }
-            (14, Value::Varint(1)) => _ = external.get_or_insert_default(),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    if let Some(file) = external {
-        return Err(WireError::Meaning(format!(
-            "the data of tensor {name:?} lies in another file ({file:?}); save the model as one file"
-        )));
-    }
-    let Some(dtype) = DType::from_code(code) else { return Ok((name, None)) };
-    let sizes: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
-    // A dimension of 0 counts as 1, so that no part of the product is larger than the whole.
-    let most = sizes.as_ref().and_then(|s| s.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1))));
-    let (Some(dims), true) = (sizes, most.is_some_and(|n| n <= MAX_TENSOR)) else {
-        return Err(WireError::Meaning(format!("tensor {name:?} has an impossible shape {dims:?}")));
-    };
-    let total = dims.iter().product::<usize>() * dtype.size();
-    let (mut least, mut most) = (0, 0);
-    for chunk in &data {
-        let (lo, hi) = match chunk {
-            Chunk::Plain(r) => (r.end - r.start, r.end - r.start),
-            Chunk::Varints(r) => ((r.end - r.start) / 10, (r.end - r.start) * dtype.size() as u64),
-            _ => (dtype.size() as u64, dtype.size() as u64),
-        };
-        least += lo;
-        most += hi;
-    }
-    if (total as u64) < least || (total as u64) > most {
-        let text = format!("tensor {name:?} of shape {dims:?} does not have as much data as its shape says");
-        return Err(WireError::Meaning(text));
-    }
-    Ok((name, Some(Tensor { dtype, dims, data })))
 }
 
 fn read_value_info(cursor: &mut Cursor, range: Range<u64>) -> Result<ValueInfo, WireError> {

@@ -177,8 +177,8 @@ impl Run for NormalizeU8 {
 pub struct QConv {
     pub conv: Conv,
     pub engine: Arc<Engine>,
-    /// Scale of the output, at a tap.
-    pub tap: Option<f32>,
+    /// Scale of the output and the bounds of its real values, at a tap.
+    pub tap: Option<(f32, [f32; 2])>,
     pub quant: Quant,
     pub bounds: [u8; 2],
 }
@@ -192,7 +192,7 @@ impl Run for QConv {
         let x = slice::<u8>(&inputs[0])?;
         let other = inputs.get(1).map(|b| slice::<u8>(b)).transpose()?;
         let mut scratch = self.engine.scratch.lock().map_err(|_| format_err!("an earlier run panicked"))?;
-        let Some(scale) = self.tap else {
+        let Some((scale, [least, most])) = self.tap else {
             let out = OutputMut::U8(slice_mut(&mut outputs[0])?);
             return Ok(self.conv.run(&self.engine.pool, &mut scratch, x, other, out)?);
         };
@@ -203,7 +203,7 @@ impl Run for QConv {
             let [lo, hi] = self.bounds;
             kernels::quantize_f32(real, self.quant.zero, lo, hi, slice_mut(rounded)?)?;
         }
-        real.iter_mut().for_each(|v| *v *= scale);
+        real.iter_mut().for_each(|v| *v = (*v * scale).max(least).min(most));
         Ok(())
     }
 }
@@ -283,11 +283,9 @@ impl Run for Quantize {
     }
 }
 
-/// f32 `[1, c, h, w]` -> f32 `[1, h, w, c]`, not below `least`: a tap.
+/// f32 `[1, c, h, w]` -> f32 `[1, h, w, c]`, within the bounds: a tap.
 #[derive(Debug)]
-pub struct Rows {
-    pub least: f32,
-}
+pub struct Rows(pub [f32; 2]);
 
 impl Run for Rows {
     fn name(&self) -> &'static str {
@@ -295,7 +293,8 @@ impl Run for Rows {
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Arc<Tensor>]) -> TractResult<()> {
-        transpose(&inputs[0], slice_mut::<f32>(&mut outputs[0])?, |x| x.max(self.least))
+        let [least, most] = self.0;
+        transpose(&inputs[0], slice_mut::<f32>(&mut outputs[0])?, |x| x.max(least).min(most))
     }
 }
 

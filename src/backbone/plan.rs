@@ -203,7 +203,7 @@ impl<'g> Planner<'g> {
             if !plain || self.sole_user(inner).is_none() {
                 break;
             }
-            bounds = [bounds[0].max(own[0]), bounds[1].min(own[1])];
+            bounds = own.map(|bound| bound.clamp(bounds[0], bounds[1]));
             value = self.makers[value].inputs[0].as_str();
         }
         Ok((value, bounds))

@@ -1,9 +1,41 @@
 //! Finds the residual stages of a ResNet by structure: sums of two computed values, grouped by stride and width.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::onnx::{Graph, Node};
 use super::{Stage, Tap};
+
+/// Operators of one map that compute each of its values by itself.
+const ACTIVATIONS: [&str; 25] = [
+    "Abs",
+    "Celu",
+    "Clip",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "PRelu",
+    "Reciprocal",
+    "Relu",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tanh",
+    "ThresholdedRelu",
+];
+
+/// Operators of several maps that compute value by value.
+const ARITHMETIC: [&str; 8] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"];
 
 /// What is known of a value that descends from the picture: a map at `1 / stride` of the input's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +56,7 @@ pub struct StageOutput {
 pub fn maps(graph: &Graph, input: &str) -> HashMap<String, MapInfo> {
     let mut maps = HashMap::from([(input.to_string(), MapInfo { stride: [1, 1], channels: Some(3) })]);
     let mut widths: HashMap<&str, usize> = HashMap::new();
-    for node in &graph.nodes {
+    for node in graph.nodes.iter().filter(|n| n.is_standard()) {
         let (Some(output), Some(first)) = (node.outputs.first(), node.input(0)) else { continue };
         let width = graph.constants.get(first).and_then(|t| t.dims.first().copied()).or(widths.get(first).copied());
         if let (Some(width), true) = (width, node.is("DequantizeLinear") || node.is("QuantizeLinear")) {
@@ -45,9 +77,11 @@ pub fn maps(graph: &Graph, input: &str) -> HashMap<String, MapInfo> {
                 MapInfo { channels: constant.or(widths.get(weight).copied()), ..strided(info) }
             }),
             "MaxPool" | "AveragePool" => known(0).map(strided),
-            "Relu" | "Clip" | "LeakyRelu" | "PRelu" | "Sigmoid" | "HardSwish" | "Elu" | "BatchNormalization"
-            | "Cast" | "Pad" | "QuantizeLinear" | "DequantizeLinear" | "Identity" | "Dropout" => known(0),
-            "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Max" | "Min" => {
+            "BatchNormalization" | "Cast" | "Pad" | "QuantizeLinear" | "DequantizeLinear" | "Identity" | "Dropout" => {
+                known(0)
+            }
+            op if ACTIVATIONS.contains(&op) => known(0),
+            op if ARITHMETIC.contains(&op) => {
                 let mut all = (0..node.inputs.len()).filter_map(known);
                 let one = all.next();
                 one.filter(|one| all.all(|other| other == *one))
@@ -65,52 +99,123 @@ fn scaled(stride: usize, by: i64) -> usize {
     stride.saturating_mul(usize::try_from(by).unwrap_or(1).max(1))
 }
 
-fn is_residual_sum(node: &Node, maps: &HashMap<String, MapInfo>) -> bool {
-    (node.is("Add") || node.is("Sum"))
-        && node.inputs.len() == 2
-        && node.inputs[0] != node.inputs[1]
-        && node.inputs.iter().all(|i| maps.contains_key(i))
-        && maps.contains_key(&node.outputs[0])
+/// Of every value that is computed value by value of one other alone (an activation, or one spelled out in
+/// arithmetic with single constants), that other; roundings pass.
+struct Origins<'g>(HashMap<&'g str, &'g str>);
+
+impl<'g> Origins<'g> {
+    fn of(graph: &'g Graph) -> Origins<'g> {
+        let mut origins = Origins(HashMap::new());
+        let single = graph.constants.iter().filter(|(_, tensor)| tensor.len() == 1);
+        let mut single: HashSet<&str> = single.map(|(name, _)| name.as_str()).collect();
+        for node in graph.nodes.iter().filter(|n| n.is_standard()) {
+            let (Some(output), Some(first)) = (node.outputs.first(), node.input(0)) else { continue };
+            let rounding = is_rounding(node);
+            if rounding && single.contains(first) {
+                single.insert(output);
+            } else if graph.constants.contains_key(first) && !single.contains(first) {
+                continue;
+            } else if rounding || ACTIVATIONS.contains(&node.op.as_str()) {
+                origins.0.insert(output, origins.get(first));
+            } else if ARITHMETIC.contains(&node.op.as_str()) {
+                let mut maps = node.inputs.iter().filter(|i| !single.contains(i.as_str())).map(|i| origins.get(i));
+                if let Some(one) = maps.next()
+                    && maps.all(|other| other == one)
+                {
+                    origins.0.insert(output, one);
+                }
+            }
+        }
+        origins
+    }
+
+    fn get(&self, value: &'g str) -> &'g str {
+        self.0.get(value).copied().unwrap_or(value)
+    }
 }
 
-/// The stages in order: the last residual sum before the stride or the width changes, with the ReLU behind it.
+fn is_rounding(node: &Node) -> bool {
+    node.is("QuantizeLinear") || node.is("DequantizeLinear")
+}
+
+/// Whether a node adds two maps of which neither is an activation of the other.
+fn is_residual_sum(node: &Node, maps: &HashMap<String, MapInfo>, origins: &Origins) -> bool {
+    (node.is("Add") || node.is("Sum"))
+        && node.inputs.len() == 2
+        && node.inputs.iter().all(|i| maps.contains_key(i))
+        && origins.get(&node.inputs[0]) != origins.get(&node.inputs[1])
+        && node.outputs.first().is_some_and(|output| maps.contains_key(output))
+}
+
+/// The stages in order: the last residual sum before the stride or the width changes, with the activation behind it.
 /// Empty if the graph has no residual sums, or more stages than a ResNet.
 pub fn find(graph: &Graph, maps: &HashMap<String, MapInfo>) -> Vec<StageOutput> {
+    let origins = Origins::of(graph);
     let mut last: Vec<(MapInfo, &Node)> = Vec::new();
-    for node in graph.nodes.iter().filter(|n| !n.outputs.is_empty() && is_residual_sum(n, maps)) {
+    for node in graph.nodes.iter().filter(|n| is_residual_sum(n, maps, &origins)) {
         let info = maps[&node.outputs[0]];
         match last.last_mut() {
             Some(end) if end.0 == info => end.1 = node,
             _ => last.push((info, node)),
         }
     }
+    // Keras' ResNetV2 makes the last block of a stage the strided one, and widens in the first of the next.
+    let strided_last = |three: &[(MapInfo, &Node)]| {
+        let [a, b, c] = [three[0].0, three[1].0, three[2].0];
+        a.channels == b.channels && a.stride != b.stride && b.channels != c.channels && b.stride == c.stride
+    };
+    if last.windows(3).any(strided_last) {
+        last.reverse();
+        last.dedup_by_key(|(info, _)| info.channels);
+        last.reverse();
+    }
     if last.len() > Stage::ALL.len() {
         return Vec::new();
     }
+    let readers = graph.readers();
+    let mut made: HashMap<&str, Vec<&Node>> = HashMap::new();
+    for node in &graph.nodes {
+        if let Some(origin) = node.outputs.first().and_then(|output| origins.0.get(output.as_str())) {
+            made.entry(*origin).or_default().push(node);
+        }
+    }
     let named = last.into_iter().zip(Stage::ALL);
     named
-        .map(|((info, node), stage)| StageOutput { stage, value: behind_relu(graph, &node.outputs[0]), info })
+        .map(|((info, node), stage)| {
+            let sum = node.outputs[0].as_str();
+            let value = behind_activation(made.get(sum).map_or(&[], Vec::as_slice), &readers, sum).to_string();
+            StageOutput { stage, value, info }
+        })
         .collect()
 }
 
-/// The output of the ReLU that follows `value`, directly or behind a rounding; else `value`.
-fn behind_relu(graph: &Graph, value: &str) -> String {
-    let users = |value: &str| {
-        let value = value.to_string();
-        graph.nodes.iter().filter(move |n| n.inputs.contains(&value) && !n.outputs.is_empty())
-    };
-    let relu = |value: &str| users(value).find(|n| n.is("Relu") || n.is("Clip")).map(|n| n.outputs[0].clone());
-    if let Some(found) = relu(value) {
-        return found;
-    }
-    for q in users(value).filter(|n| n.is("QuantizeLinear")) {
-        for dq in users(&q.outputs[0]).filter(|n| n.is("DequantizeLinear")) {
-            if let Some(found) = relu(&dq.outputs[0]) {
-                return found;
+/// The last value that is made of `sum` alone, value by value, and through which everything passes that reads `sum`;
+/// `sum` itself where that is read directly. A rounding at the end does not belong to it. `made` is what is made of it.
+fn behind_activation<'g>(made: &[&'g Node], readers: &HashMap<&'g str, Vec<&'g Node>>, sum: &'g str) -> &'g str {
+    // How many readers of each value that is made of the sum are still to come, and of how many values there are any.
+    let mut left: HashMap<&str, usize> = HashMap::from([(sum, readers.get(sum).map_or(0, Vec::len))]);
+    let mut open = usize::from(left[sum] > 0);
+    let mut end = sum;
+    for node in made {
+        let mut inputs: Vec<&str> = node.inputs.iter().map(String::as_str).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        for value in inputs {
+            if let Some(left) = left.get_mut(value).filter(|left| **left > 0) {
+                *left -= 1;
+                open -= usize::from(*left == 0);
             }
         }
+        let output = node.outputs[0].as_str();
+        if !is_rounding(node) && open == 0 {
+            end = output;
+        }
+        let count = readers.get(output).map_or(0, Vec::len);
+        if left.insert(output, count).is_none() {
+            open += usize::from(count > 0);
+        }
     }
-    value.to_string()
+    end
 }
 
 /// The stages that a tap asks for; `Err` names those that there are.

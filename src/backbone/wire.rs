@@ -229,6 +229,20 @@ impl<'a> Cursor<'a> {
             .map_err(|_| WireError::Malformed { at, what: "a string that is not UTF-8" })
     }
 
+    /// A message of a key and a value, both text.
+    pub fn entry(&mut self, range: Range<u64>, what: &'static str, limit: u64) -> Result<(String, String), WireError> {
+        let (mut key, mut text) = (String::new(), String::new());
+        self.message(range, |c, number, value| {
+            match (number, value) {
+                (1, Value::Bytes(r)) => key = c.string(r, what, limit)?,
+                (2, Value::Bytes(r)) => text = c.string(r, what, limit)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok((key, text))
+    }
+
     /// Calls `each` for every number of a packed field.
     pub fn varints(&mut self, range: Range<u64>, mut each: impl FnMut(u64)) -> Result<(), WireError> {
         self.at = range.start;

@@ -68,7 +68,7 @@ pub struct BackboneArgs {
     /// ResNet ONNX file, float, QDQ or QOperator [default: the embedded one]
     #[arg(long, value_name = "FILE")]
     pub backbone: Option<PathBuf>,
-    /// Input recipe of the network: caffe or torch [default: the file's own mark, else torch]
+    /// Input recipe of the network: caffe, torch, raw or unit [default: the file's own mark, else torch]
     #[arg(long, value_name = "RECIPE")]
     pub input: Option<String>,
     /// Geometry instead of the recipe's own (the embedded one's: stretch): stretch or crop
@@ -124,7 +124,8 @@ fn mask(path: &Path) -> Result<Mask, Error> {
 /// The input recipe of that name.
 pub fn recipe(name: Option<&str>) -> Result<Option<InputRecipe>, Error> {
     let known = |name: &str| {
-        let unknown = || Error::new(exit::USAGE, format!("unknown input recipe '{name}': use caffe or torch"));
+        let unknown =
+            || Error::new(exit::USAGE, format!("unknown input recipe '{name}': use caffe, torch, raw or unit"));
         InputRecipe::by_name(name).ok_or_else(unknown)
     };
     name.map(known).transpose()

@@ -31,7 +31,7 @@ pub struct Args {
     /// Normal pictures: a folder or a list (.txt); may repeat
     #[arg(long, required = true, value_name = "DIR")]
     calibrate: Vec<PathBuf>,
-    /// Input recipe of the network: caffe or torch [default: the file's own mark, else torch]
+    /// Input recipe of the network: caffe, torch, raw or unit [default: the file's own mark, else torch]
     #[arg(long, value_name = "RECIPE")]
     input: Option<String>,
     /// Geometry instead of the recipe's own: stretch or crop; use the same with `fit`

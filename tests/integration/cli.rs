@@ -248,7 +248,7 @@ fn wrong_options_are_told() {
         run(&args)
     };
     refused(&fit(&["--tap", "layer9"]), 64, &["layer9", "layer4"]);
-    refused(&fit(&["--input", "keras"]), 64, &["unknown input recipe 'keras'", "caffe or torch"]);
+    refused(&fit(&["--input", "keras"]), 64, &["unknown input recipe 'keras'", "use caffe, torch, raw or unit"]);
     refused(&fit(&["--resize", "squash"]), 64, &["squash", "stretch or crop"]);
     refused(&fit(&["--set", "pca.components=3"]), 64, &["unknown parameter", "pca.n_components"]);
     refused(&fit(&["--false-alarms", "1.5"]), 64, &["between 0 and 1"]);

@@ -18,6 +18,7 @@ mod import;
 mod metrics;
 mod model;
 mod mqtt;
+mod networks;
 mod quantize;
 mod report;
 mod scenes;

@@ -171,12 +171,6 @@ fn renew(node: &mut Node) -> Vec<Initializer> {
         made.push(constant);
     };
     match node.op.as_str() {
-        "Squeeze" | "Unsqueeze" | "ReduceSum" => {
-            if let Some(Attr::Ints(axes)) = take(node, "axes") {
-                let constant = Initializer::i64(&name(node, "axes"), &[axes.len()], &axes);
-                push(node, 1, constant);
-            }
-        }
         "Clip" => {
             for (at, what) in [(1, "min"), (2, "max")] {
                 if let Some(Attr::Float(bound)) = take(node, what) {
@@ -196,8 +190,6 @@ fn renew(node: &mut Node) -> Vec<Initializer> {
                 push(node, 2, constant);
             }
         }
-        // The default axis was 1, and what is classified has two dimensions.
-        "Softmax" | "LogSoftmax" if node.int("axis").is_none() => node.attrs.push(("axis".into(), Attr::Int(1))),
         "BatchNormalization" => node.attrs.retain(|(n, _)| n == "epsilon" || n == "momentum"),
         _ => {}
     }
@@ -214,9 +206,6 @@ mod tests {
         let made = renew(&mut clip);
         assert_eq!((clip.inputs.as_slice(), clip.attrs.len()), (&["x", "y/min", "y/max"].map(String::from)[..], 0));
         assert_eq!(made[1].bytes, 6f32.to_le_bytes());
-        let mut squeeze = Node::new("Squeeze", &["x"], &["y"]).with("axes", Attr::Ints(vec![2, 3]));
-        assert_eq!(renew(&mut squeeze)[0].dims, [2]);
-        assert_eq!(squeeze.inputs, ["x", "y/axes"]);
         let mut clip = Node::new("Clip", &["x"], &["y"]).with("max", Attr::Float(6.0));
         renew(&mut clip);
         assert_eq!(clip.inputs, ["x", "", "y/max"]);

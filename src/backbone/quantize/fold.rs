@@ -6,15 +6,10 @@
 
 use std::collections::HashMap;
 
+use super::super::affine::{Layout, affine};
 use super::super::graph::{pads, pair};
 use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
 use super::super::{Error, fold};
-
-/// A per-channel map `scale * x + shift`, one value for all channels or one for each.
-struct Affine {
-    scale: Vec<f64>,
-    shift: Vec<f64>,
-}
 
 /// Folds what can be folded; what cannot stays. `size` is height and width of the picture `input`.
 ///
@@ -160,7 +155,7 @@ fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
         .collect();
     let mut found = None;
     for (at, node) in graph.nodes.iter().enumerate() {
-        if let Some((x, affine)) = affine(model, graph, node)?
+        if let Some((x, affine)) = affine(model, graph, node, Layout::ChannelsFirst)?
             && let Some(&conv) = convs.get(x)
         {
             found = Some((at, conv, affine));
@@ -188,47 +183,4 @@ fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
     graph.nodes[conv].outputs[0] = output;
     graph.nodes.remove(at);
     Ok(true)
-}
-
-/// The value that a node maps channel by channel, and how.
-fn affine<'g>(model: &Model, graph: &'g Graph, node: &'g Node) -> Result<Option<(&'g str, Affine)>, Error> {
-    let Some(x) = node.input(0) else { return Ok(None) };
-    if node.is("BatchNormalization") {
-        let mut rows = Vec::new();
-        for i in 1..5 {
-            let Some(tensor) = node.input(i).and_then(|name| graph.constants.get(name)) else { return Ok(None) };
-            rows.push(model.read_f32(tensor)?);
-        }
-        let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
-        let [gamma, beta, mean, var] = &rows[..] else { return Ok(None) };
-        let n = gamma.len().min(beta.len()).min(mean.len()).min(var.len());
-        let scale: Vec<f64> = (0..n).map(|c| f64::from(gamma[c]) / (f64::from(var[c]) + epsilon).sqrt()).collect();
-        let shift = (0..n).map(|c| f64::from(beta[c]) - f64::from(mean[c]) * scale[c]).collect();
-        return Ok(Some((x, Affine { scale, shift })));
-    }
-    let [a, b] = &node.inputs[..] else { return Ok(None) };
-    let (x, constant, swapped) = match (graph.constants.get(a), graph.constants.get(b)) {
-        (None, Some(constant)) => (a, constant, false),
-        (Some(constant), None) => (b, constant, true),
-        _ => return Ok(None),
-    };
-    let per_channel = match constant.dims[..] {
-        [] | [1] | [1, 1, 1] | [1, 1, 1, 1] | [_, 1, 1] | [1, _, 1, 1] => constant.dtype == DType::F32,
-        _ => false,
-    };
-    if !per_channel {
-        return Ok(None);
-    }
-    let values: Vec<f64> = model.read_f32(constant)?.into_iter().map(f64::from).collect();
-    let all = |f: fn(f64) -> f64| values.iter().map(|&v| f(v)).collect::<Vec<f64>>();
-    let (scale, shift) = match (node.op.as_str(), swapped) {
-        _ if !node.domain.is_empty() && node.domain != "ai.onnx" => return Ok(None),
-        ("Mul", _) => (all(|v| v), vec![0.0]),
-        ("Add", _) => (vec![1.0], all(|v| v)),
-        ("Sub", false) => (vec![1.0], all(|v| -v)),
-        ("Sub", true) => (vec![-1.0], all(|v| v)),
-        ("Div", false) if values.iter().all(|&v| v != 0.0) => (all(|v| 1.0 / v), vec![0.0]),
-        _ => return Ok(None),
-    };
-    Ok(Some((x, Affine { scale, shift })))
 }

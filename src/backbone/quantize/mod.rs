@@ -19,10 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::image::RgbImage;
 
-use super::lower::{Format, lower};
+use super::lower::Format;
 use super::onnx::{Graph, Model};
 use super::ops::Quant;
-use super::{Error as BackboneError, INPUT_KEY, SUMS_KEY, Source, input_table, picture_input, stages, writer};
+use super::trunk::Trunk;
+use super::{Error as BackboneError, INPUT_KEY, SUMS_KEY, Source, input_table, stages, writer};
 use crate::image::{InputRecipe, Resize};
 
 mod correct;
@@ -140,7 +141,7 @@ impl Network {
     /// The file cannot be read, is quantized already, has no convolution, or does not take one picture.
     pub fn open(path: &Path, input: Option<InputRecipe>, resize: Option<Resize>) -> Result<Network, Error> {
         let source = Source::open(path).map_err(|source| BackboneError::Io { path: path.into(), source })?;
-        Self::from_source(path, source, input, resize)
+        Self::from_model(Model::parse_in(path, source, path.parent())?, input, resize)
     }
 
     /// The same of a file in memory; `name` names it in errors.
@@ -150,40 +151,36 @@ impl Network {
         input: Option<InputRecipe>,
         resize: Option<Resize>,
     ) -> Result<Network, Error> {
-        Self::from_source(Path::new(name), Source::Bytes(bytes.into()), input, resize)
+        Self::from_model(Model::parse(Path::new(name), Source::Bytes(bytes.into()))?, input, resize)
     }
 
-    fn from_source(
-        path: &Path,
-        source: Source,
-        input: Option<InputRecipe>,
-        resize: Option<Resize>,
-    ) -> Result<Network, Error> {
-        let mut model = Model::parse(path, source)?;
-        let format = Format::of(&model.graph);
-        if format != Format::Float {
-            return Err(Error::Quantized { path: path.into(), format: format.name() });
+    fn from_model(mut model: Model, input: Option<InputRecipe>, resize: Option<Resize>) -> Result<Network, Error> {
+        let path = model.path.clone();
+        let options = super::Options { input, resize, ..super::Options::default() };
+        let mut trunk = Trunk::of(&mut model, &options)?;
+        let taps = trunk.found.clone();
+        if !taps.is_empty() {
+            trunk.cut(&model, &taps)?;
+        }
+        if trunk.format() != Format::Float {
+            return Err(Error::Quantized { path, format: trunk.format().name() });
+        }
+        if !trunk.graph.nodes.iter().any(|n| fold::is_plain_conv(&trunk.graph, n)) {
+            return Err(Error::NoConvolution { path });
+        }
+        if taps.is_empty() {
+            let reason = "it has no residual stages: it is not a ResNet".into();
+            return Err(Error::Unsupported { path, reason });
         }
         if model.opset < emit::OLDEST {
             let reason = format!("operator set {} is too old; {} or newer is needed", model.opset, emit::OLDEST);
-            return Err(Error::Unsupported { path: path.into(), reason });
+            return Err(Error::Unsupported { path, reason });
         }
-        let mut graph = lower(std::mem::take(&mut model.graph));
-        if !graph.nodes.iter().any(|n| fold::is_plain_conv(&graph, n)) {
-            return Err(Error::NoConvolution { path: path.into() });
-        }
-        let options = super::Options { input, resize, ..super::Options::default() };
-        let (input, recipe) = picture_input(&model, &graph, &options)?;
-        let size = [recipe.height as usize, recipe.width as usize];
-        fold::fold(&model, &mut graph, &input, size)?;
-        let outputs = rename_outputs(&mut graph, &input);
-        let network = Network { model, graph, input, recipe, outputs };
-        let maps = stages::maps(&network.graph, &network.input);
-        if stages::find(&network.graph, &maps).is_empty() {
-            let reason = "it has no residual stages: it is not a ResNet".into();
-            return Err(Error::Unsupported { path: path.into(), reason });
-        }
-        Ok(network)
+        let Trunk { mut graph, picture, .. } = trunk;
+        let size = [picture.recipe.height as usize, picture.recipe.width as usize];
+        fold::fold(&model, &mut graph, &picture.name, size)?;
+        let outputs = rename_outputs(&mut graph, &picture.name);
+        Ok(Network { model, graph, input: picture.name, recipe: picture.recipe, outputs })
     }
 
     /// What the network expects of its pictures.
@@ -356,9 +353,7 @@ fn metadata(model: &Model, recipe: &InputRecipe) -> Vec<(String, String)> {
     let ours = [INPUT_KEY, SUMS_KEY];
     let mut metadata: Vec<(String, String)> =
         model.metadata.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
-    if InputRecipe::by_name(recipe.name()).is_some() {
-        metadata.push((INPUT_KEY.into(), recipe.name().into()));
-    }
+    metadata.push((INPUT_KEY.into(), super::input::mark(recipe)));
     metadata.push((SUMS_KEY.into(), "unrounded".into()));
     metadata
 }
@@ -433,7 +428,7 @@ mod tests {
     fn folding_and_equalisation_leave_the_float_function_as_it_is() {
         let bytes = normalized().to_bytes();
         let mut plain = Model::parse(Path::new("plain"), Source::Bytes(bytes.clone().into())).unwrap();
-        let unfolded = lower(std::mem::take(&mut plain.graph));
+        let unfolded = super::super::lower::lower(std::mem::take(&mut plain.graph), 13);
         let network = Network::from_bytes("folded", bytes, None, None).unwrap();
         let Network { model, mut graph, input, recipe, .. } = network;
         assert!(!graph.nodes.iter().any(|n| n.is("BatchNormalization") || n.is("Pad")));
