@@ -1,6 +1,6 @@
 //! Operators that scale and shift each channel of a map by constants.
 
-use super::Error;
+use super::error::Error;
 use super::onnx::{DType, Graph, Model, Node};
 
 /// A per-channel map `scale * x + shift`, one value for all channels or one for each.

@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
+use super::stages::StageOutput;
+use super::tap::FeatureMap;
+use super::tap::{Stage, Tap};
 use super::views::MAX_TILES;
-use super::{FeatureMap, Stage};
 
 /// Most values of a cell.
 pub const CHANNELS: usize = 256;
@@ -16,6 +18,13 @@ const SIDE: usize = 16;
 pub const MAX_SIDE: usize = SIDE * MAX_TILES as usize;
 /// The stages that cells are made of, where the network runs that far.
 pub const STAGES: [Stage; 2] = [Stage::Layer2, Stage::Layer3];
+
+/// The stages that cells are made of: those of [`STAGES`] that the network runs through for the tap, else the tap's own.
+pub(super) fn stages(tap: &Tap, found: &[StageOutput]) -> Vec<Stage> {
+    let run = |stage: &Stage| found.iter().any(|f| f.stage == *stage) && tap.stages().last() >= Some(stage);
+    let stages: Vec<Stage> = STAGES.into_iter().filter(run).collect();
+    if stages.is_empty() { tap.stages().to_vec() } else { stages }
+}
 
 /// The cells of one picture; a value stands for itself times `scale`. Clones share the values.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use ::image::RgbImage;
 use tract_onnx::tract_hir::internal::*;
 
+use super::error::Error;
 use super::island::{self, ConstantDequantize, Island};
 use super::kernels::{Conv, ConvShape, Epilogue, Isa, MaxPool, Pool, Residual, Scratch};
 use super::lower::Format;
 use super::onnx::{DType, Graph, Model, Node};
 use super::ops::{Buffers, Dequantize, Engine, Fused, Normalize, NormalizeU8, QConv, QMaxPool, Quant, Quantize, Rows};
+use super::options::input_table;
 use super::plan::{ConvStep, Plan, Step, plan};
 use super::stages::{MapInfo, StageOutput};
-use super::{Error, input_table};
 use crate::image::InputRecipe;
 
 /// A model ready to run: RGB u8 `[1, h, w, 3]` in, one f32 `[1, h, w, c]` per tap out.

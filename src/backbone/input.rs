@@ -5,9 +5,11 @@
 use std::collections::HashSet;
 
 use super::affine::{Affine, Layout, affine};
+use super::error::Error;
 use super::island::folded;
 use super::onnx::{DType, Graph, Model, Node};
-use super::{Error, INPUT_KEY, Options};
+use super::options::INPUT_KEY;
+use super::options::Options;
 use crate::image::{ChannelOrder, InputRecipe};
 
 /// The largest side of a network's input.

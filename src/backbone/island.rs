@@ -7,7 +7,7 @@ use tract_onnx::pb;
 use tract_onnx::tract_core::ops::cnn::{MaxPool, OptMaxPool, OptSumPool, PoolSpec, SumPool};
 use tract_onnx::tract_hir::internal::*;
 
-use super::Error;
+use super::error::Error;
 use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
 
 /// What ResNets and their relatives are made of. Others can make large values out of small files, or run sub-graphs.

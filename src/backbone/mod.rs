@@ -3,18 +3,18 @@
 //! Float, QDQ and QOperator files are read. The network is recognised by its structure (residual sums grouped by
 //! stride), not by names: ResNet v1, v1.5, 18, 34, 50, 101, narrow ones, and files that end early.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use ::image::RgbImage;
 use tract_onnx::prelude::TractError;
 
 use crate::image::mask::Mask;
-use crate::image::{ChannelOrder, InputRecipe, Resize};
+use crate::image::{InputRecipe, Resize};
 
 mod affine;
 pub mod cells;
+mod elements;
+mod error;
 mod fold;
 mod graph;
 mod input;
@@ -24,9 +24,11 @@ pub mod kernels;
 mod lower;
 pub mod onnx;
 mod ops;
+mod options;
 mod plan;
 pub mod quantize;
 mod stages;
+mod tap;
 mod tensor;
 mod trunk;
 pub mod untrained;
@@ -38,195 +40,11 @@ use cells::Cells;
 use trunk::Trunk;
 use views::{VIEWS_KEY, Views};
 
+pub use error::Error;
 pub use graph::Fusion;
+pub use options::{INPUT_KEY, Options, SUMS_KEY};
+pub use tap::{FeatureMap, Pooling, Stage, Tap};
 pub use wire::Source;
-
-/// The metadata key that names the input recipe, or says it: `rgb` or `bgr`, three means, `/`, three scales.
-pub const INPUT_KEY: &str = "outlierd.input";
-
-/// The metadata key that says how residual sums are meant: `unrounded` leaves out the rounding of a convolution's own
-/// output before its residual sum, which is nearer to the float network; without it they are as the file writes them.
-pub const SUMS_KEY: &str = "outlierd.sums";
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot read backbone {path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("backbone {path} is not a usable ONNX file: {reason}")]
-    NotOnnx { path: PathBuf, reason: String },
-    #[error("backbone {path} cannot be run: {reason}")]
-    Unsupported { path: PathBuf, reason: String },
-    #[error("backbone {path} cannot be run: tract: {reason}")]
-    Tract { path: PathBuf, reason: String },
-    #[error("backbone {path} has no tap {wanted}; it has {}", list(available))]
-    NoTap { path: PathBuf, wanted: String, available: Vec<Stage> },
-    #[error("unknown input recipe {name:?} in the metadata of backbone {path}: caffe, torch, raw or unit is known")]
-    UnknownRecipe { path: PathBuf, name: String },
-    #[error("unknown views {name:?} in the metadata of backbone {path}: whole or whole+corners is known")]
-    UnknownViews { path: PathBuf, name: String },
-    #[error("a {got_width}x{got_height} picture was given to a backbone that takes {width}x{height}")]
-    PictureSize { width: u32, height: u32, got_width: u32, got_height: u32 },
-    #[error("backbone {path} failed: {reason}")]
-    Run { path: PathBuf, reason: String },
-    #[error("backbone {path} is another file than the one wanted")]
-    OtherFile { path: PathBuf, sha256: [u8; 32] },
-    #[error("{0:?} is no tap: layer1, layer2, layer3, layer4 or several joined by + are known")]
-    UnknownTap(String),
-    #[error("{0:?} is no pooling: avg, max or none is known")]
-    UnknownPooling(String),
-    #[error(transparent)]
-    Image(#[from] crate::image::Error),
-    #[error(transparent)]
-    Kernels(#[from] kernels::Error),
-}
-
-fn list(stages: &[Stage]) -> String {
-    if stages.is_empty() {
-        return "no residual stages: it is not a ResNet".into();
-    }
-    stages.iter().map(Stage::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// A residual stage of a ResNet: the output of its last block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    Layer1,
-    Layer2,
-    Layer3,
-    Layer4,
-}
-
-impl Stage {
-    pub const ALL: [Stage; 4] = [Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4];
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "layer{}", *self as usize + 1)
-    }
-}
-
-/// Where the feature is taken: one stage or several joined, in ascending order (`layer2+layer3`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tap(Vec<Stage>);
-
-impl Tap {
-    /// None without a stage; the stages are sorted, doubles dropped.
-    pub fn new(mut stages: Vec<Stage>) -> Option<Tap> {
-        stages.sort();
-        stages.dedup();
-        (!stages.is_empty()).then_some(Tap(stages))
-    }
-
-    pub fn stages(&self) -> &[Stage] {
-        &self.0
-    }
-
-    /// Those of [`cells::STAGES`] that the network runs through for this tap, else the tap's own.
-    fn stages_of_cells(&self, found: &[stages::StageOutput]) -> Vec<Stage> {
-        let run = |stage: &Stage| found.iter().any(|f| f.stage == *stage) && self.0.last() >= Some(stage);
-        let stages: Vec<Stage> = cells::STAGES.into_iter().filter(run).collect();
-        if stages.is_empty() { self.0.clone() } else { stages }
-    }
-}
-
-impl From<Stage> for Tap {
-    fn from(stage: Stage) -> Tap {
-        Tap(vec![stage])
-    }
-}
-
-impl FromStr for Tap {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Tap, Error> {
-        let one = |part: &str| Stage::ALL.into_iter().find(|stage| stage.to_string() == part.trim());
-        let stages: Option<Vec<Stage>> = s.split('+').map(one).collect();
-        stages.and_then(Tap::new).ok_or_else(|| Error::UnknownTap(s.into()))
-    }
-}
-
-impl fmt::Display for Tap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, stage) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("+")?;
-            }
-            stage.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-/// How a stage's `h x w x c` map becomes a vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pooling {
-    /// The mean of each channel.
-    #[default]
-    Avg,
-    /// The greatest value of each channel.
-    Max,
-    /// The whole map, row by row, channels last.
-    None,
-}
-
-impl FromStr for Pooling {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Pooling, Error> {
-        match s {
-            "avg" => Ok(Pooling::Avg),
-            "max" => Ok(Pooling::Max),
-            "none" => Ok(Pooling::None),
-            _ => Err(Error::UnknownPooling(s.into())),
-        }
-    }
-}
-
-impl fmt::Display for Pooling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Pooling::Avg => "avg",
-            Pooling::Max => "max",
-            Pooling::None => "none",
-        })
-    }
-}
-
-/// What to run and how.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// None: the last stage that the file has.
-    pub tap: Option<Tap>,
-    /// None: [`Pooling::Avg`].
-    pub pooling: Option<Pooling>,
-    /// None: the file's own mark (metadata `outlierd.input`), else `torch`. A file with a fixed input size
-    /// overrides the recipe's size.
-    pub input: Option<InputRecipe>,
-    /// None: the recipe's own geometry.
-    pub resize: Option<Resize>,
-    /// 0: all cores.
-    pub threads: usize,
-    /// The file that is wanted: another is refused before it is read.
-    pub sha256: Option<[u8; 32]>,
-    /// Whether [`Backbone::cells`] are wanted too.
-    pub cells: bool,
-    /// What of the picture the network is not to see.
-    pub mask: Mask,
-    /// Tiles across and down, at most [`views::MAX_TILES`]; 0 and 1: the views that the file wants.
-    pub tiles: u32,
-}
-
-/// The output of a stage, before pooling.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeatureMap {
-    pub stage: Stage,
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    /// `height x width x channels`.
-    pub data: Vec<f32>,
-}
 
 const EMBEDDED: &[u8] = include_bytes!("../../models/default.onnx");
 
@@ -292,13 +110,9 @@ impl Backbone {
         let mut model = model?;
         let mut trunk = Trunk::of(&mut model, options)?;
         let found = std::mem::take(&mut trunk.found);
-        let taps = stages::select(&found, options.tap.as_ref()).map_err(|available| Error::NoTap {
-            path: path.into(),
-            wanted: options.tap.as_ref().map_or_else(|| "at all".into(), Tap::to_string),
-            available,
-        })?;
+        let taps = stages::select(path, &found, options.tap.as_ref())?;
         let tap = Tap(taps.iter().map(|t| t.stage).collect());
-        let of_cells = if options.cells { tap.stages_of_cells(&found) } else { Vec::new() };
+        let of_cells = if options.cells { cells::stages(&tap, &found) } else { Vec::new() };
         let is_output = |stage: &Stage| tap.0.contains(stage) || of_cells.contains(stage);
         let taps: Vec<_> = found.iter().filter(|output| is_output(&output.stage)).cloned().collect();
         trunk.cut(&model, &taps)?;
@@ -539,33 +353,5 @@ impl Backbone {
 
     fn name(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new("(embedded)"))
-    }
-}
-
-/// The normalised value of every level per channel of the network, and which of R, G, B each channel is.
-fn input_table(recipe: &InputRecipe) -> ([[f32; 256]; 3], [usize; 3]) {
-    let channel = |c: usize| std::array::from_fn(|v| (v as f32 - recipe.mean[c]) / recipe.std[c]);
-    let order = match recipe.order {
-        ChannelOrder::Rgb => [0, 1, 2],
-        ChannelOrder::Bgr => [2, 1, 0],
-    };
-    (std::array::from_fn(channel), order)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn taps_and_poolings_by_name() {
-        let tap: Tap = "layer3+layer2".parse().unwrap();
-        assert_eq!(tap.stages(), [Stage::Layer2, Stage::Layer3]);
-        assert_eq!(tap.to_string(), "layer2+layer3");
-        for wrong in ["", "layer5", "layer2+", "conv4"] {
-            assert!(wrong.parse::<Tap>().is_err(), "{wrong}");
-        }
-        for name in ["avg", "max", "none"] {
-            assert_eq!(name.parse::<Pooling>().unwrap().to_string(), name);
-        }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicU64;
 
 use sha2::{Digest, Sha256};
 
-use super::wire::{Cursor, Source, Value, WireError};
-use super::{Error, tensor};
+use super::error::Error;
+use super::tensor;
+use super::wire::{Cursor, MAX_NAME, Source, Value, WireError, limit};
 
 pub use super::tensor::{DType, Tensor};
 
@@ -16,7 +17,6 @@ const MAX_NODES: usize = 10_000;
 const MAX_TENSORS: usize = 100_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_LIST: usize = 4096;
-pub(super) const MAX_NAME: u64 = 4096;
 const MAX_RANK: usize = 8;
 /// Bytes of the model and of the files beside it.
 const MAX_BYTES: u64 = 1 << 30;
@@ -267,10 +267,6 @@ fn other_kind(source: &Source) -> Option<&'static str> {
     ];
     let is = |at: usize, magic: &[u8]| head[at..at + magic.len()].eq_ignore_ascii_case(magic);
     kinds.into_iter().find(|(at, magic, _)| is(*at, magic)).map(|(.., what)| what)
-}
-
-pub(super) fn limit<T>(list: &[T], what: &'static str, limit: usize) -> Result<(), WireError> {
-    if list.len() >= limit { Err(WireError::Limit { what, limit: limit as u64 }) } else { Ok(()) }
 }
 
 impl Parser {

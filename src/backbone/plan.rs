@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Error;
+use super::error::Error;
 use super::island::ConstantDequantize;
 use super::onnx::{DType, Graph, Model, Node};
 use super::ops::Quant;

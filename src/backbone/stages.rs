@@ -2,8 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use std::path::Path;
+
+use super::error::Error;
 use super::onnx::{Graph, Node};
-use super::{Stage, Tap};
+use super::tap::Stage;
+use super::tap::Tap;
 
 /// Operators of one map that compute each of its values by itself.
 const ACTIVATIONS: [&str; 25] = [
@@ -218,14 +222,25 @@ fn behind_activation<'g>(made: &[&'g Node], readers: &HashMap<&'g str, Vec<&'g N
     end
 }
 
-/// The stages that a tap asks for; `Err` names those that there are.
-pub fn select(found: &[StageOutput], tap: Option<&Tap>) -> Result<Vec<StageOutput>, Vec<Stage>> {
-    let available = || found.iter().map(|s| s.stage).collect();
-    match tap {
-        None => found.last().map(|s| vec![s.clone()]).ok_or_else(available),
+/// The stages that a tap asks for, of the backbone at `path`; the last one without a tap.
+///
+/// # Errors
+/// [`Error::NoTap`], which names those that there are.
+pub fn select(path: &Path, found: &[StageOutput], tap: Option<&Tap>) -> Result<Vec<StageOutput>, Error> {
+    let selected = match tap {
+        None => found.last().map(|s| vec![s.clone()]),
         Some(tap) => {
             let one = |stage: &Stage| found.iter().find(|s| s.stage == *stage).cloned();
-            tap.stages().iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(available)
+            tap.stages().iter().map(one).collect()
         }
-    }
+    };
+    selected.ok_or_else(|| {
+        let available: Vec<String> = found.iter().map(|output| output.stage.to_string()).collect();
+        let available = match available.is_empty() {
+            true => "no residual stages: it is not a ResNet".into(),
+            false => available.join(", "),
+        };
+        let wanted = tap.map_or_else(|| "at all".into(), Tap::to_string);
+        Error::NoTap { path: path.into(), wanted, available }
+    })
 }

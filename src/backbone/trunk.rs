@@ -2,12 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::error::Error;
+use super::fold;
 use super::input::{self, Picture};
 use super::lower::{Format, lower, q_operators};
 use super::onnx::{DType, Graph, Model, Node, ValueInfo};
+use super::options::Options;
 use super::stages::{self, MapInfo, StageOutput};
+use super::tap::Stage;
 use super::tensor::type_name;
-use super::{Error, Options, Stage, fold};
 
 /// A lowered graph without what it does to its picture first.
 #[derive(Debug)]

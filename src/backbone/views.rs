@@ -5,7 +5,7 @@
 use ::image::RgbImage;
 use ::image::imageops::crop_imm;
 
-use super::FeatureMap;
+use super::tap::FeatureMap;
 
 use crate::image::{self, InputRecipe, Resize};
 

@@ -253,6 +253,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
+pub(super) const MAX_NAME: u64 = 4096;
+
+/// One more entry of a list, if it may have one.
+pub(super) fn limit<T>(list: &[T], what: &'static str, limit: usize) -> Result<(), WireError> {
+    if list.len() >= limit { Err(WireError::Limit { what, limit: limit as u64 }) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,16 +12,18 @@ use ::image::RgbImage;
 use rayon::prelude::*;
 use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor, TractError};
 
+use super::super::error::Error as BackboneError;
 use super::super::graph::{self, Part, Request};
+use super::super::kernels;
 use super::super::lower::Format;
 use super::super::onnx::{DType, Graph, Model, Tensor as Constant};
 use super::super::ops::{Quant, slice};
 use super::super::plan::{Step, plan};
 use super::super::stages::{self, MapInfo, StageOutput};
-use super::super::{Error as BackboneError, kernels};
+use super::error::Error;
 use super::observe::channel_means;
+use super::progress::Watch;
 use super::weights::{Layer, bias_name};
-use super::{Error, Watch};
 use crate::image::InputRecipe;
 
 /// Room for values below the range of 8 bits, when a convolution's values are looked at before its activation.
@@ -57,11 +59,7 @@ impl Int8<'_> {
     ) -> Result<usize, Error> {
         let planned = graph.clone();
         let maps = stages::maps(&planned, self.input);
-        let taps = stages::select(&stages::find(&planned, &maps), None).map_err(|available| BackboneError::NoTap {
-            path: self.model.path.clone(),
-            wanted: "at all".into(),
-            available,
-        })?;
+        let taps = stages::select(&self.model.path, &stages::find(&planned, &maps), None)?;
         let tap_values: Vec<&str> = taps.iter().map(|t| t.value.as_str()).collect();
         let plan = plan(self.model, &planned, self.input, &maps, &tap_values)?;
         let mut free = plan.clone();

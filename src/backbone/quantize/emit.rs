@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
 use super::super::ops::Quant;
 use super::super::writer::{self, Dim, Initializer, Io};

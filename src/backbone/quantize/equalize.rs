@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::onnx::{DType, Graph, Model, Tensor};
 use super::fold::is_plain_conv;
 

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use super::super::affine::{Layout, affine};
+use super::super::error::Error;
+use super::super::fold;
 use super::super::graph::{pads, pair};
 use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
-use super::super::{Error, fold};
 
 /// Folds what can be folded; what cannot stays. `size` is height and width of the picture `input`.
 ///

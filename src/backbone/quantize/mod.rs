@@ -14,50 +14,40 @@
 //! Inference"; Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction".
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
 use ::image::RgbImage;
 
+use super::error::Error as BackboneError;
 use super::lower::Format;
 use super::onnx::{Graph, Model};
 use super::ops::Quant;
+use super::options::INPUT_KEY;
+use super::options::SUMS_KEY;
+use super::options::input_table;
 use super::trunk::Trunk;
-use super::{Error as BackboneError, INPUT_KEY, SUMS_KEY, Source, input_table, stages, writer};
+use super::wire::Source;
+use super::{stages, writer};
 use crate::image::{InputRecipe, Resize};
 
 mod correct;
 mod emit;
 pub mod equalize;
+mod error;
 mod fold;
 mod observe;
 mod points;
+mod progress;
 pub mod ranges;
 mod weights;
 
+pub use error::Error;
+pub use progress::Watch;
 pub use ranges::Ranges;
 
 use observe::{Float, Seen, Wanted};
 use points::{Kind, Point};
 use weights::Layer;
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Backbone(#[from] BackboneError),
-    #[error("backbone {path} is quantized already ({format}); give the float file that it was made from")]
-    Quantized { path: PathBuf, format: &'static str },
-    #[error("backbone {path} has no convolution with constant weights: there is nothing to quantize")]
-    NoConvolution { path: PathBuf },
-    #[error("backbone {path} cannot be quantized: {reason}")]
-    Unsupported { path: PathBuf, reason: String },
-    #[error("there are no pictures to calibrate with")]
-    NoPictures,
-    #[error("the float network gives values that are not finite at {value:?}: are the file's weights whole?")]
-    NotFinite { value: String },
-    #[error("interrupted")]
-    Interrupted,
-}
 
 /// How to quantize.
 #[derive(Debug, Clone)]
@@ -72,25 +62,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options { ranges: Ranges::default(), equalize: false, correct: true }
-    }
-}
-
-/// Who is told of progress, and who may stop it.
-pub struct Watch<'a> {
-    pub stop: &'a AtomicBool,
-    /// A pass begins: what it does and how many steps it has.
-    pub begin: &'a (dyn Fn(&'static str, usize) + Sync),
-    /// A step is done.
-    pub done: &'a (dyn Fn() + Sync),
-}
-
-impl Watch<'_> {
-    fn check(&self) -> Result<(), Error> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
-    }
-
-    fn done(&self) {
-        (self.done)();
     }
 }
 
@@ -365,7 +336,7 @@ mod tests {
     use super::super::writer::{self, Initializer};
     use super::*;
 
-    static RUNS: AtomicBool = AtomicBool::new(false);
+    static RUNS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
     fn nobody() -> Watch<'static> {
         Watch { stop: &RUNS, begin: &|_, _| (), done: &|| () }

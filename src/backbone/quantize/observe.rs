@@ -7,14 +7,17 @@ use ::image::RgbImage;
 use rayon::prelude::*;
 use tract_onnx::prelude::TractError;
 
+use super::super::error::Error as BackboneError;
 use super::super::graph::{self, Request};
+use super::super::kernels;
 use super::super::lower::Format;
 use super::super::onnx::{Graph, Model};
 use super::super::ops::slice;
 use super::super::stages::{MapInfo, StageOutput};
-use super::super::{Error as BackboneError, Stage, kernels};
+use super::super::tap::Stage;
+use super::error::Error;
+use super::progress::Watch;
 use super::ranges::Histogram;
-use super::{Error, Watch};
 use crate::image::InputRecipe;
 
 /// What is wanted of one value.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::onnx::{Graph, Model, Node};
 use super::super::plan::activation_bounds;
 use super::super::stages::MapInfo;

@@ -1,0 +1,23 @@
+//! Why a network cannot be quantized.
+
+use std::path::PathBuf;
+
+use super::super::error::Error as BackboneError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error("backbone {path} is quantized already ({format}); give the float file that it was made from")]
+    Quantized { path: PathBuf, format: &'static str },
+    #[error("backbone {path} has no convolution with constant weights: there is nothing to quantize")]
+    NoConvolution { path: PathBuf },
+    #[error("backbone {path} cannot be quantized: {reason}")]
+    Unsupported { path: PathBuf, reason: String },
+    #[error("there are no pictures to calibrate with")]
+    NoPictures,
+    #[error("the float network gives values that are not finite at {value:?}: are the file's weights whole?")]
+    NotFinite { value: String },
+    #[error("interrupted")]
+    Interrupted,
+}
