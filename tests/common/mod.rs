@@ -8,6 +8,7 @@ use outlierd::backbone::{Backbone, Options};
 use outlierd::image::InputRecipe;
 
 pub mod daemon;
+pub mod networks;
 
 /// The folder with real weights and pictures (`OUTLIERD_SHARED`, else `../shared`); None, and a line that names
 /// the test, where it is absent.
