@@ -59,11 +59,8 @@ impl Trunk {
             let outputs = || node.outputs.iter().map(String::as_str);
             seen.extend(outputs());
             if !node.is_standard() {
-                let alone = |stage: &&StageOutput| {
-                    let readers = readers.get(stage.value.as_str()).map_or(&[][..], Vec::as_slice);
-                    matches!(readers, [one] if std::ptr::eq(*one, node))
-                };
-                if self.found.iter().filter(alone).any(|stage| self.made_by_sum(&stage.value)) {
+                let mut sums = self.found.iter().filter(|stage| self.made_by_sum(&stage.value));
+                if sums.any(|stage| sole_reader(&readers, &stage.value).is_some_and(|one| std::ptr::eq(one, node))) {
                     return Some(node);
                 }
                 first = first.or(Some(node));
@@ -155,6 +152,18 @@ impl Trunk {
         }
         Ok(())
     }
+}
+
+/// The node that alone reads a value, rounded or not.
+fn sole_reader<'g>(readers: &HashMap<&'g str, Vec<&'g Node>>, value: &str) -> Option<&'g Node> {
+    let mut one = readers.get(value).and_then(|list| <[_; 1]>::try_from(list.as_slice()).ok())?[0];
+    for op in ["QuantizeLinear", "DequantizeLinear"] {
+        if one.is(op) {
+            let list = readers.get(one.outputs.first()?.as_str())?;
+            one = <[_; 1]>::try_from(list.as_slice()).ok()?[0];
+        }
+    }
+    Some(one)
 }
 
 fn foreign(model: &Model, node: &Node) -> Error {

@@ -11,6 +11,7 @@ use outlierd::internals::training::cross::Made;
 use outlierd::internals::training::{fit, metrics};
 
 pub mod daemon;
+pub mod networks;
 
 /// The folder with real weights and pictures (`OUTLIERD_SHARED`, else `../shared`); None, and a line that names
 /// the test, where it is absent.

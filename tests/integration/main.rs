@@ -19,6 +19,7 @@ mod metrics;
 mod model;
 mod mqtt;
 mod networks;
+mod preprocessing;
 mod quantize;
 mod report;
 mod scenes;

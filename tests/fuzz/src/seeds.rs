@@ -214,7 +214,7 @@ fn pictures() -> Vec<Seed> {
 }
 
 fn rows() -> Vec<u8> {
-    let mut bytes = b"OUTLFEAT\x02\0".to_vec();
+    let mut bytes = b"OUTLFEAT\x03\0".to_vec();
     for (key, row) in [(1, vec![0.5_f32, 1.5]), (2, vec![])] {
         bytes.extend([key; 32]);
         bytes.extend((row.len() as u32).to_le_bytes());
