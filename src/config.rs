@@ -466,8 +466,7 @@ impl Config {
         Error::At { path: self.origin.path.clone(), line, message: message.into() }
     }
 
-    /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s, but for snapshots
-    /// in the watched folder.
+    /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s.
     pub fn check(&self) -> Result<(), Error> {
         self.check_camera()?;
         if self.model.path.as_os_str().is_empty() {
@@ -563,7 +562,7 @@ impl Config {
             let message = "events.metrics names no file: write it as \"/run/outlierd/metrics.prom\"";
             return Err(self.error_at("events.metrics", message));
         }
-        self.check_snapshots()
+        Ok(())
     }
 
     fn check_gpio(&self) -> Result<(), Error> {

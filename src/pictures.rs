@@ -63,7 +63,7 @@ pub struct Found {
 /// Where there is no picture, or the source itself cannot be read.
 pub fn list(source: &Path) -> Result<Found, Error> {
     let found = match kind(source)? {
-        Kind::Folder => search(source)?,
+        Kind::Folder => search(source, &mut HashSet::new())?,
         Kind::List => Found { paths: lines(source)?.into_iter().map(|(_, path)| path).collect(), ..Found::default() },
         Kind::Picture => Found { paths: vec![source.to_owned()], ..Found::default() },
     };
@@ -92,6 +92,17 @@ pub fn find(sources: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         all.extend(found.paths);
     }
     Ok(all)
+}
+
+/// Whether a search of the folder `root` comes through `folder`, by whatever link; or will, once it is made.
+pub fn reaches(root: &Path, folder: &Path) -> bool {
+    let Some(there) = folder.ancestors().find(|folder| folder.exists()) else { return false };
+    let (Ok(identity), Ok(rest)) = (std::fs::metadata(there), folder.strip_prefix(there)) else { return false };
+    let mut visited = HashSet::new();
+    // What cannot be searched is the search's own error.
+    search(root, &mut visited).is_ok()
+        && visited.contains(&(identity.dev(), identity.ino()))
+        && !rest.iter().any(is_of_the_system)
 }
 
 /// Whether a folder or file of that name is hidden or a system's own: `.git`, `@eaDir`, `lost+found`.
@@ -126,14 +137,14 @@ fn lines(list: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
     Ok(entries.map(|(at, line)| (at + 1, base.join(line))).collect())
 }
 
-fn search(root: &Path) -> Result<Found, Error> {
+/// `visited` gets the device and inode of every folder that was searched.
+fn search(root: &Path, visited: &mut HashSet<(u64, u64)>) -> Result<Found, Error> {
     let mut found = Found::default();
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
-    let mut visited = HashSet::new();
     // Links are followed last, so that a folder that is there in its own right keeps its own path.
     let (mut folders, mut links) = (vec![root.to_owned()], Vec::new());
     while let Some(folder) = folders.pop().or_else(|| links.pop()) {
-        let entries = match entries(&folder, &mut visited) {
+        let entries = match entries(&folder, visited) {
             Ok(entries) => entries,
             Err(e) if folder == root => return Err(Error::Io { path: folder, source: e }),
             Err(e) => {

@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                 tell("gpio", check_gpio(gpio))?;
             }
             tell("log", check_log(&config.events.log))?;
-            tell("snapshots", check_snapshots(&config.events.snapshots))?;
+            tell("snapshots", check_snapshots(&config))?;
             if let Some(hook) = &config.events.hook {
                 tell("hook", check_hook(hook))?;
             }
@@ -169,7 +169,9 @@ fn check_log(path: &Path) -> Checked {
     Ok(path.display().to_string())
 }
 
-fn check_snapshots(folder: &Path) -> Checked {
+fn check_snapshots(config: &Config) -> Checked {
+    config.check_snapshots().map_err(|e| e.to_string())?;
+    let folder = &config.events.snapshots;
     let held = if is_claimed(folder) { ", which a running outlierd writes to: no second one may" } else { "" };
     check_folder(folder).map(|message| message + held)
 }

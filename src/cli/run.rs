@@ -38,6 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         );
     }
     let judge = ModelJudge::open(&config)?;
+    config.check_snapshots()?;
     log::info!("watching {} with {}", config.camera.source, config.model.path.display());
     let watch: Watch<'_, ModelJudge, Box<dyn FrameSource>> = Watch {
         config,
@@ -65,6 +66,7 @@ pub(super) fn load_config(path: &Path) -> Result<Config, Error> {
 
 fn reload(path: &Path) -> Result<(Config, ModelJudge), String> {
     let config = Config::load(path).map_err(|e| e.to_string())?;
+    config.check_snapshots().map_err(|e| e.to_string())?;
     let judge = ModelJudge::open(&config).map_err(|e| e.to_string())?;
     Ok((config, judge))
 }

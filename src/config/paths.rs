@@ -66,17 +66,15 @@ impl Config {
         paths
     }
 
-    /// Snapshots must not be watched: each would be the next outlier.
-    pub(super) fn check_snapshots(&self) -> Result<(), Error> {
-        let (Source::Folder(watched), snapshots) = (&self.camera.source, &self.events.snapshots) else { return Ok(()) };
-        if let (true, Some(watched), Some(snapshots)) = (watched.is_dir(), real(watched), real(snapshots))
-            && let Ok(below) = snapshots.strip_prefix(&watched)
-            && !below.components().any(|part| pictures::is_of_the_system(part.as_os_str()))
-        {
+    /// Snapshots must not be watched: each would be the next outlier. Searches the watched folder as it is now.
+    pub fn check_snapshots(&self) -> Result<(), Error> {
+        let Source::Folder(watched) = &self.camera.source else { return Ok(()) };
+        let snapshots = &self.events.snapshots;
+        if watched.is_dir() && pictures::reaches(watched, snapshots) {
             let message = format!(
                 "events.snapshots {} lies in the folder that camera.source watches, {}: the daemon would watch its own \
                  snapshots; name a folder elsewhere",
-                self.events.snapshots.display(),
+                snapshots.display(),
                 watched.display()
             );
             return Err(self.error_at("events.snapshots", message));
@@ -96,14 +94,6 @@ fn unexpanded(path: &Path) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// The path without links, also where its end does not exist yet.
-fn real(path: &Path) -> Option<PathBuf> {
-    path.ancestors().find_map(|there| {
-        let real = std::fs::canonicalize(there).ok()?;
-        Some(real.join(path.strip_prefix(there).ok()?))
-    })
 }
 
 #[cfg(test)]

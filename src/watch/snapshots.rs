@@ -190,7 +190,7 @@ impl Snapshots {
     /// of `newest` and of the event that stands, however large. A folder that is not there holds none.
     pub fn prune(&mut self, newest: Option<&str>) -> io::Result<()> {
         match self.remove_oldest(newest, 0) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
             removed => removed,
         }
     }

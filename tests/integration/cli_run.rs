@@ -143,6 +143,8 @@ fn an_event_that_stands_at_a_kill_is_closed_by_the_next_start() {
     let place = Place::new("interval = \"1h\"", "[decision]\nthreshold = 1.0\nraise-after = 1\n");
     let mut daemon = place.spawn();
     daemon.wait_for("raise", |events| events.iter().any(|event| event.event == Kind::Raise));
+    // The line comes before the picture, and the picture before its link.
+    daemon.wait_for("the picture", |_| place.snapshots.join("last.jpg").exists());
     daemon.signal(Signal::KILL);
     daemon.child.wait().unwrap();
     drop(daemon);
@@ -221,12 +223,27 @@ fn snapshots_in_the_watched_folder_are_refused() {
             let said = text(&output.stdout) + &text(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{command}: {said}");
             assert!(
-                said.contains("o.toml:8: events.snapshots") && said.contains("its own snapshots"),
+                said.contains("o.toml:9: events.snapshots") && said.contains("its own snapshots"),
                 "{command}: {said}"
             );
         }
     }
     assert!(!place.frames.join("new").exists());
+    // Linked folders are searched, hidden ones are not.
+    let mut own = Place::unconfigured();
+    own.frames = own.path("frames");
+    std::fs::create_dir(&own.frames).unwrap();
+    std::fs::copy(world().join("frames/0000.png"), own.frames.join("a.png")).unwrap();
+    std::os::unix::fs::symlink(own.dir.path(), own.frames.join("up")).unwrap();
+    own.configure("", "");
+    assert_eq!(own.run(&["run"]).status.code(), Some(78));
+    std::fs::remove_file(own.frames.join("up")).unwrap();
+    for snapshots in [own.path("snapshots"), own.frames.join(".shots")] {
+        own.snapshots = snapshots;
+        own.configure("", "");
+        let run = own.run(&["run"]);
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    }
 }
 
 #[test]
