@@ -79,11 +79,12 @@ impl Outputs {
             ),
         };
         if config.mqtt != self.mqtt {
-            // The old ones end first: a broker that saw both would tell of the old one's death last.
-            self.finish_sinks(RELOAD_GRACE);
             self.mqtt = None;
-            self.sinks = sinks::open(config).map_err(|e| format!("cannot start a thread: {e}"))?;
+            let replaced = sinks::replace(std::mem::take(&mut self.sinks), config, RELOAD_GRACE);
+            let (sinks, failures) = replaced.map_err(|e| format!("cannot start a thread: {e}"))?;
+            self.sinks = sinks;
             self.mqtt = config.mqtt.clone();
+            failures.into_iter().for_each(|failure| self.log_only(failure));
         }
         if let Some(log) = log {
             self.flush();
