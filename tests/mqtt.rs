@@ -379,7 +379,7 @@ fn a_reload_hands_the_queue_over_and_empties_the_old_names() {
 fn check_names_another_daemon_under_the_same_name() {
     let Some(program) = mosquitto("check_names_another_daemon_under_the_same_name") else { return };
     let broker = Broker::start(program, ANONYMOUS);
-    let subscriber = broker.subscribe(&["home/door/availability"]);
+    let subscriber = broker.subscribe(&["home/door/#"]);
     let (one, two) = (broker.place("interval = \"1h\"", ""), broker.place("interval = \"1h\"", ""));
     let check = |place: &Place| {
         let out = text(&place.run(&["check"]).stdout);
@@ -393,6 +393,11 @@ fn check_names_another_daemon_under_the_same_name() {
     assert!(told.starts_with("mqtt      WRONG") && told.contains("another outlierd, on host"), "{told}");
     // Both are connected: neither ends the other's connection.
     let other = two.spawn();
+    subscriber.wait("both", |all| {
+        let mut clients: Vec<&str> = all.iter().map(|r| r.topic.as_str()).filter(|t| t.contains("/client/")).collect();
+        clients.dedup();
+        clients.len() == 2
+    });
     assert!(check(&one).contains("another outlierd"));
     assert_eq!((daemon.stop(Signal::TERM), other.stop(Signal::TERM)), (0, 0));
     assert!(check(&two).starts_with("mqtt      ok    127.0.0.1"), "{}", check(&two));

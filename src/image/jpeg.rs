@@ -55,8 +55,8 @@ impl Error {
 /// over shows cannot be told from a picture.
 ///
 /// # Errors
-/// [`Error::Layout`] for what is valid and not read; [`Error::OtherSize`], before memory is taken, where `wanted` refuses width and height or they are beyond
-/// [`super::MAX_SIDE`] and [`super::MAX_PIXELS`].
+/// [`Error::Layout`] for what is valid and not read; [`Error::OtherSize`], before memory is taken, where `wanted` refuses
+/// width and height or they are beyond [`super::MAX_SIDE`] and [`super::MAX_PIXELS`].
 pub fn decode(bytes: &[u8], wanted: impl Fn(usize, usize) -> bool) -> Result<RgbImage, Error> {
     let wanted = |width, height| is_decoded(width, height) && wanted(width, height);
     let walk = Walk::begin(bytes, wanted)?;

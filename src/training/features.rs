@@ -18,7 +18,7 @@ use crate::backbone::{self, Backbone};
 use crate::{files, image};
 
 const MAGIC: &[u8; 8] = b"OUTLFEAT";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// Larger cache files are started afresh.
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 

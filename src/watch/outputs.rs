@@ -23,7 +23,7 @@ const HOOK_GRACE: Duration = Duration::from_secs(2);
 /// How long events for a broker may go on when the daemon stops.
 const SINK_GRACE: Duration = Duration::from_secs(3);
 /// The same for what a reload takes away.
-const RELOAD_GRACE: Duration = Duration::from_millis(500);
+const RELOAD_GRACE: Duration = Duration::from_secs(2);
 
 /// Log, snapshots and hook as one.
 #[derive(Debug)]
