@@ -27,9 +27,8 @@ pub fn to_rgb8(picture: DynamicImage, path: &Path, file: &[u8]) -> RgbImage {
     if !(1..16).contains(&bits) {
         return picture.into_rgb8();
     }
-    let most = (1_u32 << bits) - 1;
     let wide = picture.into_rgb16();
-    let narrow = wide.iter().map(|v| ((u32::from(*v) * 255 + most / 2) / most).min(255) as u8).collect();
+    let narrow = wide.iter().map(|v| (v >> (bits - 8)).min(255) as u8).collect();
     // As many samples as before.
     ImageBuffer::from_raw(wide.width(), wide.height(), narrow).unwrap_or_default()
 }
@@ -58,12 +57,10 @@ fn bits_of(samples: &[u16]) -> u32 {
     }
 }
 
-/// The same, of a picture whose sBIT chunk names `bits`. The standard has the samples scaled to 16 bits all the same: then
-/// those below the significant ones repeat the highest.
+/// The same, of a picture whose sBIT chunk names `bits`: the standard has the samples scaled to 16 all the same, cameras leave
+/// them as they are.
 fn bits_with_chunk(samples: &[u16], bits: u32) -> u32 {
-    let in_low_bits = samples.iter().all(|v| u32::from(*v) < 1 << bits);
-    let is_scaled = samples.iter().all(|v| u32::from(*v) & ((1 << (16 - bits)) - 1) == 0);
-    if in_low_bits && !is_scaled { bits } else { 16 }
+    if samples.iter().all(|v| u32::from(*v) < 1 << bits) { bits } else { 16 }
 }
 
 /// The bits that a PNG's sBIT chunk names, the most of its channels; None without one, and where it says nothing new.
@@ -165,6 +162,8 @@ mod tests {
             let scale = |at: u32| ((at << bits) - at) / 255;
             let low = png(|at| scale(at) as u16, Some(bits));
             assert_eq!(levels(dir.path(), "low.png", &low), ramp(), "{bits} in the low bits");
+            let coarse = png(|at| (at << (bits - 8)) as u16, Some(bits));
+            assert_eq!(levels(dir.path(), "coarse.png", &coarse), ramp(), "{bits} in the low bits, in steps");
             // As the standard has it: scaled to 16.
             let full = png(|at| (scale(at) << (16 - bits) | scale(at) >> (2 * bits - 16)) as u16, Some(bits));
             assert_eq!(levels(dir.path(), "full.png", &full), ramp(), "{bits} scaled");
@@ -183,8 +182,8 @@ mod tests {
         std::fs::write(twelve.join("bright.png"), png(|at| (at * 4095 / 255) as u16, None)).unwrap();
         // Dark, and read first: not taken for 10 bits.
         let dark = levels(&twelve, "dark.png", &png(|at| (at * 4095 / 255 / 8) as u16, None));
-        assert_eq!(dark.iter().max(), Some(&32));
-        assert_eq!(levels(&twelve, "black.png", &png(|_| 255, None)).iter().max(), Some(&16));
+        assert_eq!(dark.iter().max(), Some(&31));
+        assert_eq!(levels(&twelve, "black.png", &png(|_| 255, None)).iter().max(), Some(&15));
         assert_eq!(levels(&twelve, "third.png", &png(|at| (at * 4095 / 255) as u16, None)), ramp());
         assert_eq!(levels(&ten, "a.png", &png(|at| (at * 1023 / 255) as u16, None)), ramp());
         std::fs::write(full.join("bright.png"), png(|at| (at * 257) as u16, None)).unwrap();

@@ -8,6 +8,8 @@ use super::events::Event;
 use super::metrics::Metrics;
 use crate::config::Config;
 
+pub type Sinks = Vec<Box<dyn Sink>>;
+
 /// Takes events and state, and never holds up the watch: what it does takes place on a thread of its own.
 pub trait Sink: Debug + Send {
     /// Queues an event.
@@ -33,7 +35,7 @@ pub trait Sink: Debug + Send {
 ///
 /// # Errors
 /// A thread cannot be started.
-pub fn open(config: &Config) -> io::Result<Vec<Box<dyn Sink>>> {
+pub fn open(config: &Config) -> io::Result<Sinks> {
     #[cfg(feature = "mqtt")]
     if let Some(mqtt) = &config.mqtt {
         return Ok(vec![Box::new(super::mqtt::Broker::start(mqtt, &config.events.log)?)]);
@@ -47,11 +49,7 @@ pub fn open(config: &Config) -> io::Result<Vec<Box<dyn Sink>>> {
 ///
 /// # Errors
 /// A thread cannot be started.
-pub fn replace(
-    old: Vec<Box<dyn Sink>>,
-    config: &Config,
-    grace: Duration,
-) -> io::Result<(Vec<Box<dyn Sink>>, Vec<String>)> {
+pub fn replace(old: Sinks, config: &Config, grace: Duration) -> io::Result<(Sinks, Vec<String>)> {
     let (mut waiting, mut failures) = (Vec::new(), Vec::new());
     // They end first: a broker that saw both would tell of the old one's death last.
     for mut sink in old {

@@ -302,7 +302,7 @@ impl Frame {
             let in_order = self.components[..first].iter().all(|component| component.known[0].is_some());
             let plain =
                 |&(index, ..): &(usize, u8, u8)| (self.components[index].across, self.components[index].down) == (1, 1);
-            let rows = restart_interval % across == 0 || across % restart_interval == 0;
+            let rows = restart_interval.is_multiple_of(across) || across.is_multiple_of(restart_interval);
             let plain = more.is_empty() || chosen.iter().all(plain);
             if !in_order || !plain || most_down > 1 || !rows {
                 return Err(Error::layout("its components come in scans of their own (not interleaved)"));
