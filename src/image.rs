@@ -1,6 +1,7 @@
 //! Pictures into network inputs: geometry (crop, resize) and the [`InputRecipe`] that says how the
 //! network wants its pixels.
 
+mod depth;
 pub mod jpeg;
 pub mod mask;
 
@@ -180,10 +181,17 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
     files::read(path, MAX_BYTES).map_err(io)
 }
 
-/// Decodes a picture that is already in memory, turned as its EXIF orientation says; `path` names it in errors.
+/// Decodes a picture that is already in memory, turned as its EXIF orientation says; `path` names it in errors, and its
+/// folder tells how many of 16 bits are used where the picture itself does not.
 ///
-/// A JPEG that ends early is an error: half a picture would look like an outlier.
+/// A damaged JPEG is an error: half a picture would look like an outlier.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
+    let picture = decoded(path, bytes)?;
+    Ok(upright(depth::to_rgb8(picture, path, bytes), bytes))
+}
+
+/// A picture as it is stored.
+fn decoded(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
     let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
     let reader = || {
         let mut reader = ImageReader::new(std::io::Cursor::new(bytes));
@@ -193,20 +201,18 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
     let too_large = |width, height| Error::TooLarge { path: path.to_owned(), width, height };
     let sized = reader().map_err(|e| fail(e.to_string()))?;
     let format = sized.format().ok_or_else(|| fail("not a JPEG, PNG, BMP or WebP picture".into()))?;
-    let picture = if format == ::image::ImageFormat::Jpeg {
-        jpeg::decode(bytes, |_, _| true).map_err(|e| match e {
+    if format == ::image::ImageFormat::Jpeg {
+        let picture = jpeg::decode(bytes, |_, _| true).map_err(|e| match e {
             jpeg::Error::OtherSize { width, height } => too_large(width as u32, height as u32),
             e => fail(e.to_string()),
-        })?
-    } else {
-        let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
-        if !is_decoded(width as usize, height as usize) {
-            return Err(too_large(width, height));
-        }
-        let decoded = reader().map_err(|e| fail(e.to_string()))?.decode();
-        decoded.map_err(|e| fail(e.to_string()))?.into_rgb8()
-    };
-    Ok(upright(picture, bytes))
+        })?;
+        return Ok(picture.into());
+    }
+    let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
+    if !is_decoded(width as usize, height as usize) {
+        return Err(too_large(width, height));
+    }
+    reader().map_err(|e| fail(e.to_string()))?.decode().map_err(|e| fail(e.to_string()))
 }
 
 fn limits() -> ::image::Limits {

@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             }
             #[cfg(feature = "mqtt")]
             if let Some(mqtt) = &config.mqtt {
-                tell("mqtt", crate::watch::mqtt::try_connect(mqtt))?;
+                tell("mqtt", crate::watch::mqtt::try_connect(mqtt, &config.events.log))?;
             }
         }
     }

@@ -214,6 +214,13 @@ fn keep(cache: &mut Cache) {
     }
 }
 
+/// Refuses a picture, by its content, that is given as normal and as an outlier.
+pub fn refuse_shared(normal: &Features, outliers: &Features) -> Result<(), Error> {
+    let Some((picture, outlier)) = normal.shared(outliers) else { return Ok(()) };
+    let message = format!("{} is given as normal and, as {}, as an outlier", picture.display(), outlier.display());
+    Err(Error::new(exit::DATAERR, message))
+}
+
 /// Leaves out pictures that are copies of others, which would vouch for each other, and says so.
 pub fn drop_copies(features: &mut Features) {
     let before = features.paths.len();

@@ -61,6 +61,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut train = extract("training pictures", &args.train)?;
     let normal = extract("normal pictures", &args.normal)?;
     let outliers = extract("outlier pictures", &args.outliers)?;
+    common::refuse_shared(&train, &outliers)?;
+    common::refuse_shared(&normal, &outliers)?;
     common::drop_copies(&mut train);
     let found = stretches::arrange(&mut train)?;
     let block = args.block.map_or(found.length, |block| block as usize);

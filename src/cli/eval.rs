@@ -77,13 +77,23 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     };
     let mut pixels = Pixels::default();
     let (mut judged, mut cases, mut worth) = (Vec::new(), Vec::new(), 0.0);
-    for (what, sources) in [("normal pictures", &args.normal), ("outlier pictures", &args.outliers)] {
+    let mut extract = |what: &str, sources: &[PathBuf]| -> Result<Option<Features>, Error> {
         if sources.is_empty() {
-            judged.push(Vec::new());
-            continue;
+            return Ok(None);
         }
         let paths = pictures::find(sources)?;
-        let mut found = common::extract(&backbone, what, &paths, &mut cache, &stop)?;
+        common::extract(&backbone, what, &paths, &mut cache, &stop).map(Some)
+    };
+    let normal = extract("normal pictures", &args.normal)?;
+    let outliers = extract("outlier pictures", &args.outliers)?;
+    if let (Some(normal), Some(outliers)) = (&normal, &outliers) {
+        common::refuse_shared(normal, outliers)?;
+    }
+    for found in [normal, outliers] {
+        let Some(mut found) = found else {
+            judged.push(Vec::new());
+            continue;
+        };
         if judged.is_empty() {
             let length = stretches::arrange(&mut found)?.length;
             worth = found.paths.len() as f64 / length as f64;

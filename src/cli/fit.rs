@@ -148,10 +148,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     };
     let mut normal = extract("normal pictures", &normal)?;
     let mut outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
-    if let Some((picture, outlier)) = outliers.as_ref().and_then(|outliers| normal.shared(outliers)) {
-        let message = format!("{} is given as normal and, as {}, as an outlier", picture.display(), outlier.display());
-        return Err(Error::new(exit::DATAERR, message));
-    }
+    outliers.as_ref().map_or(Ok(()), |outliers| common::refuse_shared(&normal, outliers))?;
     common::drop_copies(&mut normal);
     if normal.paths.len() < training::MIN_PICTURES {
         return Err(training::Error::TooFew { got: normal.paths.len() }.into());

@@ -27,7 +27,7 @@ const HOOK_GRACE: Duration = Duration::from_secs(2);
 /// How long events for a broker may go on when the daemon stops.
 const SINK_GRACE: Duration = Duration::from_secs(3);
 /// The same for what a reload takes away.
-const RELOAD_GRACE: Duration = Duration::from_millis(500);
+const RELOAD_GRACE: Duration = Duration::from_secs(2);
 
 /// Log, snapshots and hook as one.
 #[derive(Debug)]
@@ -121,11 +121,12 @@ impl Outputs {
             }
         };
         if config.mqtt != self.mqtt {
-            // The old ones end first: a broker that saw both would tell of the old one's death last.
-            self.finish_sinks(RELOAD_GRACE);
             self.mqtt = None;
-            self.sinks = sinks::open(config).map_err(|e| format!("cannot start a thread: {e}"))?;
+            let replaced = sinks::replace(std::mem::take(&mut self.sinks), config, RELOAD_GRACE);
+            let (sinks, failures) = replaced.map_err(|e| format!("cannot start a thread: {e}"))?;
+            self.sinks = sinks;
             self.mqtt = config.mqtt.clone();
+            failures.into_iter().for_each(|failure| self.log_only(failure));
         }
         if let Some(log) = log {
             self.flush();

@@ -139,6 +139,11 @@ fn copies_count_once_and_no_picture_is_normal_and_an_outlier() {
     let both = bench.fit("normal", &["--outliers", "normal/wrong 1.png"]);
     assert_eq!(both.status.code(), Some(65));
     assert!(text(&both.stderr).contains("wrong 1.png is given as normal and"), "{}", text(&both.stderr));
+    for command in [&["eval", "--model", "m.outlierd"][..], &["compare", "--train", "normal"]] {
+        let sets = ["--normal", "normal", "--outliers", "normal/wrong 1.png"];
+        let both = outlierd().current_dir(bench.at("")).args(command).args(sets).output().unwrap();
+        assert!(text(&both.stderr).contains("wrong 1.png is given as normal and"), "{}", text(&both.stderr));
+    }
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn events_state_and_discovery_arrive() {
     live.has("home/door/availability", "offline");
 
     let late = broker.subscribe(&["homeassistant/#", "home/door/#"]);
-    let received = late.wait("what is retained", |all| all.iter().filter(|r| r.retained).count() >= 7);
+    let received = late.wait("what is retained", |all| all.iter().filter(|r| r.retained).count() >= 9);
     let json = |topic: &str| -> serde_json::Value {
         let found = received.iter().find(|r| r.topic == topic && r.retained).unwrap_or_else(|| panic!("no {topic}"));
         serde_json::from_str(&found.payload).unwrap()
@@ -211,6 +211,12 @@ fn events_state_and_discovery_arrive() {
     assert_eq!(outlier["state_topic"], "home/door/state");
     assert_eq!(outlier["availability_topic"], "home/door/availability");
     assert_eq!(outlier["device"]["identifiers"][0], "outlierd_door");
+    assert_eq!(outlier["default_entity_id"], "binary_sensor.door_outlier");
+    assert_eq!((outlier.get("object_id"), &outlier["origin"]["name"]), (None, &"outlierd".into()));
+    let classes = ["camera", "drift"].map(|name| {
+        json(&format!("homeassistant/binary_sensor/door/{name}/config"))["device_class"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(classes, ["connectivity", "problem"]);
     let ids = ["sensor/door/p", "sensor/door/frames", "image/door/snapshot"]
         .map(|name| json(&format!("homeassistant/{name}/config"))["unique_id"].as_str().unwrap().to_owned());
     assert_eq!(ids, ["outlierd_door_p", "outlierd_door_frames", "outlierd_door_snapshot"]);
@@ -302,6 +308,97 @@ fn a_wrong_password_is_told() {
     password("open sesame\n");
     let check = place.run(&["check"]);
     assert!(told(&check.stdout, "mqtt      ok    127.0.0.1"), "{}", text(&check.stdout));
+}
+
+#[test]
+fn a_picture_that_the_broker_does_not_take_holds_up_no_event() {
+    let Some(program) = mosquitto("a_picture_that_the_broker_does_not_take_holds_up_no_event") else { return };
+    let broker = Broker::start(program, &format!("{ANONYMOUS}\nmax_packet_size 2000"));
+    let subscriber = broker.subscribe(&["home/door/event"]);
+    let more = format!("{}[decision]\nraise-after = 1\nclear-after = 1\n", broker.section("snapshot = true"));
+    let place = Place::new("", "");
+    place.configure("interval = \"50ms\"\nloop = true", &more);
+    let daemon = place.spawn();
+    let given_up =
+        |event: &Event| event.message.as_ref().is_some_and(|message| message.contains("gave up a message of"));
+    daemon.wait_for("what was given up", |events| events.iter().any(given_up));
+    let log = log(&place);
+    let raise = log.iter().rfind(|event| event.event == Kind::Raise).unwrap();
+    let size = std::fs::metadata(raise.snapshot.as_ref().unwrap()).unwrap().len();
+    assert!(size > 2000, "{size}");
+    subscriber.wait("the last raise", |all| announced(all).contains(raise));
+    assert_eq!(daemon.stop(Signal::TERM), 0);
+}
+
+#[test]
+fn a_reload_hands_the_queue_over_and_empties_the_old_names() {
+    let Some(program) = mosquitto("a_reload_hands_the_queue_over_and_empties_the_old_names") else { return };
+    let mut broker = Broker::start(program, ANONYMOUS);
+    let subscriber = broker.subscribe(&["home/#", "homeassistant/#"]);
+    let place = broker.place("interval = \"1h\"", "");
+    let daemon = place.spawn();
+    subscriber.has("home/door/availability", "online");
+    let rename = |from: &str, to: &str| {
+        let config = std::fs::read_to_string(place.path("o.toml")).unwrap();
+        std::fs::write(place.path("o.toml"), config.replace(from, to)).unwrap();
+        daemon.signal(Signal::HUP);
+    };
+    rename("\"door\"\nbase-topic = \"home/door\"", "\"gate\"\nbase-topic = \"home/gate\"");
+    subscriber.has("home/gate/availability", "online");
+    for gone in ["homeassistant/binary_sensor/door/outlier/config", "homeassistant/sensor/door/p/config"] {
+        subscriber.has(gone, "");
+    }
+    subscriber.has("home/door/state", "");
+    subscriber.has("home/door/availability", "");
+
+    // What waits while there is no broker goes out under the next name.
+    broker.down();
+    daemon.wait_for("the lost broker", |events| {
+        events.iter().any(|event| event.message.as_ref().is_some_and(|message| message.contains("MQTT broker")))
+    });
+    std::fs::write(place.path("o.toml.bad"), "").unwrap();
+    let config = std::fs::read_to_string(place.path("o.toml")).unwrap();
+    std::fs::write(place.path("o.toml"), "no config").unwrap();
+    daemon.signal(Signal::HUP);
+    let refused = |event: &Event| event.event == Kind::Error && !event.message.as_ref().unwrap().contains("MQTT");
+    daemon.wait_for("an error event of the reload", |events| events.iter().any(refused));
+    let waiting = log(&place).into_iter().find(refused).unwrap();
+    std::fs::write(place.path("o.toml"), config).unwrap();
+    rename("home/gate", "home/shed");
+    broker.up();
+    subscriber.wait("what waited", |all| {
+        let told = |r: &&Received| r.topic == "home/shed/event" && r.payload.contains(&waiting.to_json()[..40]);
+        all.iter().any(|r| told(&r))
+    });
+    assert_eq!(daemon.stop(Signal::TERM), 0);
+}
+
+#[test]
+fn check_names_another_daemon_under_the_same_name() {
+    let Some(program) = mosquitto("check_names_another_daemon_under_the_same_name") else { return };
+    let broker = Broker::start(program, ANONYMOUS);
+    let subscriber = broker.subscribe(&["home/door/#"]);
+    let (one, two) = (broker.place("interval = \"1h\"", ""), broker.place("interval = \"1h\"", ""));
+    let check = |place: &Place| {
+        let out = text(&place.run(&["check"]).stdout);
+        out.lines().find(|line| line.starts_with("mqtt ")).unwrap().to_owned()
+    };
+    assert!(check(&two).starts_with("mqtt      ok    127.0.0.1"), "{}", check(&two));
+    let daemon = one.spawn();
+    subscriber.has("home/door/availability", "online");
+    assert!(check(&one).starts_with("mqtt      ok    127.0.0.1"), "{}", check(&one));
+    let told = check(&two);
+    assert!(told.starts_with("mqtt      WRONG") && told.contains("another outlierd, on host"), "{told}");
+    // Both are connected: neither ends the other's connection.
+    let other = two.spawn();
+    subscriber.wait("both", |all| {
+        let mut clients: Vec<&str> = all.iter().map(|r| r.topic.as_str()).filter(|t| t.contains("/client/")).collect();
+        clients.dedup();
+        clients.len() == 2
+    });
+    assert!(check(&one).contains("another outlierd"));
+    assert_eq!((daemon.stop(Signal::TERM), other.stop(Signal::TERM)), (0, 0));
+    assert!(check(&two).starts_with("mqtt      ok    127.0.0.1"), "{}", check(&two));
 }
 
 /// What a config may say is what `tests/config.rs` tries; here the packaged drop-in names the keys that systemd needs.

@@ -1,6 +1,7 @@
 //! A connection that is kept up: a thread sends what is queued with QoS 1 and holds each message until the broker has
 //! acknowledged it. A lost connection is opened again with back-off, and what was not acknowledged is sent again, so
-//! that a message arrives at least once.
+//! that a message arrives at least once. What was under way when a connection broke is sent alone the next time; what breaks
+//! it again, such as a picture larger than the broker takes, is given up.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -21,6 +22,8 @@ use super::packet::{self, Connect, DISCONNECT, PINGREQ, Packet};
 pub const QUEUE: usize = 1000;
 /// Messages that are sent before the first of them is acknowledged.
 const WINDOW: usize = 16;
+/// Connections that may break while a message is under way.
+const MAX_BREAKS: u8 = 2;
 const KEEP_ALIVE: u16 = 30;
 /// The broker has so long for a connection, and for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -67,15 +70,55 @@ pub struct Full(String);
 struct Message {
     topic: String,
     payload: Vec<u8>,
+    /// Connections that broke while it was under way.
+    breaks: u8,
+}
+
+/// When a retained message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    BeforeEvents,
+    AfterEvents,
+}
+
+/// The latest message of a topic, which the broker retains.
+#[derive(Debug)]
+struct Latest {
+    message: Message,
+    turn: Turn,
+    unsent: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     /// Each is sent once it can be, in order.
     events: VecDeque<Message>,
-    /// The latest of each topic, retained by the broker; sent when it has changed, and at every connection.
-    latest: Vec<(Message, bool)>,
+    /// Sent when it has changed, and at every connection.
+    latest: Vec<Latest>,
     stop_by: Option<Instant>,
+}
+
+impl Queue {
+    /// The message whose turn it is, and whether it is to be retained.
+    fn next(&mut self) -> Option<(Message, bool)> {
+        let mut of = |wanted: Turn| {
+            let found = self.latest.iter_mut().find(|latest| latest.unsent && latest.turn == wanted)?;
+            found.unsent = false;
+            Some((found.message.clone(), true))
+        };
+        if let Some(message) = of(Turn::BeforeEvents) {
+            return Some(message);
+        }
+        match self.events.pop_front() {
+            Some(event) => Some((event, false)),
+            None => of(Turn::AfterEvents),
+        }
+    }
+
+    fn is_suspect(&self) -> bool {
+        let latest = self.latest.iter().filter(|latest| latest.unsent).map(|latest| &latest.message);
+        latest.chain(&self.events).any(|message| message.breaks > 0)
+    }
 }
 
 #[derive(Debug)]
@@ -129,18 +172,20 @@ impl Client {
         if queue.events.len() >= QUEUE {
             return Err(Full(self.name.clone()));
         }
-        queue.events.push_back(Message { topic, payload });
+        queue.events.push_back(Message { topic, payload, breaks: 0 });
         drop(queue);
         self.shared.wake();
         Ok(())
     }
 
-    /// Sets what the broker keeps for a topic; of several that wait the last is sent.
-    pub fn retain(&self, topic: &str, payload: Vec<u8>) {
+    /// Sets what the broker keeps for a topic, nothing if it is empty; of several that wait the last is sent.
+    pub fn retain(&self, topic: &str, payload: Vec<u8>, turn: Turn) {
         let mut queue = self.shared.queue();
-        match queue.latest.iter_mut().find(|(message, _)| message.topic == topic) {
-            Some((message, unsent)) => (message.payload, *unsent) = (payload, true),
-            None => queue.latest.push((Message { topic: topic.to_owned(), payload }, true)),
+        let message = Message { topic: topic.to_owned(), payload, breaks: 0 };
+        let latest = Latest { message, turn, unsent: true };
+        match queue.latest.iter_mut().find(|latest| latest.message.topic == topic) {
+            Some(old) => *old = latest,
+            None => queue.latest.push(latest),
         }
         drop(queue);
         self.shared.wake();
@@ -154,6 +199,15 @@ impl Client {
     /// Sends what waits for at most `grace` and says farewell. A thread that is still looking for its broker then is
     /// left behind.
     pub fn finish(&mut self, grace: Duration) -> Vec<String> {
+        let (left, mut failures) = self.end(grace);
+        if !left.is_empty() {
+            failures.push(format!("MQTT broker {}: {} events were not delivered", self.name, left.len()));
+        }
+        failures
+    }
+
+    /// The same, and gives the payloads that were not delivered.
+    pub fn end(&mut self, grace: Duration) -> (Vec<Vec<u8>>, Vec<String>) {
         self.shared.queue().stop_by = Some(Instant::now() + grace);
         self.shared.wake();
         if let Some(worker) = self.worker.take() {
@@ -166,12 +220,8 @@ impl Client {
                 }
             }
         }
-        let mut failures = self.failures();
-        let left = self.shared.queue().events.len();
-        if left > 0 {
-            failures.push(format!("MQTT broker {}: {left} events were not delivered", self.name));
-        }
-        failures
+        let left = std::mem::take(&mut self.shared.queue().events);
+        (left.into_iter().map(|message| message.payload).collect(), self.failures())
     }
 }
 
@@ -183,14 +233,44 @@ impl Drop for Client {
     }
 }
 
-/// Connects once and says farewell.
+/// Connects once, looks at what the broker retains under a topic filter, and says farewell.
 ///
 /// # Errors
 /// What stands in the way of a connection.
-pub fn try_connect(account: &Account) -> Result<(), Error> {
+pub fn look(account: &Account, filter: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let mut stream = open(account)?;
     greet(&mut stream, account)?;
-    Ok(stream.write_all(&DISCONNECT)?)
+    // What is retained comes with the subscription, and so before the answer to the ping.
+    stream.write_all(&[&packet::subscribe(1, filter)[..], &PINGREQ].concat())?;
+    let (mut incoming, mut found, mut buffer) = (Vec::new(), Vec::new(), [0; 1024]);
+    let until = Instant::now() + ANSWER;
+    loop {
+        while let Some((packet, len)) = packet::parse(&incoming)? {
+            incoming.drain(..len);
+            match packet {
+                Packet::Publish(topic, payload) if found.len() < QUEUE => found.push((topic, payload)),
+                Packet::PingResp => {
+                    stream.write_all(&DISCONNECT)?;
+                    return Ok(found);
+                }
+                _ => {}
+            }
+        }
+        match stream.read(&mut buffer) {
+            _ if Instant::now() > until => return Err(Error::Silent),
+            Ok(0) => return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(read) => incoming.extend(&buffer[..read]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(silence(e)),
+        }
+    }
+}
+
+fn silence(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Silent,
+        _ => Error::Broken(error),
+    }
 }
 
 fn open(account: &Account) -> Result<TcpStream, Error> {
@@ -228,10 +308,7 @@ fn greet(stream: &mut TcpStream, account: &Account) -> Result<(), Error> {
     stream.set_write_timeout(Some(ANSWER))?;
     stream.write_all(&connect.encode())?;
     let mut answer = [0; 4];
-    stream.read_exact(&mut answer).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Silent,
-        _ => Error::Broken(e),
-    })?;
+    stream.read_exact(&mut answer).map_err(silence)?;
     match packet::parse(&answer)? {
         Some((Packet::ConnAck(0), _)) => Ok(()),
         Some((Packet::ConnAck(code @ (4 | 5)), _)) => Err(Error::Credentials(code)),
@@ -258,10 +335,19 @@ impl Worker {
             let failure =
                 match open(&self.account).and_then(|mut stream| greet(&mut stream, &self.account).map(|()| stream)) {
                     Ok(stream) => {
-                        retry = FIRST_RETRY;
-                        self.told = None;
                         log::info!("connected to MQTT broker {}", self.name);
-                        match Session::new(stream, &self.shared).and_then(Session::run) {
+                        let start = Instant::now();
+                        let (ended, given_up) = match Session::new(stream, &self.shared) {
+                            Ok(session) => session.run(),
+                            Err(e) => (Err(e), Vec::new()),
+                        };
+                        given_up.iter().for_each(|message| self.tell_given_up(message));
+                        // One that breaks at once is tried more and more rarely.
+                        if start.elapsed() >= LAST_RETRY {
+                            retry = FIRST_RETRY;
+                            self.told = None;
+                        }
+                        match ended {
                             Ok(()) => return,
                             Err(e) => e,
                         }
@@ -274,6 +360,17 @@ impl Worker {
             }
             retry = (retry * 2).min(LAST_RETRY);
         }
+    }
+
+    fn tell_given_up(&self, message: &Message) {
+        let (name, size, topic) = (&self.name, message.payload.len(), &message.topic);
+        let told = format!(
+            "MQTT broker {name}: gave up a message of {size} bytes for {topic}: the connection broke {MAX_BREAKS} times \
+             while it was sent; see how large the broker lets a message be (mosquitto: message_size_limit, \
+             max_packet_size)"
+        );
+        // Nobody listens any more when the daemon has not waited.
+        let _ = self.report.send(told);
     }
 
     /// Each reason once, until a connection has stood in between.
@@ -324,8 +421,8 @@ fn drain(wake: &OwnedFd) {
 struct Sent {
     id: u16,
     at: Instant,
-    /// None: one of the latest of its topic, which the next connection sends again anyway.
-    event: Option<Message>,
+    message: Message,
+    retained: bool,
 }
 
 /// One connection, from CONNACK to its end.
@@ -343,7 +440,7 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn new(stream: TcpStream, shared: &'a Shared) -> Result<Self, Error> {
         stream.set_nonblocking(true)?;
-        shared.queue().latest.iter_mut().for_each(|(_, unsent)| *unsent = true);
+        shared.queue().latest.iter_mut().for_each(|latest| latest.unsent = latest.message.breaks < MAX_BREAKS);
         Ok(Session {
             stream,
             shared,
@@ -356,14 +453,26 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Until the daemon stops, or the connection does: then what was not acknowledged goes back into the queue.
-    fn run(mut self) -> Result<(), Error> {
+    /// Until the daemon stops, or the connection does: then what was not acknowledged goes back into the queue, and what
+    /// is given up is returned.
+    fn run(mut self) -> (Result<(), Error>, Vec<Message>) {
         let ended = self.serve();
-        let mut queue = self.shared.queue();
-        for message in self.sent.drain(..).rev().filter_map(|sent| sent.event) {
-            queue.events.push_front(message);
+        let (mut queue, mut given_up) = (self.shared.queue(), Vec::new());
+        for Sent { mut message, retained, .. } in self.sent.drain(..).rev() {
+            message.breaks += u8::from(ended.is_err());
+            if message.breaks >= MAX_BREAKS {
+                given_up.push(message.clone());
+            }
+            if retained {
+                let same = |latest: &&mut Latest| latest.message.topic == message.topic && !latest.unsent;
+                if let Some(latest) = queue.latest.iter_mut().find(same) {
+                    latest.message.breaks = message.breaks;
+                }
+            } else if message.breaks < MAX_BREAKS {
+                queue.events.push_front(message);
+            }
         }
-        ended
+        (ended, given_up)
     }
 
     fn serve(&mut self) -> Result<(), Error> {
@@ -390,23 +499,13 @@ impl<'a> Session<'a> {
     /// Puts what waits into the stream's buffer, as far as the window goes.
     fn fill(&mut self) -> Option<Instant> {
         let mut queue = self.shared.queue();
-        while self.sent.len() < WINDOW {
-            let latest = queue.latest.iter_mut().find(|(_, unsent)| *unsent);
-            let (message, retain) = match latest {
-                Some((message, unsent)) => {
-                    *unsent = false;
-                    (message.clone(), true)
-                }
-                None => match queue.events.pop_front() {
-                    Some(message) => (message, false),
-                    None => break,
-                },
-            };
+        let is_suspect = queue.is_suspect() || self.sent.iter().any(|sent| sent.message.breaks > 0);
+        let window = if is_suspect { 1 } else { WINDOW };
+        while self.sent.len() < window {
+            let Some((message, retained)) = queue.next() else { break };
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            let packet = packet::publish(self.last_id, &message.topic, &message.payload, retain);
-            self.outgoing.extend(packet);
-            let event = (!retain).then_some(message);
-            self.sent.push_back(Sent { id: self.last_id, at: Instant::now(), event });
+            self.outgoing.extend(packet::publish(self.last_id, &message.topic, &message.payload, retained));
+            self.sent.push_back(Sent { id: self.last_id, at: Instant::now(), message, retained });
         }
         queue.stop_by
     }
@@ -464,9 +563,121 @@ impl<'a> Session<'a> {
                     Packet::PubAck(id) => self.sent.retain(|sent| sent.id != id),
                     Packet::PingResp => self.ping = None,
                     Packet::ConnAck(_) => return Err(packet::Unexpected(0x20).into()),
+                    Packet::SubAck => return Err(packet::Unexpected(0x90).into()),
+                    Packet::Publish(..) => return Err(packet::Unexpected(0x30).into()),
                 }
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn packet(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+        let mut one = [0];
+        stream.read_exact(&mut one)?;
+        let (first, mut len, mut shift) = (one[0], 0, 0);
+        loop {
+            stream.read_exact(&mut one)?;
+            len |= usize::from(one[0] & 0x7f) << shift;
+            shift += 7;
+            if one[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; len];
+        stream.read_exact(&mut body)?;
+        Ok((first, body))
+    }
+
+    /// A broker that acknowledges what is short and breaks the connection at what is long; tells the payloads of both.
+    fn broker(listener: &TcpListener, longest: usize, told: &mpsc::Sender<Vec<u8>>) {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            while let Ok((first, body)) = packet(&mut stream) {
+                let answer = match first & 0xf0 {
+                    0x10 => [0x20, 2, 0, 0],
+                    0x30 => {
+                        let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                        if told.send(body[4 + topic..].to_vec()).is_err() || body.len() - 4 - topic > longest {
+                            break;
+                        }
+                        [0x40, 2, body[2 + topic], body[3 + topic]]
+                    }
+                    _ => break,
+                };
+                if stream.write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn events_go_before_pictures_and_what_breaks_the_connection_twice_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let will = ("a".into(), "offline".into());
+        let (host, client_id) = ("127.0.0.1".into(), "c".into());
+        // Nothing is accepted before all of it waits.
+        let mut client =
+            Client::start(Account { host, port, client_id, username: None, password_file: None, will }).unwrap();
+        client.retain("picture", vec![1; 3000], Turn::AfterEvents);
+        client.retain("small", b"small".into(), Turn::BeforeEvents);
+        let events: [&[u8]; 4] = [b"one", &[2; 5000], b"three", b"four"];
+        events.iter().for_each(|event| client.send("event".into(), event.to_vec()).unwrap());
+        let (told, received) = mpsc::channel();
+        std::thread::spawn(move || broker(&listener, 1000, &told));
+
+        let mut all = Vec::new();
+        while !all.iter().any(|payload: &Vec<u8>| payload.len() == 3000) {
+            all.push(received.recv_timeout(Duration::from_secs(60)).unwrap());
+        }
+        let first = |payload: &[u8]| all.iter().position(|other| other == payload).unwrap();
+        assert_eq!(first(b"small"), 0);
+        assert!(events.iter().all(|event| first(event) < first(&[1; 3000])), "the picture is last");
+        assert_eq!(all.iter().filter(|payload| payload.len() == 5000).count(), 2);
+        assert!(client.end(Duration::from_secs(10)).0.is_empty(), "nothing waits any more");
+    }
+
+    #[test]
+    fn what_was_given_up_is_told_with_its_size_and_not_sent_again() {
+        let queue = Mutex::new(Queue::default());
+        let shared = Shared { queue, wake: eventfd(0, EventfdFlags::NONBLOCK).unwrap() };
+        let message = |topic: &str, breaks| Message { topic: topic.into(), payload: vec![0; 77], breaks };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let picture = Latest { message: message("picture", 1), turn: Turn::AfterEvents, unsent: false };
+        shared.queue().latest.push(picture);
+        let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut session = Session::new(stream(), &shared).unwrap();
+        let sent = |id, message, retained| Sent { id, at: Instant::now(), message, retained };
+        session.sent.extend([sent(1, message("first", 0), false), sent(2, message("second", 1), false)]);
+        let (picture, retained) = shared.queue().next().unwrap();
+        session.sent.push_back(sent(3, picture, retained));
+        drop(listener.accept().unwrap());
+        let (ended, given_up) = session.run();
+        assert!(ended.is_err());
+        let given_up: Vec<&str> = given_up.iter().map(|message| message.topic.as_str()).collect();
+        assert_eq!(given_up, ["picture", "second"]);
+        assert!(shared.queue().is_suspect(), "the first goes alone");
+        let left: Vec<(String, u8)> =
+            shared.queue().events.iter().map(|message| (message.topic.clone(), message.breaks)).collect();
+        assert_eq!(left, [("first".to_owned(), 1)]);
+        let again = Session::new(stream(), &shared).unwrap();
+        assert!(!again.shared.queue().latest[0].unsent, "given up for good");
+
+        let (report, told) = channel();
+        let will = ("a".into(), "offline".into());
+        let (host, client_id) = (String::new(), String::new());
+        let account = Account { host, port: 1, client_id, username: None, password_file: None, will };
+        let worker = Worker { account, name: "b:1".into(), shared: Arc::new(shared), report, told: None };
+        worker.tell_given_up(&message("picture", 2));
+        assert!(told.recv().unwrap().starts_with("MQTT broker b:1: gave up a message of 77 bytes for picture"));
     }
 }

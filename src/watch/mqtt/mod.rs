@@ -1,22 +1,25 @@
 //! Events and state for an MQTT broker, with Home Assistant's discovery messages.
 //!
 //! Below the base topic: `availability` (online, offline; the broker says offline when the daemon is killed), `state`
-//! (JSON, retained), `event` (the log's JSON lines), `snapshot` (a JPEG file, retained).
+//! (JSON, retained), `event` (the log's JSON lines), `snapshot` (a JPEG file, retained), `client/ID` (the host's name,
+//! retained while the daemon runs: two under one name are found by it).
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::events::{Event, Kind};
 use super::metrics::Metrics;
 use super::sinks::Sink;
-use crate::config::Mqtt;
+use crate::config::{Config, Mqtt};
 
 mod client;
 pub mod packet;
 
-use client::{Account, Client};
+use client::{Account, Client, Turn};
 
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
@@ -25,21 +28,26 @@ const OFFLINE: &str = "offline";
 #[derive(Debug)]
 pub struct Broker {
     client: Client,
+    config: Mqtt,
     base: String,
-    interval: Duration,
-    snapshot: bool,
+    /// `client/ID`.
+    presence: String,
     stated: Option<Instant>,
 }
 
 impl Broker {
-    /// Starts the connection's thread; a broker that cannot be reached is tried again and again.
-    pub fn start(config: &Mqtt) -> io::Result<Self> {
-        let (base, client) = (config.base(), Client::start(account(config))?);
+    /// Starts the connection's thread; a broker that cannot be reached is tried again and again. `log` tells the daemons of
+    /// one host apart.
+    pub fn start(config: &Mqtt, log: &Path) -> io::Result<Self> {
+        let (base, id) = (config.base(), identity(log));
+        let client = Client::start(account(config, &id))?;
         for (topic, payload) in discovery(config) {
-            client.retain(&topic, payload.to_string().into_bytes());
+            client.retain(&topic, payload.to_string().into_bytes(), Turn::BeforeEvents);
         }
-        client.retain(&format!("{base}/availability"), ONLINE.into());
-        Ok(Broker { client, base, interval: config.interval, snapshot: config.snapshot, stated: None })
+        let presence = format!("{base}/client/{id}");
+        client.retain(&presence, host_name().into_bytes(), Turn::BeforeEvents);
+        client.retain(&format!("{base}/availability"), ONLINE.into(), Turn::BeforeEvents);
+        Ok(Broker { client, config: config.clone(), base, presence, stated: None })
     }
 
     fn state(&mut self, metrics: &Metrics) {
@@ -51,16 +59,22 @@ impl Broker {
             "threshold": finite(metrics.threshold),
             "frames": metrics.frames,
             "camera": metrics.camera_up,
+            "drift": metrics.drift,
         });
-        self.client.retain(&format!("{}/state", self.base), state.to_string().into_bytes());
+        self.client.retain(&format!("{}/state", self.base), state.to_string().into_bytes(), Turn::BeforeEvents);
+    }
+
+    fn farewell(&self) {
+        self.client.retain(&self.presence, Vec::new(), Turn::BeforeEvents);
+        self.client.retain(&format!("{}/availability", self.base), OFFLINE.into(), Turn::BeforeEvents);
     }
 
     fn send_snapshot(&self, event: &Event) -> Result<(), String> {
-        let Some(path) = event.snapshot.as_ref().filter(|_| self.snapshot && event.event == Kind::Raise) else {
+        let Some(path) = event.snapshot.as_ref().filter(|_| self.config.snapshot && event.event == Kind::Raise) else {
             return Ok(());
         };
         let jpeg = std::fs::read(path).map_err(|e| format!("cannot send {} by MQTT: {e}", path.display()))?;
-        self.client.retain(&format!("{}/snapshot", self.base), jpeg);
+        self.client.retain(&format!("{}/snapshot", self.base), jpeg, Turn::AfterEvents);
         Ok(())
     }
 }
@@ -74,35 +88,76 @@ impl Sink for Broker {
     }
 
     fn attend(&mut self, metrics: &Metrics) -> Vec<String> {
-        if self.stated.is_none_or(|at| at.elapsed() >= self.interval) {
+        if self.stated.is_none_or(|at| at.elapsed() >= self.config.interval) {
             self.state(metrics);
         }
         self.client.failures()
     }
 
     fn finish(&mut self, grace: Duration) -> Vec<String> {
-        self.client.retain(&format!("{}/availability", self.base), OFFLINE.into());
+        self.farewell();
         self.client.finish(grace)
+    }
+
+    fn end(&mut self, next: &Config, grace: Duration) -> (Vec<Vec<u8>>, Vec<String>) {
+        self.farewell();
+        if let Some(next) = &next.mqtt {
+            let same_broker = (&next.host, next.port) == (&self.config.host, self.config.port);
+            let kept = if same_broker { topics(next) } else { Vec::new() };
+            for topic in topics(&self.config).iter().filter(|topic| !kept.contains(topic)) {
+                self.client.retain(topic, Vec::new(), Turn::BeforeEvents);
+            }
+        }
+        self.client.end(grace)
+    }
+
+    fn take_over(&mut self, waiting: Vec<Vec<u8>>) -> usize {
+        let topic = format!("{}/event", self.base);
+        waiting.into_iter().filter_map(|event| self.client.send(topic.clone(), event).err()).count()
     }
 }
 
-/// Connects once, for `check`; says whom as whom, or what stands in the way.
-pub fn try_connect(config: &Mqtt) -> Result<String, String> {
-    let account = account(config);
+/// What the broker retains of a config, but for `client/ID`.
+fn topics(config: &Mqtt) -> Vec<String> {
+    let own = ["availability", "state", "snapshot"].map(|name| format!("{}/{name}", config.base()));
+    discovery(config).into_iter().map(|(topic, _)| topic).chain(own).collect()
+}
+
+/// Connects once, for `check`; says whom as whom, or what stands in the way: also another daemon under the same name.
+pub fn try_connect(config: &Mqtt, log: &Path) -> Result<String, String> {
+    let (id, base) = (identity(log), config.base());
+    let account = account(config, &id);
     let name = format!("{}:{}", account.host, account.port);
     // With a client id of its own: a broker ends the connection of a daemon that runs under the same.
     let probe = Account { client_id: format!("{}-check", account.client_id), ..account };
-    match client::try_connect(&probe) {
-        Ok(()) => Ok(format!("{name} takes us as {}, topics below {}", config.node(), config.base())),
-        Err(e) => Err(format!("MQTT broker {name}: {e}")),
+    let found = client::look(&probe, &format!("{base}/client/+")).map_err(|e| format!("MQTT broker {name}: {e}"))?;
+    match found.iter().find(|(topic, host)| !host.is_empty() && !topic.ends_with(&format!("/{id}"))) {
+        None => Ok(format!("{name} takes us as {}, topics below {base}", config.node())),
+        Some((topic, host)) => Err(format!(
+            "MQTT broker {name}: another outlierd, on host {}, sends below {base}; give one of the two another \
+             mqtt.node-id and mqtt.base-topic, or, if that one is gone for good: mosquitto_pub -h {} -r -n -t {topic}",
+            String::from_utf8_lossy(host),
+            config.host
+        )),
     }
 }
 
-fn account(config: &Mqtt) -> Account {
+/// Tells daemons apart that have one name: those of several hosts, and those of one host by their event logs.
+fn identity(log: &Path) -> String {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_else(|_| host_name().into_bytes());
+    let hash = Sha256::new().chain_update(machine).chain_update(log.as_os_str().as_encoded_bytes()).finalize();
+    hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+fn account(config: &Mqtt, id: &str) -> Account {
     Account {
         host: config.host.clone(),
         port: config.port,
-        client_id: format!("outlierd-{}", config.node()),
+        client_id: format!("outlierd-{}-{id}", config.node()),
         username: config.username.clone(),
         password_file: config.password_file.clone(),
         will: (format!("{}/availability", config.base()), OFFLINE.into()),
@@ -119,7 +174,7 @@ fn discovery(config: &Mqtt) -> Vec<(String, serde_json::Value)> {
         let mut payload = json!({
             "name": label,
             "unique_id": format!("outlierd_{node}_{name}"),
-            "object_id": format!("{node}_{name}"),
+            "default_entity_id": format!("{component}.{node}_{name}"),
             "availability_topic": format!("{base}/availability"),
             "device": {
                 "identifiers": [format!("outlierd_{node}")],
@@ -128,6 +183,7 @@ fn discovery(config: &Mqtt) -> Vec<(String, serde_json::Value)> {
                 "model": "Outlier watch",
                 "sw_version": env!("CARGO_PKG_VERSION"),
             },
+            "origin": { "name": "outlierd", "sw_version": env!("CARGO_PKG_VERSION") },
         });
         if let (Some(payload), serde_json::Value::Object(more)) = (payload.as_object_mut(), more) {
             payload.extend(more);
@@ -145,6 +201,28 @@ fn discovery(config: &Mqtt) -> Vec<(String, serde_json::Value)> {
                 "state_topic": state,
                 "value_template": "{{ 'ON' if value_json.outlier else 'OFF' }}",
                 "json_attributes_topic": format!("{base}/event"),
+            }),
+        ),
+        entity(
+            "binary_sensor",
+            "camera",
+            "Camera",
+            json!({
+                "device_class": "connectivity",
+                "entity_category": "diagnostic",
+                "state_topic": state,
+                "value_template": "{{ 'ON' if value_json.camera else 'OFF' }}",
+            }),
+        ),
+        entity(
+            "binary_sensor",
+            "drift",
+            "Drift",
+            json!({
+                "device_class": "problem",
+                "entity_category": "diagnostic",
+                "state_topic": state,
+                "value_template": "{{ 'ON' if value_json.drift else 'OFF' }}",
             }),
         ),
         entity(

@@ -1,12 +1,18 @@
 //! The packets of MQTT 3.1.1 that a publisher needs (OASIS standard of 2014-10-29, chapters 2 and 3).
 
-/// What a broker answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Longer messages to us are refused.
+const MAX_RECEIVED: usize = 64 << 10;
+
+/// What a broker sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     /// The return code; 0 is accepted.
     ConnAck(u8),
     PubAck(u16),
+    SubAck,
     PingResp,
+    /// A message with QoS 0: its topic and payload.
+    Publish(String, Vec<u8>),
 }
 
 /// The broker does not speak MQTT 3.1.1.
@@ -65,6 +71,14 @@ pub fn publish(id: u16, topic: &str, payload: &[u8], retain: bool) -> Vec<u8> {
     packet(0x32 | u8::from(retain), &body)
 }
 
+/// Asks for the messages of a topic filter, with QoS 0.
+pub fn subscribe(id: u16, filter: &str) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    put(&mut body, filter.as_bytes());
+    body.push(0);
+    packet(0x82, &body)
+}
+
 /// A length of two bytes, then the bytes; the config keeps all that goes here far below 64 KiB.
 fn put(into: &mut Vec<u8>, bytes: &[u8]) {
     let len = bytes.len().min(usize::from(u16::MAX));
@@ -90,21 +104,46 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 
 /// The first packet of what was received, and its length; None: there is more to come.
 pub fn parse(received: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
-    let Some(&first) = received.first() else { return Ok(None) };
+    let Some((&first, rest)) = received.split_first() else { return Ok(None) };
+    let refused = Err(Unexpected(first));
+    // QoS 0, as was asked for: retained or not.
     let wanted = match first {
-        0x20 | 0x40 => 2,
-        0xd0 => 0,
-        other => return Err(Unexpected(other)),
+        0x20 | 0x40 => 2..=2,
+        0x90 => 3..=3,
+        0xd0 => 0..=0,
+        0x30 | 0x31 => 2..=MAX_RECEIVED,
+        _ => return refused,
     };
-    if received.get(1).is_some_and(|len| *len != wanted) {
-        return Err(Unexpected(first));
+    let (mut len, mut digits) = (0, 0);
+    loop {
+        let Some(digit) = rest.get(digits) else { return Ok(None) };
+        len |= usize::from(digit & 0x7f) << (7 * digits);
+        digits += 1;
+        if digit & 0x80 == 0 {
+            break;
+        }
+        if digits == 4 {
+            return refused;
+        }
     }
-    match (first, received) {
-        (0x20, [_, _, _, code, ..]) => Ok(Some((Packet::ConnAck(*code), 4))),
-        (0x40, [_, _, high, low, ..]) => Ok(Some((Packet::PubAck(u16::from_be_bytes([*high, *low])), 4))),
-        (0xd0, [_, _, ..]) => Ok(Some((Packet::PingResp, 2))),
-        _ => Ok(None),
+    if !wanted.contains(&len) {
+        return refused;
     }
+    let Some(body) = rest.get(digits..digits + len) else { return Ok(None) };
+    let packet = match (first, body) {
+        (0x20, [_, code]) => Packet::ConnAck(*code),
+        (0x40, [high, low]) => Packet::PubAck(u16::from_be_bytes([*high, *low])),
+        (0x90, _) => Packet::SubAck,
+        (0xd0, _) => Packet::PingResp,
+        (_, [high, low, rest @ ..]) => {
+            let Some((topic, payload)) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low]))) else {
+                return refused;
+            };
+            Packet::Publish(String::from_utf8_lossy(topic).into_owned(), payload.to_vec())
+        }
+        _ => return refused,
+    };
+    Ok(Some((packet, 1 + digits + len)))
 }
 
 #[cfg(test)]
@@ -146,5 +185,21 @@ mod tests {
         }
         assert_eq!(parse(b"HTTP/1.1 400"), Err(Unexpected(b'H')));
         assert_eq!(parse(&[0x20, 3]), Err(Unexpected(0x20)));
+    }
+
+    #[test]
+    fn messages_that_were_asked_for_are_read() {
+        assert_eq!(subscribe(9, "a/+"), b"\x82\x08\x00\x09\x00\x03a/+\x00");
+        assert_eq!(parse(&[0x90, 3, 0, 9, 0]), Ok(Some((Packet::SubAck, 5))));
+        let mut message = vec![0x31, 0x85, 1, 0, 3];
+        message.extend(b"a/b");
+        message.extend([7; 128]);
+        assert_eq!(parse(&message), Ok(Some((Packet::Publish("a/b".into(), vec![7; 128]), message.len()))));
+        for cut in 1..message.len() {
+            assert_eq!(parse(&message[..cut]), Ok(None), "{cut}");
+        }
+        assert_eq!(parse(&[0x30, 2, 0, 1]), Err(Unexpected(0x30)));
+        assert_eq!(parse(&[0x30, 0xff, 0xff, 0xff, 0xff]), Err(Unexpected(0x30)));
+        assert_eq!(parse(&[0x30, 0xff, 0xff, 0x7f]), Err(Unexpected(0x30)));
     }
 }
