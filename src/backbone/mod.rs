@@ -31,6 +31,7 @@ mod stages;
 mod tap;
 mod tensor;
 mod trunk;
+#[cfg(any(test, feature = "internals"))]
 pub mod untrained;
 pub mod views;
 mod wire;
@@ -42,7 +43,7 @@ use views::{VIEWS_KEY, Views};
 
 pub use error::Error;
 pub use graph::Fusion;
-pub use options::{INPUT_KEY, Options, SUMS_KEY};
+pub use options::{Options, SUMS_KEY};
 pub use tap::{FeatureMap, Pooling, Stage, Tap};
 pub use wire::Source;
 

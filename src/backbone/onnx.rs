@@ -174,11 +174,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn open(path: &Path) -> Result<Model, Error> {
-        let source = Source::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
-        Model::parse_in(path, source, path.parent())
-    }
-
+    #[cfg(any(test, feature = "internals"))]
     /// Reads everything but tensor data of a model that is one file. `path` names the model in errors.
     pub fn parse(path: &Path, source: Source) -> Result<Model, Error> {
         Model::parse_in(path, source, None)

@@ -123,6 +123,7 @@ impl Tensor {
         self.dims.iter().product()
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

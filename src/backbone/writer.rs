@@ -19,6 +19,7 @@ impl Initializer {
         Initializer { name: name.into(), dtype: DType::F32, dims: dims.into(), bytes }
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub fn i32(name: &str, dims: &[usize], values: &[i32]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Initializer { name: name.into(), dtype: DType::I32, dims: dims.into(), bytes }
@@ -29,11 +30,13 @@ impl Initializer {
         Initializer { name: name.into(), dtype: DType::I64, dims: dims.into(), bytes }
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub fn i8(name: &str, dims: &[usize], values: &[i8]) -> Self {
         let bytes = values.iter().map(|&v| v as u8).collect();
         Initializer { name: name.into(), dtype: DType::I8, dims: dims.into(), bytes }
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub fn u8(name: &str, dims: &[usize], values: &[u8]) -> Self {
         Initializer { name: name.into(), dtype: DType::U8, dims: dims.into(), bytes: values.into() }
     }
@@ -55,6 +58,7 @@ pub struct Io {
     pub dims: Vec<Dim>,
 }
 
+#[cfg(any(test, feature = "internals"))]
 impl Io {
     pub fn fixed(name: &str, dtype: DType, dims: &[usize]) -> Io {
         Io { name: name.into(), dtype, dims: dims.iter().map(|&d| Dim::Fixed(d)).collect() }

@@ -468,6 +468,7 @@ impl Reader {
     }
 
     /// Lines that were no events.
+    #[cfg(any(test, feature = "internals"))]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }

@@ -26,9 +26,9 @@ pub struct ConvShape {
     pub dilation: [usize; 2],
 }
 
-impl ConvShape {
-    /// 1 x 1, stride 1, no padding; sizes and channels are 1, to be set.
-    pub fn pointwise() -> ConvShape {
+/// 1 x 1, stride 1, no padding; sizes and channels are 1, to be set.
+impl Default for ConvShape {
+    fn default() -> ConvShape {
         ConvShape {
             in_h: 1,
             in_w: 1,
@@ -40,7 +40,9 @@ impl ConvShape {
             dilation: [1, 1],
         }
     }
+}
 
+impl ConvShape {
     /// Height of the output; 0 where the kernel does not fit.
     pub fn out_h(&self) -> usize {
         out_len(self.in_h + self.pads[0] + self.pads[2], self.kernel[0], self.stride[0], self.dilation[0])
@@ -54,11 +56,6 @@ impl ConvShape {
     /// Elements of the input, `in_h x in_w x in_c`.
     pub fn in_len(&self) -> usize {
         self.in_h * self.in_w * self.in_c
-    }
-
-    /// Elements of the output, `out_h x out_w x out_c`.
-    pub fn out_len(&self) -> usize {
-        self.out_h() * self.out_w() * self.out_c
     }
 
     /// Elements of the weights, `out_c x in_c x kernel`.
@@ -266,15 +263,6 @@ impl Conv {
             x_zero_point,
             border: Aligned::filled(taps.span, x_zero_point),
         })
-    }
-
-    pub fn shape(&self) -> &ConvShape {
-        &self.shape
-    }
-
-    /// Bytes held: packed weights, bias, scales.
-    pub fn size(&self) -> usize {
-        self.weights.size() + 4 * (self.bias.len() + self.scale.len())
     }
 
     /// `input` is `in_h x in_w x in_c`; `other` the residual's second summand, of the output's shape.

@@ -8,7 +8,7 @@
 //! ```
 //! use outlierd::internals::backbone::kernels::{Conv, ConvShape, Epilogue, Isa, OutputMut, Pool, Scratch};
 //!
-//! let shape = ConvShape { in_h: 4, in_w: 4, in_c: 8, out_c: 16, ..ConvShape::pointwise() };
+//! let shape = ConvShape { in_h: 4, in_w: 4, in_c: 8, out_c: 16, ..ConvShape::default() };
 //! let weights = vec![1i8; 16 * 8];
 //! let epilogue = Epilogue::new(vec![0.25; 16], 0, 0, 255);
 //! let conv = Conv::new(Isa::detect()?, &shape, &weights, &[0; 16], 0, epilogue)?;

@@ -116,11 +116,6 @@ impl Weights {
             None => &[],
         }
     }
-
-    /// Bytes held.
-    pub fn size(&self) -> usize {
-        self.panels.bytes().len() + size_of_val(&self.remainders[..])
-    }
 }
 
 /// Rows of `depth` bytes to `[depth / kr][nr][kr]`. Inlined, so that a constant `kr` makes the copies moves.

@@ -4,6 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl ConvShape {
+    /// Elements of the output, `out_h x out_w x out_c`.
+    fn out_len(&self) -> usize {
+        self.out_h() * self.out_w() * self.out_c
+    }
+}
+
 /// Direct convolution; the formula of [`Epilogue`] word for word. `f32` output.
 fn reference(
     s: &ConvShape,
@@ -152,7 +159,7 @@ proptest! {
 #[test]
 fn panels_beyond_the_cache_and_many_taps() {
     check(
-        &ConvShape { in_h: 7, in_w: 7, in_c: 512, out_c: 160, kernel: [3, 3], pads: [1; 4], ..ConvShape::pointwise() },
+        &ConvShape { in_h: 7, in_w: 7, in_c: 512, out_c: 160, kernel: [3, 3], pads: [1; 4], ..ConvShape::default() },
         1,
     );
     let stem = ConvShape {
@@ -167,12 +174,12 @@ fn panels_beyond_the_cache_and_many_taps() {
     };
     check(&stem, 2);
     check(&ConvShape { in_c: 4, dilation: [2, 2], ..stem }, 3);
-    check(&ConvShape { in_h: 1, in_w: 1, in_c: 4096, out_c: 130, ..ConvShape::pointwise() }, 4);
+    check(&ConvShape { in_h: 1, in_w: 1, in_c: 4096, out_c: 130, ..ConvShape::default() }, 4);
 }
 
 #[test]
 fn extreme_scales_saturate() {
-    let s = ConvShape { in_c: 64, out_c: 64, in_h: 3, in_w: 5, ..ConvShape::pointwise() };
+    let s = ConvShape { in_c: 64, out_c: 64, in_h: 3, in_w: 5, ..ConvShape::default() };
     let weights: Vec<i8> = (0..s.weights_len()).map(|i| if i / 64 % 2 == 0 { 127 } else { -128 }).collect();
     for isa in Isa::available() {
         for scale in [1e30, -1e30, 1e4, f32::MIN_POSITIVE] {
@@ -190,7 +197,7 @@ fn extreme_scales_saturate() {
 #[test]
 fn wrong_lengths_are_refused() {
     let isa = Isa::named("scalar").unwrap();
-    let s = ConvShape { in_c: 8, out_c: 4, in_h: 2, in_w: 2, ..ConvShape::pointwise() };
+    let s = ConvShape { in_c: 8, out_c: 4, in_h: 2, in_w: 2, ..ConvShape::default() };
     let e = Epilogue::new(vec![1.0; 4], 0, 0, 255);
     assert!(Conv::new(isa, &s, &[1; 31], &[0; 4], 0, e.clone()).is_err());
     assert!(Conv::new(isa, &ConvShape { kernel: [3, 3], ..s }, &[1; 288], &[0; 4], 0, e.clone()).is_err());

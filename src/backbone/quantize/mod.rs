@@ -116,6 +116,7 @@ impl Network {
     }
 
     /// The same of a file in memory; `name` names it in errors.
+    #[cfg(any(test, feature = "internals"))]
     pub fn from_bytes(
         name: &str,
         bytes: Vec<u8>,
