@@ -11,22 +11,27 @@ use toml::de::{DeTable, DeValue};
 use crate::files;
 use crate::image::mask::Mask;
 
+mod check;
 pub mod drift;
+mod keys;
 mod load;
 mod mqtt;
 mod paths;
 mod region;
+pub mod values;
 
 pub use drift::Drift;
 pub use mqtt::Mqtt;
 pub use region::Crop;
+pub use values::parse_duration;
+
+use keys::{SECTIONS, line_of, nearest, unknown_section};
+use values::{controls, duration, size};
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
 /// The instance of the packaged config.
 pub const INSTANCE: &str = "outlierd";
-/// A longer time between frames is a mistake.
-const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 /// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -304,104 +309,6 @@ pub enum Mode {
     Pulse,
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse_duration(&text(deserializer, "\"2s\"")?).map_err(de::Error::custom)
-}
-
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    parse_size(&text(deserializer, "\"10 MB\"")?).map_err(de::Error::custom)
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D, example: &str) -> Result<String, D::Error> {
-    String::deserialize(deserializer)
-        .map_err(|e| de::Error::custom(format!("{}, such as {example}", e.to_string().trim_end())))
-}
-
-fn controls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, i64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a control is an integer, true or false")]
-    enum Value {
-        Switch(bool),
-        Integer(i64),
-    }
-    let values = BTreeMap::<String, Value>::deserialize(deserializer)?;
-    Ok(values
-        .into_iter()
-        .map(|(name, value)| match value {
-            Value::Switch(on) => (name, i64::from(on)),
-            Value::Integer(value) => (name, value),
-        })
-        .collect())
-}
-
-/// The longest duration that is taken: clocks can be reckoned with by it.
-pub const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
-
-/// `500ms`, `2s`, `1h 30m`: a duration as the config and the command line take it.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    if text.contains('M') && humantime::parse_duration(text.trim()).is_ok() {
-        return Err(format!("{text:?}: M is a month, surely by mistake; minutes are m, and a month is \"30d\""));
-    }
-    match humantime::parse_duration(text.trim()) {
-        Ok(time) if time <= MAX_DURATION => Ok(time),
-        Ok(_) => Err(format!("{text:?} is longer than a hundred years")),
-        Err(e) => Err(format!("{text:?} is not a duration ({e}); write it as \"500ms\", \"2s\" or \"5m\"")),
-    }
-}
-
-/// `10 MB`, `64 KiB`, `1000`: bytes. Decimal units count in 1000, binary ones in 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size; write it as \"10 MB\" or \"512 KiB\"");
-    let trimmed = text.trim();
-    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(split);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1_000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return Err(wrong()),
-    };
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor).ok_or_else(wrong);
-    }
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let bytes = number * factor as f64;
-    if bytes.is_finite() && bytes < 1e18 { Ok(bytes as u64) } else { Err(wrong()) }
-}
-
-const SECTIONS: &[(&str, &[&str])] = &[
-    (
-        "camera",
-        &[
-            "source",
-            "width",
-            "height",
-            "format",
-            "interval",
-            "crop",
-            "mask",
-            "lost-after",
-            "loop",
-            "change-threshold",
-            "judge-at-least-every",
-            "controls",
-        ],
-    ),
-    ("model", &["path", "backbone", "threads", "nice", "duty"]),
-    ("decision", &["threshold", "raise-after", "clear-after"]),
-    ("drift", &["window", "mean-p"]),
-    (
-        "events",
-        &["log", "max-log-size", "snapshots", "keep-snapshots", "max-snapshot-bytes", "heat-map", "hook", "metrics"],
-    ),
-    ("gpio", &["chip", "line", "active", "mode", "pulse", "heartbeat"]),
-    ("mqtt", mqtt::KEYS),
-];
-
 impl Config {
     /// Reads, parses and checks a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
@@ -465,155 +372,4 @@ impl Config {
         let line = lines.get(key).or_else(|| lines.get(section)).copied().unwrap_or(1);
         Error::At { path: self.origin.path.clone(), line, message: message.into() }
     }
-
-    /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s.
-    pub fn check(&self) -> Result<(), Error> {
-        self.check_camera()?;
-        if self.model.path.as_os_str().is_empty() {
-            let message = "model.path is missing: name the file that `outlierd fit -o MODEL` wrote";
-            return Err(self.error_at("model.path", message));
-        }
-        if self.model.threads > 1024 {
-            let message = format!("model.threads = {}: at most 1024", self.model.threads);
-            return Err(self.error_at("model.threads", message));
-        }
-        self.check_load()?;
-        self.check_decision()?;
-        self.check_drift()?;
-        self.check_events()?;
-        self.check_gpio()?;
-        mqtt::check(self)
-    }
-
-    /// Tries the section `[camera]` alone.
-    pub fn check_camera(&self) -> Result<(), Error> {
-        let fail = |key: &str, message: String| Err(self.error_at(key, message));
-        let camera = &self.camera;
-        for (key, value) in [("camera.width", camera.width), ("camera.height", camera.height)] {
-            if value == 0 || value > crate::image::MAX_SIDE {
-                return fail(key, format!("{key} = {value}: must be 1 to {}", crate::image::MAX_SIDE));
-            }
-        }
-        if camera.interval.is_zero() {
-            return fail("camera.interval", "camera.interval must be longer than 0; \"1ms\" is full speed".into());
-        }
-        if camera.interval > MAX_INTERVAL {
-            let message = "camera.interval is longer than a week, surely by mistake: a frame is to be judged so often";
-            return fail("camera.interval", message.into());
-        }
-        if camera.lost_after.is_zero() {
-            return fail("camera.lost-after", "camera.lost-after must be longer than 0, such as \"10s\"".into());
-        }
-        if let Some(crop) = camera.crop {
-            let framed = matches!(camera.source, Source::V4l(_));
-            let beyond = || crop.region(camera.width, camera.height).err().map(|e| format!("camera.crop: {e}"));
-            if let Some(reason) = crop.wrong().or_else(|| if framed { beyond() } else { None }) {
-                return fail("camera.crop", reason);
-            }
-        }
-        if camera.repeat && !matches!(camera.source, Source::Folder(_)) {
-            return fail("camera.loop", "camera.loop is for source = \"folder:...\" only; take it out".into());
-        }
-        Ok(())
-    }
-
-    fn check_decision(&self) -> Result<(), Error> {
-        let decision = &self.decision;
-        if let Some(threshold) = decision.threshold
-            && !(0.0..=1.0).contains(&threshold)
-        {
-            let message = format!("decision.threshold = {threshold}: must be 0 to 1, p is compared with it");
-            return Err(self.error_at("decision.threshold", message));
-        }
-        for (key, value) in
-            [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
-        {
-            if value == 0 {
-                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_events(&self) -> Result<(), Error> {
-        let events = &self.events;
-        if events.max_log_size < 4096 {
-            let message = format!("events.max-log-size is {} bytes: at least \"4 KiB\"", events.max_log_size);
-            return Err(self.error_at("events.max-log-size", message));
-        }
-        if events.log.as_os_str().is_empty() || events.snapshots.as_os_str().is_empty() {
-            return Err(self.error_at("events", "events.log and events.snapshots must name a file and a folder"));
-        }
-        if events.keep_snapshots == 0 {
-            let message = "events.keep-snapshots = 0: at least 1, the frame that raised the event";
-            return Err(self.error_at("events.keep-snapshots", message));
-        }
-        if events.max_snapshot_bytes < 100_000 {
-            let message = format!("events.max-snapshot-bytes is {}: at least \"100 kB\"", events.max_snapshot_bytes);
-            return Err(self.error_at("events.max-snapshot-bytes", message));
-        }
-        if let Some(hook) = &events.hook
-            && hook.first().is_none_or(|program| program.is_empty())
-        {
-            let message = "events.hook is empty: write [\"/path/to/program\", \"argument\"] or take it out";
-            return Err(self.error_at("events.hook", message));
-        }
-        if events.metrics.as_ref().is_some_and(|path| path.file_name().is_none()) {
-            let message = "events.metrics names no file: write it as \"/run/outlierd/metrics.prom\"";
-            return Err(self.error_at("events.metrics", message));
-        }
-        Ok(())
-    }
-
-    fn check_gpio(&self) -> Result<(), Error> {
-        let Some(gpio) = &self.gpio else { return Ok(()) };
-        if gpio.line == Line::Name(String::new()) {
-            return Err(self.error_at("gpio.line", "gpio.line is empty: write a number (17) or a name (\"GPIO17\")"));
-        }
-        if gpio.mode == Mode::Pulse && gpio.pulse.is_zero() {
-            return Err(self.error_at("gpio.pulse", "gpio.pulse must be longer than 0, such as \"500ms\""));
-        }
-        if gpio.heartbeat.as_ref() == Some(&gpio.line) {
-            return Err(self.error_at("gpio.heartbeat", "gpio.heartbeat and gpio.line are the same line"));
-        }
-        Ok(())
-    }
-}
-
-fn unknown_section(name: &str, sections: &[&str], value: &DeValue<'_>) -> String {
-    if value.is_table() {
-        let all = sections.join("], [");
-        return format!("unknown section [{name}]: did you mean [{}]? known: [{all}]", nearest(name, sections));
-    }
-    match SECTIONS.iter().find(|(_, keys)| keys.contains(&name)) {
-        Some((section, _)) => format!("key \"{name}\" stands outside of a section: put it below [{section}]"),
-        None => {
-            let keys: Vec<&str> = SECTIONS.iter().flat_map(|(_, keys)| keys.iter().copied()).collect();
-            format!("unknown key \"{name}\" outside of a section: did you mean \"{}\"?", nearest(name, &keys))
-        }
-    }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
-}
-
-fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
-    let plain: String = name.to_ascii_lowercase().replace('_', "-").chars().take(64).collect();
-    known.iter().min_by_key(|candidate| edit_distance(&plain, candidate)).copied().unwrap_or_default()
-}
-
-/// Levenshtein distance in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

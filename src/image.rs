@@ -2,46 +2,21 @@
 //! network wants its pixels.
 
 mod depth;
+mod encoded;
+mod error;
 pub mod jpeg;
+pub mod limits;
 pub mod mask;
 
-use std::path::{Path, PathBuf};
+pub use encoded::{MAX_BYTES, bytes, exif, is_picture};
+pub use error::Error;
+pub use limits::MAX_SIDE;
+
+use std::path::Path;
 
 use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageReader, RgbImage};
+use ::image::{DynamicImage, RgbImage};
 use fast_image_resize as fir;
-
-use crate::files;
-
-/// File name extensions of the formats that are read.
-pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
-
-/// Whether a path's extension is one of [`EXTENSIONS`], in whatever case.
-pub fn is_picture(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x)))
-}
-
-/// The largest side and area that is decoded; more is refused before memory is taken.
-pub const MAX_SIDE: u32 = 16_384;
-pub const MAX_PIXELS: u64 = 50_000_000;
-/// Larger picture files are refused before they are read.
-pub const MAX_BYTES: u64 = 256 << 20;
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot read picture {path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("cannot decode picture {path}: {reason}")]
-    Decode { path: PathBuf, reason: String },
-    #[error(
-        "picture {path} is {width}x{height}: larger than {MAX_SIDE} pixels a side or {MAX_PIXELS} in all; scale it down first"
-    )]
-    TooLarge { path: PathBuf, width: u32, height: u32 },
-    #[error("cannot resize a {width}x{height} picture: {reason}")]
-    Resize { width: u32, height: u32, reason: String },
-    #[error("crop {x},{y} {width}x{height} does not fit into a {image_width}x{image_height} picture")]
-    Crop { x: u32, y: u32, width: u32, height: u32, image_width: u32, image_height: u32 },
-}
 
 /// Order of the colour channels in the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,60 +150,13 @@ pub fn read(path: &Path) -> Result<RgbImage, Error> {
     decode(path, &bytes(path)?)
 }
 
-/// The bytes of a picture file.
-pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    files::read(path, MAX_BYTES).map_err(io)
-}
-
 /// Decodes a picture that is already in memory, turned as its EXIF orientation says; `path` names it in errors, and its
 /// folder tells how many of 16 bits are used where the picture itself does not.
 ///
 /// A damaged JPEG is an error: half a picture would look like an outlier.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
-    let picture = decoded(path, bytes)?;
+    let picture = encoded::decoded(path, bytes)?;
     Ok(upright(depth::to_rgb8(picture, path, bytes), bytes))
-}
-
-/// A picture as it is stored.
-fn decoded(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
-    let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
-    let reader = || {
-        let mut reader = ImageReader::new(std::io::Cursor::new(bytes));
-        reader.limits(limits());
-        reader.with_guessed_format()
-    };
-    let too_large = |width, height| Error::TooLarge { path: path.to_owned(), width, height };
-    let sized = reader().map_err(|e| fail(e.to_string()))?;
-    let format = sized.format().ok_or_else(|| fail("not a JPEG, PNG, BMP or WebP picture".into()))?;
-    if format == ::image::ImageFormat::Jpeg {
-        let picture = jpeg::decode(bytes, |_, _| true).map_err(|e| match e {
-            jpeg::Error::OtherSize { width, height } => too_large(width as u32, height as u32),
-            e => fail(e.to_string()),
-        })?;
-        return Ok(picture.into());
-    }
-    let (width, height) = sized.into_dimensions().map_err(|e| fail(e.to_string()))?;
-    if !is_decoded(width as usize, height as usize) {
-        return Err(too_large(width, height));
-    }
-    reader().map_err(|e| fail(e.to_string()))?.decode().map_err(|e| fail(e.to_string()))
-}
-
-fn limits() -> ::image::Limits {
-    let mut limits = ::image::Limits::default();
-    limits.max_alloc = Some(MAX_PIXELS * 8);
-    limits
-}
-
-/// Whether a picture of that size is decoded at all.
-pub(crate) fn is_decoded(width: usize, height: usize) -> bool {
-    width.max(height) <= MAX_SIDE as usize && width as u64 * height as u64 <= MAX_PIXELS
-}
-
-/// What EXIF says in a JPEG, PNG or WebP file; None without any, and where it is damaged.
-pub fn exif(bytes: &[u8]) -> Option<exif::Exif> {
-    exif::Reader::new().read_from_container(&mut std::io::Cursor::new(bytes)).ok()
 }
 
 /// `picture` turned as the EXIF orientation of the file that it is from says.

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Config, Error, parse_duration};
-
-/// In a smaller window a block holds fewer than five frames.
-const MIN_FRAMES: u64 = 60;
-const MIN_TIME: Duration = Duration::from_secs(10);
+use super::values::parse_duration;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -60,27 +56,5 @@ impl<'de> Deserialize<'de> for Span {
             Value::Frames(frames) => Ok(Span::Frames(frames)),
             Value::Time(text) => parse_duration(&text).map(Span::Time).map_err(de::Error::custom),
         }
-    }
-}
-
-impl Config {
-    pub(super) fn check_drift(&self) -> Result<(), Error> {
-        let drift = &self.drift;
-        let short = match drift.window {
-            Span::Time(time) => time < MIN_TIME,
-            Span::Frames(frames) => frames < MIN_FRAMES,
-        };
-        if short && !drift.window.is_zero() {
-            let message = format!(
-                "drift.window is {}: at least \"10s\" or {MIN_FRAMES} frames; \"0s\" takes drift off the watch",
-                drift.window
-            );
-            return Err(self.error_at("drift.window", message));
-        }
-        if !(0.01..=0.4).contains(&drift.mean_p) {
-            let message = format!("drift.mean-p = {}: must be 0.01 to 0.4; 0.5 is no drift", drift.mean_p);
-            return Err(self.error_at("drift.mean-p", message));
-        }
-        Ok(())
     }
 }

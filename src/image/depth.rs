@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ::image::{DynamicImage, ImageBuffer, RgbImage};
 
-use super::is_picture;
+use super::encoded::{self, is_picture};
 
 /// Pictures of a folder that are looked at.
 const SET: usize = 64;
@@ -111,8 +111,8 @@ fn look_at(folder: &Path) -> u32 {
     paths.retain(|path| is_picture(path));
     paths.sort();
     let bits = |path: &PathBuf| {
-        let file = super::bytes(path).ok().filter(|file| is_deep(file) && significant_bits(file).is_none())?;
-        Some(bits_of(&samples(&super::decoded(path, &file).ok()?)?))
+        let file = encoded::bytes(path).ok().filter(|file| is_deep(file) && significant_bits(file).is_none())?;
+        Some(bits_of(&samples(&encoded::decoded(path, &file).ok()?)?))
     };
     paths.iter().take(SET).filter_map(bits).max().unwrap_or(0)
 }

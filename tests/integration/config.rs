@@ -255,7 +255,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn sizes_and_durations() {
-    use outlierd::internals::config::{parse_duration, parse_size};
+    use outlierd::internals::config::values::{parse_duration, parse_size};
     assert_eq!(parse_size("10 MB"), Ok(10_000_000));
     assert_eq!(parse_size("64KiB"), Ok(65_536));
     assert_eq!(parse_size("1.5 kB"), Ok(1_500));

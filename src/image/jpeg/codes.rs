@@ -1,6 +1,6 @@
 //! The bits of a scan and the Huffman codes in them (ITU-T T.81, annexes C and F), without the values.
 
-use super::Error;
+use super::error::Error;
 
 /// Bits of a code that one look finds.
 const LOOK: u32 = 11;

@@ -44,7 +44,7 @@ pub fn segment() -> Vec<u8> {
         body.extend_from_slice(lengths);
         body.extend_from_slice(values);
     }
-    let mut segment = vec![0xFF, super::DHT];
+    let mut segment = vec![0xFF, super::decoder::DHT];
     segment.extend_from_slice(&(body.len() as u16 + 2).to_be_bytes());
     segment.extend_from_slice(&body);
     segment

@@ -10,8 +10,8 @@ use std::cell::Cell;
 use ::image::RgbImage;
 use zune_jpeg::zune_core::bytestream::{ZByteIoError, ZByteReaderTrait, ZCursor, ZSeekFrom};
 
+use super::decoder::{DRI, EOI, pixels};
 use super::segments::Walk;
-use super::{EOI, pixels};
 
 /// Bytes of ones before a marker: more than the decoder looks ahead.
 const ONES: usize = 16;
@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8], walk: &Walk) -> Option<RgbImage> {
     if walk.without_tables.is_some() {
         jpeg.extend(super::huffman::segment());
     }
-    jpeg.extend_from_slice(&[0xFF, super::DRI, 0, 4]);
+    jpeg.extend_from_slice(&[0xFF, DRI, 0, 4]);
     jpeg.extend_from_slice(&interval.to_be_bytes());
     jpeg.extend_from_slice(bytes.get(scan.header..scan.data)?);
     let (start, count) = (jpeg.len(), scan.mcus.div_ceil(usize::from(interval)));

@@ -3,11 +3,13 @@
 
 use std::ops::Range;
 
-use super::Error;
 use super::codes::{Bits, Table};
+use super::error::Error;
 
 /// Bytes before a marker that some cameras fill up with, all of one value.
 const MAX_FILL: usize = 64;
+/// Bytes of any value that some webcams leave before a restart marker, behind whole blocks; libjpeg skips them with a warning.
+const MAX_STRAY: usize = 8;
 
 /// What a scan holds.
 pub struct Scan<'a> {
@@ -46,13 +48,14 @@ impl Scan<'_> {
             if let Some(mcu) = broken.or(bits.overran().then_some(wanted - 1)) {
                 return Err(Error::Damaged(format!("its data break off at block {mcu} of {}", self.mcus)));
             }
+            let marker = data[at + 1];
+            let is_restart = (0xD0..=0xD7).contains(&marker);
             let rest = bits.rest();
-            if rest.len() > MAX_FILL || rest.iter().any(|byte| *byte != rest[0]) {
+            let stray = is_restart && rest.len() <= MAX_STRAY;
+            if !stray && (rest.len() > MAX_FILL || rest.iter().any(|byte| *byte != rest[0])) {
                 let message = format!("{} bytes too many before block {wanted} of {}", rest.len(), self.mcus);
                 return Err(Error::Damaged(message));
             }
-            let marker = data[at + 1];
-            let is_restart = (0xD0..=0xD7).contains(&marker);
             done = wanted;
             if done == self.mcus {
                 // Some encoders write one more at the end.

@@ -2,8 +2,10 @@
 //! way that the decoder decodes right.
 
 use super::codes::Table;
+use super::decoder::{DHT, DRI, EOI, MAX_SCANS, SOI, SOS};
+use super::error::Error;
+use super::huffman;
 use super::scan::{Coding, Scan};
-use super::{DHT, DRI, EOI, Error, MAX_SCANS, SOI, SOS, huffman};
 
 const DNL: u8 = 0xDC;
 const LATE_HEIGHT: &str = "its height comes behind its scan (DNL)";

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use super::decoder::{DHT, EOI, SOS};
 use super::*;
 
 fn encoded(width: u32, height: u32) -> Vec<u8> {
@@ -187,6 +188,25 @@ fn fill_before_the_end_is_no_damage_and_other_bytes_are() {
         }
         for extra in [&[1, 2, 3, 4, 5, 6, 7, 8][..], &[0; 100]] {
             assert!(matches!(decoded(&[data, extra, end].concat()), Err(Error::Damaged(_))), "{name} {extra:?}");
+        }
+    }
+}
+
+/// Some webcams leave a few bytes there.
+#[test]
+fn stray_bytes_before_restart_markers_are_skipped() {
+    for name in ["420-restart", "422-restart", "444-restart"] {
+        let whole = fixture(&format!("{name}.jpg"));
+        let expected = decoded(&whole).unwrap();
+        let is_restart = |at: &usize| whole[*at] == 0xFF && (0xD0..=0xD7).contains(&whole[at + 1]);
+        let markers: Vec<usize> = (data(&whole)..whole.len() - 1).filter(is_restart).collect();
+        for at in markers {
+            for stray in [&[0x12][..], &[0, 0x55], &[0xA3, 7, 0x3C, 9, 0x80, 1]] {
+                let frame = [&whole[..at], stray, &whole[at..]].concat();
+                assert_eq!(decoded(&frame), Ok(expected.clone()), "{name} at {at}: {stray:?}");
+            }
+            let many = [&whole[..at], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], &whole[at..]].concat();
+            assert!(decoded(&many).is_err(), "{name} at {at}");
         }
     }
 }

@@ -219,7 +219,7 @@ pub fn mjpg(mut bytes: &[u8]) {
 pub fn picture(bytes: &[u8]) {
     let Ok(picture) = outlierd::internals::image::decode(Path::new("hostile.jpg"), bytes) else { return };
     let (width, height) = picture.dimensions();
-    assert!(u64::from(width) * u64::from(height) <= outlierd::internals::image::MAX_PIXELS);
+    assert!(u64::from(width) * u64::from(height) <= outlierd::internals::image::limits::MAX_PIXELS);
     if width.max(height) <= 512 {
         let _ = outlierd::internals::image::prepare(&picture, &outlierd::internals::image::InputRecipe::torch());
     }

@@ -1,0 +1,191 @@
+//! Whether the values of a config make sense.
+
+use std::time::Duration;
+
+use super::drift::Span;
+use super::mqtt::{is_node_char, is_topic};
+use super::{Config, Error, Line, Mode, Source};
+
+/// A longer time between frames is a mistake.
+const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
+/// In a smaller window a block holds fewer than five frames.
+const MIN_FRAMES: u64 = 60;
+const MIN_TIME: Duration = Duration::from_secs(10);
+
+impl Config {
+    /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_camera()?;
+        if self.model.path.as_os_str().is_empty() {
+            let message = "model.path is missing: name the file that `outlierd fit -o MODEL` wrote";
+            return Err(self.error_at("model.path", message));
+        }
+        if self.model.threads > 1024 {
+            let message = format!("model.threads = {}: at most 1024", self.model.threads);
+            return Err(self.error_at("model.threads", message));
+        }
+        self.check_load()?;
+        self.check_decision()?;
+        self.check_drift()?;
+        self.check_events()?;
+        self.check_gpio()?;
+        self.check_mqtt()
+    }
+
+    /// Tries the section `[camera]` alone.
+    pub fn check_camera(&self) -> Result<(), Error> {
+        let fail = |key: &str, message: String| Err(self.error_at(key, message));
+        let camera = &self.camera;
+        for (key, value) in [("camera.width", camera.width), ("camera.height", camera.height)] {
+            if value == 0 || value > crate::image::MAX_SIDE {
+                return fail(key, format!("{key} = {value}: must be 1 to {}", crate::image::MAX_SIDE));
+            }
+        }
+        if camera.interval.is_zero() {
+            return fail("camera.interval", "camera.interval must be longer than 0; \"1ms\" is full speed".into());
+        }
+        if camera.interval > MAX_INTERVAL {
+            let message = "camera.interval is longer than a week, surely by mistake: a frame is to be judged so often";
+            return fail("camera.interval", message.into());
+        }
+        if camera.lost_after.is_zero() {
+            return fail("camera.lost-after", "camera.lost-after must be longer than 0, such as \"10s\"".into());
+        }
+        if let Some(crop) = camera.crop {
+            let framed = matches!(camera.source, Source::V4l(_));
+            let beyond = || crop.region(camera.width, camera.height).err().map(|e| format!("camera.crop: {e}"));
+            if let Some(reason) = crop.wrong().or_else(|| if framed { beyond() } else { None }) {
+                return fail("camera.crop", reason);
+            }
+        }
+        if camera.repeat && !matches!(camera.source, Source::Folder(_)) {
+            return fail("camera.loop", "camera.loop is for source = \"folder:...\" only; take it out".into());
+        }
+        Ok(())
+    }
+
+    fn check_decision(&self) -> Result<(), Error> {
+        let decision = &self.decision;
+        if let Some(threshold) = decision.threshold
+            && !(0.0..=1.0).contains(&threshold)
+        {
+            let message = format!("decision.threshold = {threshold}: must be 0 to 1, p is compared with it");
+            return Err(self.error_at("decision.threshold", message));
+        }
+        for (key, value) in
+            [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
+        {
+            if value == 0 {
+                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_events(&self) -> Result<(), Error> {
+        let events = &self.events;
+        if events.max_log_size < 4096 {
+            let message = format!("events.max-log-size is {} bytes: at least \"4 KiB\"", events.max_log_size);
+            return Err(self.error_at("events.max-log-size", message));
+        }
+        if events.log.as_os_str().is_empty() || events.snapshots.as_os_str().is_empty() {
+            return Err(self.error_at("events", "events.log and events.snapshots must name a file and a folder"));
+        }
+        if events.keep_snapshots == 0 {
+            let message = "events.keep-snapshots = 0: at least 1, the frame that raised the event";
+            return Err(self.error_at("events.keep-snapshots", message));
+        }
+        if events.max_snapshot_bytes < 100_000 {
+            let message = format!("events.max-snapshot-bytes is {}: at least \"100 kB\"", events.max_snapshot_bytes);
+            return Err(self.error_at("events.max-snapshot-bytes", message));
+        }
+        if let Some(hook) = &events.hook
+            && hook.first().is_none_or(|program| program.is_empty())
+        {
+            let message = "events.hook is empty: write [\"/path/to/program\", \"argument\"] or take it out";
+            return Err(self.error_at("events.hook", message));
+        }
+        if events.metrics.as_ref().is_some_and(|path| path.file_name().is_none()) {
+            let message = "events.metrics names no file: write it as \"/run/outlierd/metrics.prom\"";
+            return Err(self.error_at("events.metrics", message));
+        }
+        Ok(())
+    }
+
+    fn check_gpio(&self) -> Result<(), Error> {
+        let Some(gpio) = &self.gpio else { return Ok(()) };
+        if gpio.line == Line::Name(String::new()) {
+            return Err(self.error_at("gpio.line", "gpio.line is empty: write a number (17) or a name (\"GPIO17\")"));
+        }
+        if gpio.mode == Mode::Pulse && gpio.pulse.is_zero() {
+            return Err(self.error_at("gpio.pulse", "gpio.pulse must be longer than 0, such as \"500ms\""));
+        }
+        if gpio.heartbeat.as_ref() == Some(&gpio.line) {
+            return Err(self.error_at("gpio.heartbeat", "gpio.heartbeat and gpio.line are the same line"));
+        }
+        Ok(())
+    }
+
+    fn check_drift(&self) -> Result<(), Error> {
+        let drift = &self.drift;
+        let short = match drift.window {
+            Span::Time(time) => time < MIN_TIME,
+            Span::Frames(frames) => frames < MIN_FRAMES,
+        };
+        if short && !drift.window.is_zero() {
+            let message = format!(
+                "drift.window is {}: at least \"10s\" or {MIN_FRAMES} frames; \"0s\" takes drift off the watch",
+                drift.window
+            );
+            return Err(self.error_at("drift.window", message));
+        }
+        if !(0.01..=0.4).contains(&drift.mean_p) {
+            let message = format!("drift.mean-p = {}: must be 0.01 to 0.4; 0.5 is no drift", drift.mean_p);
+            return Err(self.error_at("drift.mean-p", message));
+        }
+        Ok(())
+    }
+
+    fn check_mqtt(&self) -> Result<(), Error> {
+        let Some(mqtt) = &self.mqtt else { return Ok(()) };
+        let fail = |key: &str, message: String| Err(self.error_at(key, message));
+        if !cfg!(feature = "mqtt") {
+            let message = "[mqtt]: this outlierd was built without MQTT; build it with `cargo build --release --features \
+                           mqtt`, or take the section out";
+            return fail("mqtt", message.into());
+        }
+        if mqtt.host.contains("://") {
+            let message =
+                format!("mqtt.host = {:?}: the name or address alone, without a scheme; TLS is not offered", mqtt.host);
+            return fail("mqtt.host", message);
+        }
+        if mqtt.host.trim().is_empty() || mqtt.port == 0 {
+            return fail(
+                "mqtt.host",
+                "mqtt.host and mqtt.port must name a broker, such as \"192.168.1.2\" and 1883".into(),
+            );
+        }
+        if mqtt.password_file.is_some() && mqtt.username.is_none() {
+            return fail("mqtt.password-file", "mqtt.password-file needs mqtt.username".into());
+        }
+        if mqtt.username.as_ref().is_some_and(|name| name.len() > 1000) {
+            return fail("mqtt.username", "mqtt.username is longer than 1000 bytes".into());
+        }
+        if !is_topic(&mqtt.base()) {
+            let message =
+                format!("mqtt.base-topic = {:?}: no wildcards, no empty levels, such as \"home/door\"", mqtt.base());
+            return fail("mqtt.base-topic", message);
+        }
+        if !mqtt.discovery_prefix.is_empty() && !is_topic(&mqtt.discovery_prefix) {
+            let message = format!("mqtt.discovery-prefix = {:?}: no wildcards, no empty levels", mqtt.discovery_prefix);
+            return fail("mqtt.discovery-prefix", message);
+        }
+        if mqtt.node_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 100 || !id.chars().all(is_node_char)) {
+            return fail("mqtt.node-id", "mqtt.node-id: at most 100 letters, digits, - and _".into());
+        }
+        if mqtt.interval.is_zero() {
+            return fail("mqtt.interval", "mqtt.interval must be longer than 0, such as \"10s\"".into());
+        }
+        Ok(())
+    }
+}

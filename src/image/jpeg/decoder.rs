@@ -1,0 +1,30 @@
+//! The decoder, and the markers that tell it where it is.
+
+use ::image::RgbImage;
+use zune_jpeg::zune_core::bytestream::ZByteReaderTrait;
+use zune_jpeg::zune_core::{colorspace::ColorSpace, options::DecoderOptions};
+
+use super::error::Error;
+
+/// Passes over a progressive JPEG; encoders make about ten.
+pub const MAX_SCANS: usize = 32;
+
+pub const SOI: u8 = 0xD8;
+pub const EOI: u8 = 0xD9;
+pub const SOS: u8 = 0xDA;
+pub const DHT: u8 = 0xC4;
+pub const DRI: u8 = 0xDD;
+
+/// What the decoder makes of a JPEG; much damage is pixels to it.
+pub fn pixels(jpeg: impl ZByteReaderTrait) -> Result<RgbImage, Error> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_max_scans(MAX_SCANS)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(jpeg, options);
+    let pixels = decoder.decode().map_err(|e| Error::Layout(format!("the decoder says {e}")))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| Error::damaged("no frame header"))?;
+    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| Error::damaged("wrong number of pixels"))
+}
