@@ -47,12 +47,12 @@ pub fn affine<'g>(
         (Some(constant), None) => (b, constant, true),
         _ => return Ok(None),
     };
-    let per_channel = match (&constant.dims[..], layout) {
-        ([] | [1] | [1, 1, 1] | [1, 1, 1, 1], _) => true,
-        ([_, 1, 1] | [1, _, 1, 1], Layout::ChannelsFirst) => true,
-        ([_] | [1, 1, _] | [1, 1, 1, _], Layout::ChannelsLast) => true,
-        _ => false,
-    };
+    let per_channel = matches!(
+        (&constant.dims[..], layout),
+        ([] | [1] | [1, 1, 1] | [1, 1, 1, 1], _)
+            | ([_, 1, 1] | [1, _, 1, 1], Layout::ChannelsFirst)
+            | ([_] | [1, 1, _] | [1, 1, 1, _], Layout::ChannelsLast)
+    );
     if !per_channel || constant.dtype != DType::F32 || !node.is_standard() {
         return Ok(None);
     }
