@@ -155,7 +155,7 @@ impl Outliers {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Outliers::Labelled(rows) => rows.nrows(),
             Outliers::Synthetic(folds) => folds.iter().map(|rows| rows.nrows()).sum(),
@@ -322,7 +322,7 @@ impl Problem<'_> {
             n_folds: self.folds.parts.len(),
             n_fits: self.n_fits(),
             n_normal: self.folds.parts.iter().map(Vec::len).sum(),
-            n_outliers: self.outliers.len(),
+            n_outliers: self.outliers.count(),
             params: params[rows[chosen].0].clone(),
             rows: rows.into_iter().map(|(_, row)| row).collect(),
         })

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::files;
 
@@ -85,7 +85,7 @@ impl std::str::FromStr for Kind {
 /// One line of the log. What does not apply to a kind is null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    #[serde(with = "rfc3339")]
+    #[serde(serialize_with = "serialize_time", deserialize_with = "deserialize_time")]
     pub time: SystemTime,
     pub event: Kind,
     /// The same for a raise and its clear, or a drift and its end; unique across restarts.
@@ -154,19 +154,18 @@ impl Event {
     }
 }
 
-mod rfc3339 {
-    use std::time::SystemTime;
+fn serialize_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_time(*time))
+}
 
-    use serde::{Deserialize, Deserializer, Serializer, de};
+fn deserialize_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_rfc3339(&text).map_err(de::Error::custom)
+}
 
-    pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::format_time(*time))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(de::Error::custom)
-    }
+/// Seconds, to the millisecond, as events give them.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// RFC 3339 in UTC with milliseconds; a clock before 1970 or after 9999 is held at these ends.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ::image::RgbImage;
 
+use super::judging::{Drawing, Judge, JudgeError};
 use super::overlay::HeatMap;
-use super::{Drawing, Judge, JudgeError};
 use crate::backbone::{self, Backbone, FeatureMap, Pooling};
 use crate::config::Config;
 use crate::image;

@@ -5,12 +5,11 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use ::image::RgbImage;
-
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config};
 use crate::model::Verdict;
 
+mod connection;
 pub mod decision;
 pub mod drift;
 mod drift_events;
@@ -19,8 +18,9 @@ pub mod follow;
 pub mod gate;
 pub mod gpio;
 pub mod hooks;
+mod ids;
 pub mod judge;
-mod link;
+pub mod judging;
 pub mod load;
 pub mod metrics;
 #[cfg(feature = "mqtt")]
@@ -29,90 +29,26 @@ pub mod outputs;
 pub mod overlay;
 mod past;
 pub mod service;
+mod sink;
 pub mod sinks;
 pub mod snapshots;
 mod state;
 
+use connection::{Connection, Polled};
 use decision::Decision;
+use drift_events::DriftWatch;
 use events::{Event, Kind};
 use gate::Gate;
 use gpio::Gpio;
-use link::{Got, Link};
+use ids::Ids;
 use outputs::Outputs;
-use overlay::HeatMap;
+
 use service::{Command, Notifier};
-use state::{Ids, Last, State};
+use state::{Last, State};
 
-/// Judges pictures: a backbone and a model, or a test's stand-in.
-pub trait Judge: Send {
-    /// The verdict by `threshold`.
-    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError>;
-    /// Where the picture departs from what is known; None where the judge cannot say. Costs least for the picture that
-    /// was judged last.
-    fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
-        Ok(None)
-    }
-    /// What [`Judge::heat`] of the picture that was judged last takes.
-    fn drawing(&self) -> Drawing {
-        Drawing::Never
-    }
-    /// The model's own threshold, which holds unless the config has one.
-    fn threshold(&self) -> f64;
-    fn model_name(&self) -> &str;
-    /// Rising scores of normals that calibrated the model, to tell drift by; empty where it keeps none.
-    fn normal_scores(&self) -> &[f64] {
-        &[]
-    }
-    /// How many independent scores these are worth.
-    fn worth(&self) -> f64 {
-        self.normal_scores().len() as f64
-    }
-}
-
-/// When there is a heat map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drawing {
-    Never,
-    /// From what the judgement left behind.
-    AtOnce,
-    /// After another run of the network.
-    Later,
-}
-
-impl Judge for Box<dyn Judge> {
-    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
-        (**self).judge(picture, threshold)
-    }
-
-    fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
-        (**self).heat(picture)
-    }
-
-    fn drawing(&self) -> Drawing {
-        (**self).drawing()
-    }
-
-    fn threshold(&self) -> f64 {
-        (**self).threshold()
-    }
-
-    fn model_name(&self) -> &str {
-        (**self).model_name()
-    }
-
-    fn normal_scores(&self) -> &[f64] {
-        (**self).normal_scores()
-    }
-
-    fn worth(&self) -> f64 {
-        (**self).worth()
-    }
-}
-
-/// A picture could not be judged.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot judge the frame: {0}")]
-pub struct JudgeError(pub String);
+pub use connection::OpenCamera;
+pub use judging::{Judge, JudgeError};
+pub use state::Summary;
 
 /// Why the watch could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -125,21 +61,6 @@ pub enum Error {
     Outputs(#[from] outputs::Error),
 }
 
-/// What a run did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Frames judged.
-    pub frames: u64,
-    /// Frames not judged because the picture had not changed.
-    pub skipped: u64,
-    /// Frames that could not be read or judged.
-    pub dropped: u64,
-    pub raised: u64,
-    pub cleared: u64,
-}
-
-/// Gives another source of frames after the first is lost.
-pub type OpenCamera<'a, S> = Box<dyn FnMut(&config::Camera) -> Result<S, camera::Error> + 'a>;
 /// Reads config and model again; the error says what is wrong with them.
 pub type Reload<'a, J> = Box<dyn FnMut() -> Result<(Config, J), String> + 'a>;
 /// Sees every judged frame.
@@ -165,7 +86,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         let gpio = self.config.gpio.as_ref().map(Gpio::open).transpose()?;
         let outputs = Outputs::new(&self.config, self.judge.model_name())?;
         let decision = Decision::new(self.config.decision.raise_after, self.config.decision.clear_after);
-        let mut camera = Link::new(started);
+        let mut camera = Connection::new(started);
         if let Err(e) = camera.open(&self.config.camera, &mut self.open_camera, started)
             && matches!(self.config.camera.source, config::Source::Folder(_))
         {
@@ -177,8 +98,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
             gpio,
             decision,
             gate: Gate::new(&self.config.camera),
-            drift: None,
-            drift_event: None,
+            drift: DriftWatch::default(),
             ids,
             event: None,
             last: None,
@@ -188,7 +108,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         state.outputs.metrics.camera_up = camera.is_up();
         state.outputs.emit(Event { threshold: Some(threshold), ..Event::new(Kind::Start) });
         state.outputs.take_over();
-        state.watch_drift(&self.config.drift, &self.judge);
+        state.drift.begin(&self.config.drift, &self.judge, &mut state.outputs);
         notifier.ready();
         let mut tick = Instant::now();
         loop {
@@ -202,16 +122,24 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
                 }
                 None => {}
             }
-            match camera.next(&self.config.camera, &mut self.open_camera, &mut state) {
-                Got::Frame(frame) => {
+            let (polled, event) = camera.poll(&self.config.camera, &mut self.open_camera);
+            if let Polled::Dropped(reason) = &polled {
+                state.drop_frame();
+                state.outputs.error(reason.clone());
+            }
+            if let Some(event) = event {
+                state.outputs.emit(event);
+            }
+            match polled {
+                Polled::Frame(frame) => {
                     let begun = Instant::now();
                     self.take_frame(&mut state, &frame, begun);
                     let rest = load::rest(begun.elapsed(), self.config.model.duty);
                     tick = next_tick(tick, self.config.camera.interval, rest);
                 }
-                Got::Dropped => tick = next_tick(tick, self.config.camera.interval, Duration::ZERO),
-                Got::Nothing => state.pause_drift(),
-                Got::End => break,
+                Polled::Dropped(_) => tick = next_tick(tick, self.config.camera.interval, Duration::ZERO),
+                Polled::Nothing => state.drift.pause(),
+                Polled::End => break,
             }
             state.outputs.metrics.camera_up = camera.is_up();
             state.outputs.attend();
@@ -257,7 +185,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         }
     }
 
-    fn take_reload(&mut self, state: &mut State, camera: &mut Link<S>) {
+    fn take_reload(&mut self, state: &mut State, camera: &mut Connection<S>) {
         let kept = |reason: &str| format!("reload refused, the old config and model stay: {reason}");
         let (config, judge) = match (self.reload)() {
             Ok(new) => new,
@@ -280,7 +208,7 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         if config.model.nice != self.config.model.nice {
             log::warn!("model.nice is taken over at the next start: `systemctl restart outlierd`");
         }
-        state.watch_drift(&config.drift, &judge);
+        state.drift.begin(&config.drift, &judge, &mut state.outputs);
         self.config = config;
         self.judge = judge;
         state.outputs.metrics.threshold = self.threshold();

@@ -12,7 +12,8 @@ use super::hooks::{self, Hooks};
 use super::metrics::{Metrics, MetricsFile};
 use super::past::{self, Past};
 use super::service::remedy;
-use super::sinks::{self, Sink};
+use super::sink::Sink;
+use super::sinks;
 use super::snapshots::{self, Snapshots};
 use crate::config::{self, Config};
 

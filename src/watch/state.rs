@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use ::image::RgbImage;
 
+use super::connection::Connection;
 use super::decision::{Change, Decision};
-use super::drift::Drift;
-use super::events::{self, Event, Kind};
+use super::drift::Standing;
+use super::drift_events::DriftWatch;
+use super::events::{Event, Kind, seconds};
 use super::gate::Gate;
 use super::gpio::{self, Gpio};
-use super::link::Link;
+use super::ids::Ids;
+use super::judging::{Drawing, Judge};
 use super::outputs::Outputs;
 use super::overlay::HeatMap;
 use super::service::{Command, Notifier};
-use super::{Drawing, Judge, Summary, drift_events};
 use crate::camera::Frame;
 use crate::config::Config;
 use crate::image::mask::Mask;
@@ -23,6 +25,19 @@ use crate::model::Verdict;
 
 /// Frames per second are averaged over so many frames.
 const RATE_FRAMES: f64 = 20.0;
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Frames judged.
+    pub frames: u64,
+    /// Frames not judged because the picture had not changed.
+    pub skipped: u64,
+    /// Frames that could not be read or judged.
+    pub dropped: u64,
+    pub raised: u64,
+    pub cleared: u64,
+}
 
 /// The latest frame, judged or taken for the same as the judged one.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +51,7 @@ pub(super) struct Last {
 
 /// The event that stands or may come.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Pending {
     since: Instant,
     id: Option<String>,
     pictures: Pictures,
@@ -61,11 +76,9 @@ pub(super) struct State {
     pub(super) gpio: Option<Gpio>,
     pub(super) decision: Decision,
     pub(super) gate: Gate,
-    /// None: drift is not watched for.
-    pub(super) drift: Option<Drift>,
-    pub(super) drift_event: Option<drift_events::Told>,
+    pub(super) drift: DriftWatch,
     pub(super) ids: Ids,
-    pub(super) event: Option<Standing>,
+    pub(super) event: Option<Pending>,
     pub(super) last: Option<Last>,
 }
 
@@ -146,7 +159,7 @@ impl State {
         self.outputs.metrics.outlier = self.decision.is_raised();
         match change {
             Some(Change::Suspected) => {
-                self.event = Some(Standing { since: now, id: None, pictures: Pictures::default() });
+                self.event = Some(Pending { since: now, id: None, pictures: Pictures::default() });
             }
             Some(Change::Raised { frames }) => {
                 self.drive(|gpio| gpio.show(true));
@@ -155,7 +168,7 @@ impl State {
                 let duration_s = Some(seconds(now.duration_since(since)));
                 let raise = Event { id: Some(id.clone()), frames: Some(frames), duration_s, ..event(Kind::Raise) };
                 let pictures = self.raise(raise, &id, &frame.picture, heat, mask);
-                self.event = Some(Standing { since, id: Some(id), pictures });
+                self.event = Some(Pending { since, id: Some(id), pictures });
             }
             Some(Change::Cleared { frames }) => {
                 self.drive(|gpio| gpio.show(false));
@@ -205,6 +218,16 @@ impl State {
         pictures
     }
 
+    /// Drift is told of by how the decision stands.
+    fn push_drift(&mut self, verdict: Verdict, now: Instant) {
+        let standing = match (self.decision.is_raised(), self.decision.is_settled()) {
+            (true, _) => Standing::Raised,
+            (false, false) => Standing::Suspected,
+            (false, true) => Standing::Normal,
+        };
+        self.drift.push(verdict, standing, now, (&mut self.ids, &mut self.outputs));
+    }
+
     /// The heat map of a picture; a failure is an error event.
     fn heat(&mut self, judge: &mut dyn Judge, picture: &RgbImage) -> Option<HeatMap> {
         match judge.heat(picture) {
@@ -242,7 +265,7 @@ impl State {
         failure.map_or(Ok(()), Err)
     }
 
-    pub(super) fn status<S>(&self, camera: &Link<S>) -> String {
+    pub(super) fn status<S>(&self, camera: &Connection<S>) -> String {
         let Summary { frames, skipped, raised, .. } = self.summary();
         let mut text = match self.last {
             Some(Last { p, period, .. }) => {
@@ -256,7 +279,7 @@ impl State {
             }
             None => "no frame judged yet".to_owned(),
         };
-        text.push_str(&self.drift_status());
+        text.push_str(&self.drift.status());
         for trouble in [camera.trouble(), self.outputs.trouble()].into_iter().flatten() {
             text.push_str("; ");
             text.push_str(trouble);
@@ -292,31 +315,6 @@ impl State {
 /// What is to be done when several commands wait: many reloads are one, and a stop comes before them.
 fn latest(command: Command, commands: &Receiver<Command>) -> Command {
     commands.try_iter().fold(command, |kept, next| if next == Command::Stop { next } else { kept })
-}
-
-pub(super) fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-/// Event names that no other run and no other event has, even where the clock starts at the same time at
-/// every boot.
-pub(super) struct Ids {
-    run: u32,
-    count: u64,
-}
-
-impl Ids {
-    pub(super) fn new() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Ids { run: RandomState::new().hash_one(std::process::id()) as u32, count: 0 }
-    }
-
-    /// Date and time of the raise, the run's random number, and a count.
-    pub(super) fn next(&mut self, now: SystemTime) -> String {
-        self.count += 1;
-        let time: String = events::format_time(now).chars().take(19).filter(|c| c.is_alphanumeric()).collect();
-        format!("{time}-{:08x}-{}", self.run, self.count)
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("estimators", &[]),
     ("image", &["files"]),
     ("pictures", &["image", "files"]),
-    ("config", &["image", "files"]),
+    ("config", &["pictures", "image", "files"]),
     ("camera", &["config", "pictures", "image", "files"]),
     ("backbone", &["image", "files"]),
     ("model", &["backbone", "estimators", "image", "files"]),

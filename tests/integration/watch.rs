@@ -9,8 +9,9 @@ use outlierd::internals::camera::{self, Frame, FrameSource};
 use outlierd::internals::config::{self, Config};
 use outlierd::internals::model::Verdict;
 use outlierd::internals::watch::events::{self, Event, Kind};
+use outlierd::internals::watch::judging::Drawing;
 use outlierd::internals::watch::service::{Command, Notifier};
-use outlierd::internals::watch::{Drawing, Judge, JudgeError, Summary, Watch, snapshots};
+use outlierd::internals::watch::{Judge, JudgeError, Summary, Watch, snapshots};
 
 /// Dark pictures are inliers; a green one cannot be judged.
 struct Brightness {

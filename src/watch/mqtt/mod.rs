@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::events::{Event, Kind};
 use super::metrics::Metrics;
-use super::sinks::Sink;
+use super::sink::Sink;
 use crate::config::{Config, Mqtt};
 
 mod client;

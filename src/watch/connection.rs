@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::OpenCamera;
-use super::events::{Event, Kind};
-use super::state::{State, seconds};
+use super::events::{Event, Kind, seconds};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config;
 
@@ -13,15 +11,20 @@ const SLICE: Duration = Duration::from_millis(200);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-pub(super) enum Got {
+/// Gives another source of frames after the first is lost.
+pub type OpenCamera<'a, S> = Box<dyn FnMut(&config::Camera) -> Result<S, camera::Error> + 'a>;
+
+/// What came of asking for a frame.
+pub(super) enum Polled {
     Frame(Frame),
-    Dropped,
+    /// A frame that cannot be used, and why.
+    Dropped(String),
     Nothing,
     End,
 }
 
 /// The source of frames, lost and found.
-pub(super) struct Link<S> {
+pub(super) struct Connection<S> {
     source: Option<S>,
     /// When the source was asked for the first frame that did not come.
     failing_since: Option<Instant>,
@@ -33,9 +36,9 @@ pub(super) struct Link<S> {
     retry: Duration,
 }
 
-impl<S> Link<S> {
+impl<S> Connection<S> {
     pub(super) fn new(now: Instant) -> Self {
-        Link {
+        Connection {
             source: None,
             failing_since: None,
             last_frame: None,
@@ -83,7 +86,7 @@ impl<S> Link<S> {
     }
 }
 
-impl<S: FrameSource> Link<S> {
+impl<S: FrameSource> Connection<S> {
     pub(super) fn open(
         &mut self,
         config: &config::Camera,
@@ -105,7 +108,8 @@ impl<S: FrameSource> Link<S> {
         }
     }
 
-    pub(super) fn next(&mut self, config: &config::Camera, open: &mut OpenCamera<'_, S>, state: &mut State) -> Got {
+    /// Waits a little for the next frame. The event that goes with it: the camera is lost, or found.
+    pub(super) fn poll(&mut self, config: &config::Camera, open: &mut OpenCamera<'_, S>) -> (Polled, Option<Event>) {
         let asked = Instant::now();
         if self.source.is_none() && asked >= self.retry_at {
             // A failure is kept in `self.reason`.
@@ -113,23 +117,19 @@ impl<S: FrameSource> Link<S> {
         }
         let Some(source) = &mut self.source else {
             std::thread::sleep(SLICE.min(self.retry_at.saturating_duration_since(asked)));
-            self.announce(config, state);
-            return Got::Nothing;
+            return (Polled::Nothing, self.lost(config));
         };
         match source.next(asked + SLICE) {
             Ok(Some(frame)) => {
-                self.found(state);
-                Got::Frame(frame)
+                let found = self.found();
+                (Polled::Frame(frame), found)
             }
-            Ok(None) => Got::End,
+            Ok(None) => (Polled::End, None),
             Err(e @ camera::Error::Dropped { .. }) => {
-                state.drop_frame();
                 // Not `fail`, which logs every reason: each picture has a name of its own.
                 self.failing_since.get_or_insert(asked);
                 self.reason = e.to_string();
-                state.outputs.error(self.reason.clone());
-                self.announce(config, state);
-                Got::Dropped
+                (Polled::Dropped(self.reason.clone()), self.lost(config))
             }
             Err(e @ camera::Error::Timeout { .. }) => {
                 self.fail(asked, e.to_string());
@@ -138,36 +138,37 @@ impl<S: FrameSource> Link<S> {
                 {
                     self.back_off();
                 }
-                self.announce(config, state);
-                Got::Nothing
+                (Polled::Nothing, self.lost(config))
             }
             Err(e) => {
                 self.fail(asked, e.to_string());
                 self.back_off();
-                self.announce(config, state);
-                Got::Nothing
+                (Polled::Nothing, self.lost(config))
             }
         }
     }
 
-    fn announce(&mut self, config: &config::Camera, state: &mut State) {
+    /// The event that the camera is lost, once it has been long enough.
+    fn lost(&mut self, config: &config::Camera) -> Option<Event> {
         if self.announced || self.failing_since.is_none_or(|since| since.elapsed() < config.lost_after) {
-            return;
+            return None;
         }
         self.announced = true;
         let duration_s = self.last_frame.map(|at| seconds(at.elapsed()));
         let message = Some(self.reason.clone());
-        state.outputs.emit(Event { duration_s, message, ..Event::new(Kind::CameraLost) });
+        Some(Event { duration_s, message, ..Event::new(Kind::CameraLost) })
     }
 
-    fn found(&mut self, state: &mut State) {
-        if std::mem::take(&mut self.announced) {
+    /// A frame came: the event that the camera is found, if it was lost.
+    fn found(&mut self) -> Option<Event> {
+        let found = std::mem::take(&mut self.announced).then(|| {
             let duration_s = self.last_frame.map(|at| seconds(at.elapsed()));
-            state.outputs.emit(Event { duration_s, ..Event::new(Kind::CameraFound) });
-        }
+            Event { duration_s, ..Event::new(Kind::CameraFound) }
+        });
         self.last_frame = Some(Instant::now());
         self.failing_since = None;
         self.retry = FIRST_RETRY;
         self.reason.clear();
+        found
     }
 }

@@ -1,0 +1,47 @@
+//! What judges pictures, as the watch knows it.
+
+use ::image::RgbImage;
+
+use super::overlay::HeatMap;
+use crate::model::Verdict;
+
+/// Judges pictures: a backbone and a model, or a test's stand-in.
+pub trait Judge: Send {
+    /// The verdict by `threshold`.
+    fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError>;
+    /// Where the picture departs from what is known; None where the judge cannot say. Costs least for the picture that
+    /// was judged last.
+    fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
+        Ok(None)
+    }
+    /// What [`Judge::heat`] of the picture that was judged last takes.
+    fn drawing(&self) -> Drawing {
+        Drawing::Never
+    }
+    /// The model's own threshold, which holds unless the config has one.
+    fn threshold(&self) -> f64;
+    fn model_name(&self) -> &str;
+    /// Rising scores of normals that calibrated the model, to tell drift by; empty where it keeps none.
+    fn normal_scores(&self) -> &[f64] {
+        &[]
+    }
+    /// How many independent scores these are worth.
+    fn worth(&self) -> f64 {
+        self.normal_scores().len() as f64
+    }
+}
+
+/// When there is a heat map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawing {
+    Never,
+    /// From what the judgement left behind.
+    AtOnce,
+    /// After another run of the network.
+    Later,
+}
+
+/// A picture could not be judged.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot judge the frame: {0}")]
+pub struct JudgeError(pub String);
