@@ -38,7 +38,7 @@ mark
 scene object
 check "outlier: raised" wait_for 15 has_event raise
 check "outlier: the line rises" wait_for 5 gpio_is 17 1
-check "outlier: snapshot kept" snapshot_there
+check "outlier: snapshot kept" wait_for 10 snapshot_there
 check "outlier: in the journal" journal_has 'raise'
 scene normal
 check "outlier: cleared" wait_for 15 has_event clear
