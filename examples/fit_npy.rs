@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example fit_npy -- features.npy`; `benches/fit_vs_sklearn.py` sets it against scikit-learn.
 
+#![allow(clippy::disallowed_methods, reason = "a bench reads what it is given")]
+
 use ndarray::Array2;
 use outlierd::internals::estimators::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
 use outlierd::internals::estimators::isolation_forest::{IsolationForest, IsolationForestParams};

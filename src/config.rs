@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 use toml::de::{DeTable, DeValue};
 
-use crate::files;
+use crate::fs;
 use crate::image::mask::Mask;
 
 mod check;
@@ -312,7 +312,7 @@ pub enum Mode {
 impl Config {
     /// Reads, parses and checks a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = files::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text = fs::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let config = Self::parse(path, &text)?;
         config.check()?;
         Ok(config)

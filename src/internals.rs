@@ -15,8 +15,8 @@ pub mod config {
 pub mod estimators {
     pub use crate::estimators::*;
 }
-pub mod files {
-    pub use crate::files::*;
+pub mod fs {
+    pub use crate::fs::*;
 }
 pub mod image {
     pub use crate::image::*;

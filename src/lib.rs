@@ -17,7 +17,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | `files` | reading what others name or write: plain files only, up to a limit |
+//! | `fs` | files: plain ones only, up to a limit; replaced whole |
 //! | `pictures` | finding picture files |
 //! | `image` | crop, masks, resize, input recipe: picture -> network input (u8, NHWC) |
 //! | `config` | the TOML file |
@@ -33,13 +33,14 @@
 //! and fuzz targets; nothing in there is promised to stay.
 
 #![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod backbone;
 mod camera;
 mod cli;
 mod config;
 mod estimators;
-mod files;
+mod fs;
 mod image;
 #[cfg(feature = "internals")]
 pub mod internals;

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::{files, image};
+use crate::{fs, image};
 
 /// Larger lists of pictures are refused.
 pub const MAX_LIST_BYTES: u64 = 64 << 20;
@@ -129,7 +129,7 @@ fn kind(source: &Path) -> Result<Kind, Error> {
 
 /// The entries of a list, with their line numbers from 1. A byte order mark and carriage returns are dropped.
 fn lines(list: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
-    let text = files::read_text(list, MAX_LIST_BYTES).map_err(|e| Error::Io { path: list.to_owned(), source: e })?;
+    let text = fs::read_text(list, MAX_LIST_BYTES).map_err(|e| Error::Io { path: list.to_owned(), source: e })?;
     let base = list.parent().unwrap_or(Path::new(""));
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim).enumerate();

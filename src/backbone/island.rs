@@ -72,7 +72,7 @@ const MAX_KERNEL: i64 = 64;
 pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx, live: bool) -> Result<(), Error> {
     let fail = |reason: String| Err(Error::Unsupported { path: model.path.clone(), reason });
     if !KNOWN.contains(&node.op.as_str()) {
-        return fail(format!("operator {} does not belong into a ResNet", node.label()));
+        return fail(format!("operator {} is not supported: backbones are ResNets", node.label()));
     }
     if !live {
         return fail(format!("{} is computed of constants: fold them, with onnxsim for example", node.label()));

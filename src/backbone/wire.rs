@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::files;
+use crate::fs;
 
 const CHUNK: usize = 32 * 1024;
 
@@ -28,7 +28,7 @@ pub enum Source {
 
 impl Source {
     pub fn open(path: &Path) -> io::Result<Source> {
-        let file = files::open(path)?;
+        let file = fs::open(path)?;
         let len = file.metadata()?.len();
         if len > MAX_BYTES {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {MAX_BYTES} bytes")));

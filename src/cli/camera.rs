@@ -11,7 +11,7 @@ use super::error::{Error, exit};
 use crate::camera::v4l::{self, Listed};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config, Source};
-use crate::files;
+use crate::fs;
 
 /// How long a camera may take for a picture.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ impl From {
     /// The [camera] section that is meant. The rest of the config may be unfinished: pictures are collected
     /// before there is a model.
     pub fn camera(&self) -> Result<config::Camera, Error> {
-        let mut camera = match files::read_text(&self.config, config::MAX_BYTES) {
+        let mut camera = match fs::read_text(&self.config, config::MAX_BYTES) {
             Ok(text) => self.parse(&text)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.device.is_some() => config::Camera::default(),
             Err(e) => {
@@ -181,5 +181,5 @@ pub(super) fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
         format => picture.write_to(&mut std::io::Cursor::new(&mut bytes), format),
     };
     encoded.map_err(|e| cannot(e.to_string()))?;
-    files::replace(path, &bytes).map_err(|e| cannot(e.to_string()))
+    fs::replace(path, &bytes).map_err(|e| cannot(e.to_string()))
 }

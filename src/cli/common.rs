@@ -11,7 +11,7 @@ use super::error::{Error, exit};
 use crate::backbone::views::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::config::{self, Config};
-use crate::files;
+use crate::fs;
 use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
 use crate::model::Model;
@@ -116,8 +116,8 @@ impl BackboneArgs {
 /// The masks of a config file, whose other sections may be unfinished.
 fn mask(path: &Path) -> Result<Mask, Error> {
     let wrong = |e: &dyn std::fmt::Display| Error::new(exit::CONFIG, e);
-    let text = files::read_text(path, config::MAX_BYTES)
-        .map_err(|e| wrong(&format!("cannot read {}: {e}", path.display())))?;
+    let text =
+        fs::read_text(path, config::MAX_BYTES).map_err(|e| wrong(&format!("cannot read {}: {e}", path.display())))?;
     Ok(Config::parse(path, &text).map_err(|e| wrong(&e))?.camera.mask)
 }
 

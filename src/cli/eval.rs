@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::common;
 use super::error::{Error, exit};
 use crate::backbone::Backbone;
-use crate::files;
+use crate::fs;
 use crate::image;
 use crate::model::Model;
 use crate::model::cells::Joined;
@@ -127,7 +127,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             false_alarms: exhibits(&model, &backbone, &cases, false)?,
             misses: exhibits(&model, &backbone, &cases, true)?,
         });
-        files::replace(path, page.as_bytes())
+        fs::replace(path, page.as_bytes())
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
     }
     if args.json {

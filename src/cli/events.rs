@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use super::error::{Error, exit};
 use super::{common, time};
 use crate::config::{self, Config};
-use crate::files;
+use crate::fs;
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::follow::Follow;
 
@@ -126,7 +126,7 @@ fn line(event: &Event, zone: &TimeZone) -> String {
 }
 
 fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
-    let text = files::read_text(config, config::MAX_BYTES).map_err(|e| {
+    let text = fs::read_text(config, config::MAX_BYTES).map_err(|e| {
         let message = format!("cannot read {}: {e}; name a config with -c FILE or a log with --log", config.display());
         Error::new(exit::CONFIG, message)
     })?;

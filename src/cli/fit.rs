@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::error::{Error, exit};
 use super::{common, grid};
 use crate::backbone::Backbone;
-use crate::files;
+use crate::fs;
 use crate::model::{FeatureSource, Model, Verdict, p_text};
 use crate::pictures;
 use crate::training::cross::Made;
@@ -340,7 +340,7 @@ fn page(
         suspects: shown(suspects)?,
         next: shown(next)?,
     });
-    files::replace(path, page.as_bytes())
+    fs::replace(path, page.as_bytes())
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
 }
 

@@ -11,7 +11,7 @@ use super::error::{Error, exit};
 use super::run::load_config;
 use super::{common, time};
 use crate::config::{self, Config};
-use crate::files;
+use crate::fs;
 use crate::model::learn::{self, Feedback, Outcome, Taken};
 use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file, p_text};
@@ -205,13 +205,13 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
         let bytes = crate::image::bytes(snapshot).map_err(|e| Error::new(exit::NOINPUT, e))?;
         let extension = snapshot.extension().and_then(|extension| extension.to_str()).unwrap_or("jpg");
         let path = folder.join(format!("learnt-{}.{extension}", alarm.id));
-        let there = match files::read(&path, crate::image::MAX_BYTES) {
+        let there = match fs::read(&path, crate::image::MAX_BYTES) {
             Ok(old) => old == bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => false,
             Err(e) => return Err(cannot(&path, e)),
         };
         if !there {
-            files::replace(&path, &bytes).map_err(|e| cannot(&path, e))?;
+            fs::replace(&path, &bytes).map_err(|e| cannot(&path, e))?;
             new += 1;
         }
         if args.json {
@@ -277,9 +277,9 @@ fn score_snapshots(
 fn replace(model: &Model, path: &Path) -> Result<(), Error> {
     let cannot =
         |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
-    let old = files::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
+    let old = fs::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
     let bak = backup(path);
-    files::replace(&bak, &old).map_err(|e| cannot(&bak, e))?;
+    fs::replace(&bak, &old).map_err(|e| cannot(&bak, e))?;
     Ok(model.save(path)?)
 }
 

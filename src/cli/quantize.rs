@@ -13,7 +13,7 @@ use super::common;
 use super::error::{Error, exit};
 use crate::backbone::quantize::{Network, Options, Ranges, Report, Watch};
 use crate::backbone::{self, Backbone};
-use crate::files;
+use crate::fs;
 use crate::image::{self, Resize};
 use crate::pictures;
 
@@ -126,7 +126,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         compared = spread(&calibration, COMPARED).0;
     }
     let mean_cosine = mean_cosine(&float, &int8, &compared)?;
-    files::replace(&args.output, &bytes)
+    fs::replace(&args.output, &bytes)
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", args.output.display())))?;
     if mean_cosine < DOUBTFUL {
         log::warn!(

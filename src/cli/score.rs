@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::common;
 use super::error::{Error, exit};
-use crate::files;
+use crate::fs;
 use crate::image;
 use crate::model::Verdict;
 use crate::pictures;
@@ -133,7 +133,7 @@ impl<'a> Maps<'a> {
         let path = self.folder.join(name);
         let mut jpeg = Vec::new();
         let encoded = JpegEncoder::new_with_quality(&mut jpeg, Self::QUALITY).encode_image(map);
-        let written = encoded.map_err(std::io::Error::other).and_then(|()| files::replace(&path, &jpeg));
+        let written = encoded.map_err(std::io::Error::other).and_then(|()| fs::replace(&path, &jpeg));
         written.map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
     }
 }

@@ -1,11 +1,15 @@
 //! The section `[mqtt]`. It is read by every build; one without the feature `mqtt` refuses it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::values::duration;
+use crate::fs;
+
+/// A host name is shorter.
+const MAX_NAME: u64 = 4096;
 
 /// The keys of the section.
 pub const KEYS: &[&str] =
@@ -52,7 +56,7 @@ impl Default for Mqtt {
 impl Mqtt {
     /// The node's name in topics and client id: letters, digits, `-` and `_`.
     pub fn node(&self) -> String {
-        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host_name = || fs::read_text(Path::new("/proc/sys/kernel/hostname"), MAX_NAME).unwrap_or_default();
         let name = self.node_id.clone().unwrap_or_else(host_name);
         let name: String = name.trim().chars().map(|c| if is_node_char(c) { c } else { '-' }).collect();
         if name.is_empty() { "outlierd".into() } else { name }

@@ -7,7 +7,7 @@ use ::image::{DynamicImage, ImageReader};
 use super::error::Error;
 use super::jpeg;
 use super::limits::{MAX_PIXELS, is_decoded};
-use crate::files;
+use crate::fs;
 
 /// File name extensions of the formats that are read.
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
@@ -23,7 +23,7 @@ pub const MAX_BYTES: u64 = 256 << 20;
 /// The bytes of a picture file.
 pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    files::read(path, MAX_BYTES).map_err(io)
+    fs::read(path, MAX_BYTES).map_err(io)
 }
 
 /// A picture as it is stored.

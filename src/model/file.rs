@@ -24,7 +24,7 @@ use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
 use crate::estimators::tail::{KNOTS, Knot, Tail};
-use crate::files;
+use crate::fs;
 use crate::image::mask::Mask;
 use crate::image::{ChannelOrder, Geometry, InputRecipe};
 
@@ -134,13 +134,13 @@ struct TrainingV1 {
 impl Model {
     /// Reads and checks a model file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let bytes = files::read(path, MAX_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let bytes = fs::read(path, MAX_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         decode(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })
     }
 
     /// Writes a model file atomically.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        files::replace(path, &encode(self)?).map_err(|source| Error::Write { path: path.to_owned(), source })
+        fs::replace(path, &encode(self)?).map_err(|source| Error::Write { path: path.to_owned(), source })
     }
 }
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::fit::Samples;
 use crate::backbone::cells::{CHANNELS, Cells, MAX_SIDE};
 use crate::backbone::{self, Backbone};
-use crate::{files, image};
+use crate::{fs, image};
 
 const MAGIC: &[u8; 8] = b"OUTLFEAT";
 const VERSION: u16 = 3;
@@ -126,7 +126,7 @@ impl Cache {
         if !path.exists() {
             return cache;
         }
-        match files::read(path, MAX_CACHE_BYTES).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
+        match fs::read(path, MAX_CACHE_BYTES).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
             Ok(entries) => cache.entries = entries,
             Err(reason) => log::warn!("feature cache {} is not usable ({reason}): started afresh", path.display()),
         }
@@ -149,7 +149,7 @@ impl Cache {
             write_cells(cells.as_ref(), &mut bytes);
         }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        files::replace(path, &bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
+        fs::replace(path, &bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
         self.changed = false;
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ndarray::{Array, ArrayD, Dimension, IxDyn, ShapeBuilder};
 
-use crate::files;
+use crate::fs;
 
 /// Larger files are refused, and so are members that inflate to more than this together.
 pub const MAX_BYTES: u64 = 128 << 20;
@@ -48,7 +48,7 @@ impl Npz {
     /// # Errors
     /// [`Error::Io`], [`Error::TooLarge`], and those of [`Npz::parse`].
     pub fn read(path: &Path) -> Result<Npz, Error> {
-        Npz::parse(&files::read(path, MAX_BYTES)?)
+        Npz::parse(&fs::read(path, MAX_BYTES)?)
     }
 
     /// Reads a file's bytes.

@@ -109,7 +109,7 @@ pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
 /// When EXIF says that a picture was taken: a text that sorts by time.
 fn captured(path: &Path) -> Option<String> {
     let mut head = Vec::new();
-    crate::files::open(path).ok()?.take(MAX_HEAD).read_to_end(&mut head).ok()?;
+    crate::fs::open(path).ok()?.take(MAX_HEAD).read_to_end(&mut head).ok()?;
     let exif = crate::image::exif(&head)?;
     let text = |tag: exif::Tag| match &exif.get_field(tag, exif::In::PRIMARY)?.value {
         exif::Value::Ascii(texts) => texts.first().map(|text| String::from_utf8_lossy(text).into_owned()),

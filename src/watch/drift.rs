@@ -105,7 +105,7 @@ impl Drift {
     /// ones.
     ///
     /// # Errors
-    /// Why drift cannot be watched for, for people.
+    /// The reason to give where drift cannot be detected.
     pub fn new(config: &config::Drift, normal_scores: &[f64], worth: f64) -> Result<Self, String> {
         let block = match config.window {
             window if window.is_zero() => return Err("drift.window is 0".into()),

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::files;
+use crate::fs;
 
 /// How many rotated logs are kept: `events.jsonl.1` is the youngest.
 pub const ROTATED: u32 = 5;
@@ -328,7 +328,7 @@ impl Log {
                 _ => {}
             }
         }
-        sync_folder(&self.path)
+        fs::sync_folder(&self.path)
     }
 }
 
@@ -343,7 +343,7 @@ impl Open {
             return Err(io::Error::other("it is not a plain file"));
         }
         if new {
-            sync_folder(path)?;
+            fs::sync_folder(path)?;
         }
         let size = file.seek(SeekFrom::End(0))?;
         let mut last = [b'\n'];
@@ -400,22 +400,6 @@ pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Makes a rename or a new name in the path's folder durable, where the file system can and the folder may be read.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(())
-        }
-        synced => synced,
-    }
-}
-
 /// Text without control characters: what a file's name or a program put into it must not write lines of its own, nor
 /// steer a terminal.
 pub fn printable(text: &str) -> String {
@@ -434,7 +418,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Event>> {
 pub fn for_each(path: &Path, mut take: impl FnMut(Event)) -> io::Result<()> {
     let mut found = false;
     for number in (0..=ROTATED).rev() {
-        match files::open(&rotated(path, number)) {
+        match fs::open(&rotated(path, number)) {
             Ok(file) => {
                 Reader::new(file).read_each(true, &mut take)?;
                 found = true;
@@ -614,13 +598,6 @@ mod tests {
         }
         assert_eq!(frames(&path), (13..31).collect::<Vec<_>>());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6);
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_synced_is_no_error() {
-        assert!(File::open("/proc").unwrap().sync_all().is_err());
-        sync_folder(Path::new("/proc/x")).unwrap();
-        assert!(sync_folder(Path::new("/nonexistent/x")).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::events::{Event, ROTATED, Reader, rotated};
-use crate::files;
+use crate::fs;
 
 /// A log that is followed from its oldest rotated file; one that does not exist yet is waited for.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Follow {
                 return Ok(events);
             }
             if named {
-                let cut = files::open(&self.path)?;
+                let cut = fs::open(&self.path)?;
                 self.read_copy(&mut events)?;
                 let mut reader = Reader::new(cut);
                 reader.read_new(false, &mut events)?;
@@ -84,7 +84,7 @@ impl Follow {
         }
         let mut unread = Vec::new();
         for number in 0..=ROTATED {
-            let file = match files::open(&rotated(&self.path, number)) {
+            let file = match fs::open(&rotated(&self.path, number)) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drift::Finding;
 use super::events::Kind;
-use crate::files;
+use crate::fs;
 
 /// The file is written this often at most.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -201,7 +201,7 @@ impl Text<'_> {
     fn temperatures(&mut self, folder: &Path) {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
+            let read = |name: &str| fs::read_text(&entry.path().join(name), MAX_PROC).ok();
             let (Some(zone), Some(millidegrees)) = (entry.file_name().to_str().map(str::to_owned), read("temp")) else {
                 continue;
             };
@@ -229,9 +229,12 @@ fn number(value: f64) -> String {
     }
 }
 
+/// What the kernel tells in a file is shorter.
+const MAX_PROC: u64 = 64 << 10;
+
 /// A size of this process that the kernel tells, in bytes: `VmRSS` is resident, `VmHWM` the largest that was.
 pub fn memory_bytes(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_text(Path::new("/proc/self/status"), MAX_PROC).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
@@ -296,7 +299,7 @@ impl MetricsFile {
         partial.push(".part");
         let partial = self.path.with_file_name(partial);
         let write = || -> io::Result<File> {
-            let mut file = files::create_new(&partial)?;
+            let mut file = fs::create_new(&partial)?;
             file.write_all(bytes)?;
             file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
             // A file system without locks is written all the same.
@@ -313,7 +316,7 @@ impl MetricsFile {
 
     fn is_another_s(&self) -> bool {
         let identity = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        let Ok(there) = files::open(&self.path) else { return false };
+        let Ok(there) = fs::open(&self.path) else { return false };
         let own = self.written.as_ref().is_some_and(|written| identity(written) == identity(&there));
         !own && matches!(there.try_lock(), Err(TryLockError::WouldBlock))
     }

@@ -17,9 +17,9 @@ use super::sinks;
 use super::snapshots::{self, Snapshots};
 use crate::config::{self, Config};
 
-/// Error events at once, before they are thinned out.
+/// Error events that pass before the rate limit holds.
 const BURST: u32 = 10;
-/// Then one in so long.
+/// The rate limit: one error event in this time.
 const ERROR_EVERY: Duration = Duration::from_secs(60);
 /// Characters of an error event's message; what quotes a broken file may be of any length.
 const MAX_MESSAGE: usize = 2000;
@@ -240,7 +240,7 @@ impl Outputs {
             Kind::Clear => self.snapshots.set_standing(None),
             _ => {}
         }
-        // The log comes first: what was told anywhere is in it, whenever the process is killed.
+        // The log comes first: whenever the process is killed, it holds every event that any other output has seen.
         let written = self.log.append(&event);
         tell(&event);
         self.metrics.event(event.event);

@@ -15,8 +15,7 @@ use ::image::codecs::jpeg::JpegEncoder;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::events::sync_folder;
-use crate::files;
+use crate::fs;
 
 /// The newest snapshot's link.
 pub const LAST: &str = "last.jpg";
@@ -161,7 +160,7 @@ impl Snapshots {
             }
             written => written?,
         }
-        sync_folder(path)
+        fs::sync_folder(path)
     }
 
     /// Links the newest snapshot as `last.jpg`, or copies it where there are no links.
@@ -175,8 +174,8 @@ impl Snapshots {
                     let folder = self.folder.display();
                     log::info!("{folder} is on a file system without links ({e}): {LAST} is a copy there");
                 }
-                let bytes = std::fs::read(self.folder.join(&name))?;
-                files::create_new(&partial)?.write_all(&bytes)?;
+                let bytes = fs::read(&self.folder.join(&name), self.max_bytes)?;
+                fs::create_new(&partial)?.write_all(&bytes)?;
             }
             linked => linked?,
         }
@@ -287,7 +286,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = files::create_new(path)?;
+    let mut file = fs::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

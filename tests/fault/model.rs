@@ -200,7 +200,7 @@ fn fault_lessons_under_a_running_daemon_are_taken_over_whole_or_not_at_all() {
     let daemon = rig.starts();
     for _ in 0..10 {
         for bytes in [&old, &new] {
-            outlierd::internals::files::replace(&rig.place.model, bytes).unwrap();
+            outlierd::internals::fs::replace(&rig.place.model, bytes).unwrap();
             daemon.signal(rustix::process::Signal::HUP);
         }
     }

@@ -1,4 +1,5 @@
 //! One program of all integration tests, so that the engine is linked once. A module is an area.
+#![allow(clippy::disallowed_methods, reason = "tests make files of every kind")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 /// A module knows those before it in its line.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("files", &[]),
+    ("fs", &[]),
     ("estimators", &[]),
-    ("image", &["files"]),
-    ("pictures", &["image", "files"]),
-    ("config", &["pictures", "image", "files"]),
-    ("camera", &["config", "pictures", "image", "files"]),
-    ("backbone", &["image", "files"]),
-    ("model", &["backbone", "estimators", "image", "files"]),
-    ("training", &["model", "backbone", "estimators", "pictures", "image", "files"]),
-    ("watch", &["model", "camera", "backbone", "estimators", "config", "pictures", "image", "files"]),
-    ("cli", &["training", "watch", "model", "camera", "backbone", "config", "pictures", "image", "files"]),
+    ("image", &["fs"]),
+    ("pictures", &["image", "fs"]),
+    ("config", &["pictures", "image", "fs"]),
+    ("camera", &["config", "pictures", "image", "fs"]),
+    ("backbone", &["image", "fs"]),
+    ("model", &["backbone", "estimators", "image", "fs"]),
+    ("training", &["model", "backbone", "estimators", "pictures", "image", "fs"]),
+    ("watch", &["model", "camera", "backbone", "estimators", "config", "pictures", "image", "fs"]),
+    ("cli", &["training", "watch", "model", "camera", "backbone", "config", "pictures", "image", "fs"]),
 ];
 
 type Module = Vec<String>;

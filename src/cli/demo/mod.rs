@@ -11,7 +11,7 @@ use super::error::{Error, exit};
 use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
-use crate::files;
+use crate::fs;
 use crate::model::FeatureSource;
 use crate::training::cross::Made;
 use crate::training::features::Cache;
@@ -96,7 +96,7 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
         dir.join("snapshots"),
     );
     let path = dir.join("outlierd.toml");
-    files::replace(&path, toml.as_bytes())
+    fs::replace(&path, toml.as_bytes())
         .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
     let config = Config::load(&path)?;
     config.check()?;

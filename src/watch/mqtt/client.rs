@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use super::packet::{self, Connect, DISCONNECT, PINGREQ, Packet};
+use crate::fs;
 
 /// Messages that wait for the broker; more are refused.
 pub const QUEUE: usize = 1000;
@@ -287,12 +288,15 @@ fn open(account: &Account) -> Result<TcpStream, Error> {
     Err(Error::Connect(last))
 }
 
+/// More than a line of a password file is nothing that was meant.
+const MAX_PASSWORD: u64 = 64 << 10;
+
 /// CONNECT and its answer.
 fn greet(stream: &mut TcpStream, account: &Account) -> Result<(), Error> {
     let password = match &account.password_file {
         Some(path) => {
             let text =
-                std::fs::read_to_string(path).map_err(|source| Error::Password { path: path.clone(), source })?;
+                fs::read_text(path, MAX_PASSWORD).map_err(|source| Error::Password { path: path.clone(), source })?;
             Some(text.lines().next().unwrap_or_default().to_owned())
         }
         None => None,

@@ -15,6 +15,7 @@ use super::events::{Event, Kind};
 use super::metrics::Metrics;
 use super::sink::Sink;
 use crate::config::{Config, Mqtt};
+use crate::{fs, image};
 
 mod client;
 pub mod packet;
@@ -73,7 +74,8 @@ impl Broker {
         let Some(path) = event.snapshot.as_ref().filter(|_| self.config.snapshot && event.event == Kind::Raise) else {
             return Ok(());
         };
-        let jpeg = std::fs::read(path).map_err(|e| format!("cannot send {} by MQTT: {e}", path.display()))?;
+        let jpeg =
+            fs::read(path, image::MAX_BYTES).map_err(|e| format!("cannot send {} by MQTT: {e}", path.display()))?;
         self.client.retain(&format!("{}/snapshot", self.base), jpeg, Turn::AfterEvents);
         Ok(())
     }
@@ -142,15 +144,18 @@ pub fn try_connect(config: &Mqtt, log: &Path) -> Result<String, String> {
     }
 }
 
+/// The names that the system keeps are shorter.
+const MAX_NAME: u64 = 4096;
+
 /// Tells daemons apart that have one name: those of several hosts, and those of one host by their event logs.
 fn identity(log: &Path) -> String {
-    let machine = std::fs::read("/etc/machine-id").unwrap_or_else(|_| host_name().into_bytes());
+    let machine = fs::read(Path::new("/etc/machine-id"), MAX_NAME).unwrap_or_else(|_| host_name().into_bytes());
     let hash = Sha256::new().chain_update(machine).chain_update(log.as_os_str().as_encoded_bytes()).finalize();
     hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+    fs::read_text(Path::new("/proc/sys/kernel/hostname"), MAX_NAME).unwrap_or_default().trim().to_owned()
 }
 
 fn account(config: &Mqtt, id: &str) -> Account {
