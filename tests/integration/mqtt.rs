@@ -371,6 +371,16 @@ fn a_reload_hands_the_queue_over_and_empties_the_old_names() {
         all.iter().any(|r| told(&r))
     });
     assert_eq!(daemon.stop(Signal::TERM), 0);
+
+    // A restart under another name empties what the one before left.
+    let config = std::fs::read_to_string(place.path("o.toml")).unwrap();
+    std::fs::write(place.path("o.toml"), config.replace("\"gate\"", "\"porch\"")).unwrap();
+    let daemon = place.spawn();
+    subscriber.has("homeassistant/binary_sensor/gate/outlier/config", "");
+    subscriber.wait("the new name", |all| {
+        all.iter().any(|r| r.topic == "homeassistant/binary_sensor/porch/outlier/config" && !r.payload.is_empty())
+    });
+    assert_eq!(daemon.stop(Signal::TERM), 0);
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Broker {
     pub fn start(config: &Mqtt, log: &Path) -> io::Result<Self> {
         let (base, id) = (config.base(), identity(log));
         let client = Client::start(account(config, &id))?;
+        empty_former(&client, config, log);
         for (topic, payload) in discovery(config) {
             client.retain(&topic, payload.to_string().into_bytes(), Turn::BeforeEvents);
         }
@@ -119,6 +120,29 @@ impl Sink for Broker {
     }
 }
 
+/// Empties what the broker retains of the names that this daemon had before it was started anew under others. They are kept
+/// beside the event log: the broker's address, then a topic a line.
+fn empty_former(client: &Client, config: &Mqtt, log: &Path) {
+    let mut path = log.as_os_str().to_owned();
+    path.push(".retained");
+    let path = Path::new(&path);
+    let broker = format!("{}:{}", config.host, config.port);
+    let current = topics(config);
+    let former = fs::read_text(path, MAX_RETAINED).unwrap_or_default();
+    let mut lines = former.lines();
+    if lines.next() == Some(broker.as_str()) {
+        for topic in lines.filter(|topic| !current.iter().any(|current| current == topic)) {
+            client.retain(topic, Vec::new(), Turn::BeforeEvents);
+        }
+    }
+    let text = format!("{broker}\n{}\n", current.join("\n"));
+    if text != former
+        && let Err(e) = fs::replace(path, text.as_bytes())
+    {
+        log::warn!("cannot write {}: {e}; topics of another name would stay on the broker", path.display());
+    }
+}
+
 /// What the broker retains of a config, but for `client/ID`.
 fn topics(config: &Mqtt) -> Vec<String> {
     let own = ["availability", "state", "snapshot"].map(|name| format!("{}/{name}", config.base()));
@@ -146,6 +170,8 @@ pub fn try_connect(config: &Mqtt, log: &Path) -> Result<String, String> {
 
 /// The names that the system keeps are shorter.
 const MAX_NAME: u64 = 4096;
+/// More topics than a config has.
+const MAX_RETAINED: u64 = 1 << 20;
 
 /// Tells daemons apart that have one name: those of several hosts, and those of one host by their event logs.
 fn identity(log: &Path) -> String {
