@@ -312,10 +312,15 @@ pub enum Mode {
 impl Config {
     /// Reads, parses and checks a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let config = Self::parse(path, &text)?;
+        let config = Self::read(path)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Reads and parses a file, which may be unfinished: its values are not tried for sense.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_text(path, MAX_BYTES).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
     }
 
     /// Parses a file's text; `path` names it in errors, and relative paths lie beside it. The values are not tried for

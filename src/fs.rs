@@ -55,10 +55,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 /// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither. Who could read
 /// the old one may read the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let mut file = tempfile::Builder::new()
         .prefix(".outlierd-")
         .permissions(std::fs::Permissions::from_mode(0o666))
@@ -74,10 +71,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// The folder that a path's name stands in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes a rename or a new name in the path's folder durable, where the file system can and the folder may be read.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
+    match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
         Err(e)
             if matches!(
                 e.kind(),

@@ -9,54 +9,23 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::error::Error;
 use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
+use super::stages::{ACTIVATIONS, ARITHMETIC};
 
-/// What ResNets and their relatives are made of. Others can make large values out of small files, or run sub-graphs.
-const KNOWN: [&str; 46] = [
-    "Abs",
-    "Add",
+/// What ResNets and their relatives are made of, besides what computes value by value. Others can make large values out of
+/// small files, or run sub-graphs.
+const KNOWN: [&str; 13] = [
     "AveragePool",
     "BatchNormalization",
     "Cast",
-    "Celu",
-    "Clip",
     "Conv",
     "DequantizeLinear",
-    "Div",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
     "GlobalAveragePool",
     "GlobalMaxPool",
-    "HardSigmoid",
-    "HardSwish",
     "InstanceNormalization",
     "LRN",
-    "LeakyRelu",
-    "Log",
-    "Max",
     "MaxPool",
-    "Min",
-    "Mish",
-    "Mul",
-    "Neg",
-    "PRelu",
     "Pad",
-    "Pow",
     "QuantizeLinear",
-    "Reciprocal",
-    "Relu",
-    "Selu",
-    "Shrink",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Sub",
-    "Sum",
-    "Swish",
-    "Tanh",
-    "ThresholdedRelu",
     "Transpose",
 ];
 
@@ -71,7 +40,8 @@ const MAX_KERNEL: i64 = 64;
 /// descend from the picture: what is computed of constants alone, tract would compute while loading.
 pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx, live: bool) -> Result<(), Error> {
     let fail = |reason: String| Err(Error::Unsupported { path: model.path.clone(), reason });
-    if !KNOWN.contains(&node.op.as_str()) {
+    let lists: [&[&str]; 3] = [&KNOWN, &ACTIVATIONS, &ARITHMETIC];
+    if !lists.iter().any(|list| list.contains(&node.op.as_str())) {
         return fail(format!("operator {} is not supported: backbones are ResNets", node.label()));
     }
     if !live {

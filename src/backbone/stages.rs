@@ -6,11 +6,10 @@ use std::path::Path;
 
 use super::error::Error;
 use super::onnx::{Graph, Node};
-use super::tap::Stage;
-use super::tap::Tap;
+use super::tap::{Stage, Tap};
 
 /// Operators of one map that compute each of its values by itself.
-const ACTIVATIONS: [&str; 25] = [
+pub(super) const ACTIVATIONS: [&str; 25] = [
     "Abs",
     "Celu",
     "Clip",
@@ -39,7 +38,7 @@ const ACTIVATIONS: [&str; 25] = [
 ];
 
 /// Operators of several maps that compute value by value.
-const ARITHMETIC: [&str; 8] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"];
+pub(super) const ARITHMETIC: [&str; 8] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"];
 
 /// What is known of a value that descends from the picture: a map at `1 / stride` of the input's size.
 #[derive(Debug, Clone, Copy, PartialEq)]

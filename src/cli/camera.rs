@@ -66,13 +66,22 @@ impl From {
     /// The [camera] section that is meant. The rest of the config may be unfinished: pictures are collected
     /// before there is a model.
     pub fn camera(&self) -> Result<config::Camera, Error> {
-        let mut camera = match fs::read_text(&self.config, config::MAX_BYTES) {
-            Ok(text) => self.parse(&text)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.device.is_some() => config::Camera::default(),
-            Err(e) => {
-                let path = self.config.display();
-                let message = format!("cannot read {path}: {e}; name a config with -c FILE or a camera with --device");
+        let mut camera = match Config::read(&self.config) {
+            Err(config::Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound && self.device.is_some() =>
+            {
+                config::Camera::default()
+            }
+            Err(config::Error::Io { path, source }) => {
+                let path = path.display();
+                let message =
+                    format!("cannot read {path}: {source}; name a config with -c FILE or a camera with --device");
                 return Err(Error::new(exit::CONFIG, message));
+            }
+            config => {
+                let config = config?;
+                config.check_camera()?;
+                config.camera
             }
         };
         if let Some(device) = &self.device {
@@ -82,12 +91,6 @@ impl From {
             };
         }
         Ok(camera)
-    }
-
-    fn parse(&self, text: &str) -> Result<config::Camera, Error> {
-        let config = Config::parse(&self.config, text)?;
-        config.check_camera()?;
-        Ok(config.camera)
     }
 }
 

@@ -11,6 +11,7 @@ use super::common;
 use super::error::{Error, exit};
 use crate::camera;
 use crate::config::{self, Config};
+use crate::fs;
 use crate::model::{Model, hex};
 use crate::watch::drift::Drift;
 use crate::watch::gpio;
@@ -151,7 +152,7 @@ fn check_gpio(config: &config::Gpio) -> Checked {
 
 /// The folder is tried too: a log whose folder may not be written cannot be rotated.
 fn check_log(path: &Path) -> Checked {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::folder_of(path);
     if !path.exists() {
         return check_folder(folder).map(|_| format!("{} will be made", path.display()));
     }
@@ -189,7 +190,7 @@ fn check_folder(folder: &Path) -> Checked {
 
 /// The daemon makes no folder for it: `/run/outlierd` is there while systemd runs the service.
 fn check_metrics(path: &Path) -> Checked {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::folder_of(path);
     if folder.is_dir() {
         return check_folder(folder).map(|_| path.display().to_string());
     }

@@ -10,8 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::error::{Error, exit};
 use crate::backbone::views::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
-use crate::config::{self, Config};
-use crate::fs;
+use crate::config::Config;
 use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
 use crate::model::Model;
@@ -107,18 +106,13 @@ impl BackboneArgs {
             threads: self.threads,
             sha256: None,
             cells: false,
-            mask: self.config.as_deref().map_or(Ok(Mask::default()), mask)?,
+            mask: match &self.config {
+                Some(path) => Config::read(path)?.camera.mask,
+                None => Mask::default(),
+            },
             tiles: self.tiles.unwrap_or(1),
         })
     }
-}
-
-/// The masks of a config file, whose other sections may be unfinished.
-fn mask(path: &Path) -> Result<Mask, Error> {
-    let wrong = |e: &dyn std::fmt::Display| Error::new(exit::CONFIG, e);
-    let text =
-        fs::read_text(path, config::MAX_BYTES).map_err(|e| wrong(&format!("cannot read {}: {e}", path.display())))?;
-    Ok(Config::parse(path, &text).map_err(|e| wrong(&e))?.camera.mask)
 }
 
 /// The input recipe of that name.

@@ -9,7 +9,6 @@ use jiff::tz::TimeZone;
 use super::error::{Error, exit};
 use super::{common, time};
 use crate::config::{self, Config};
-use crate::fs;
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::follow::Follow;
 
@@ -126,11 +125,14 @@ fn line(event: &Event, zone: &TimeZone) -> String {
 }
 
 fn log_of(config: &std::path::Path) -> Result<PathBuf, Error> {
-    let text = fs::read_text(config, config::MAX_BYTES).map_err(|e| {
-        let message = format!("cannot read {}: {e}; name a config with -c FILE or a log with --log", config.display());
-        Error::new(exit::CONFIG, message)
-    })?;
-    Ok(Config::parse(config, &text)?.events.log)
+    match Config::read(config) {
+        Err(config::Error::Io { path, source }) => {
+            let path = path.display();
+            let message = format!("cannot read {path}: {source}; name a config with -c FILE or a log with --log");
+            Err(Error::new(exit::CONFIG, message))
+        }
+        config => Ok(config?.events.log),
+    }
 }
 
 #[cfg(test)]

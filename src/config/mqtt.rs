@@ -54,10 +54,14 @@ impl Default for Mqtt {
 }
 
 impl Mqtt {
+    /// The name of this machine; empty where it has none.
+    pub fn host_name() -> String {
+        fs::read_text(Path::new("/proc/sys/kernel/hostname"), MAX_NAME).unwrap_or_default().trim().to_owned()
+    }
+
     /// The node's name in topics and client id: letters, digits, `-` and `_`.
     pub fn node(&self) -> String {
-        let host_name = || fs::read_text(Path::new("/proc/sys/kernel/hostname"), MAX_NAME).unwrap_or_default();
-        let name = self.node_id.clone().unwrap_or_else(host_name);
+        let name = self.node_id.clone().unwrap_or_else(Mqtt::host_name);
         let name: String = name.trim().chars().map(|c| if is_node_char(c) { c } else { '-' }).collect();
         if name.is_empty() { "outlierd".into() } else { name }
     }

@@ -42,7 +42,6 @@ use gate::Gate;
 use gpio::Gpio;
 use ids::Ids;
 use outputs::Outputs;
-
 use service::{Command, Notifier};
 use state::{Last, State};
 

@@ -174,7 +174,7 @@ impl Snapshots {
                     let folder = self.folder.display();
                     log::info!("{folder} is on a file system without links ({e}): {LAST} is a copy there");
                 }
-                let bytes = fs::read(&self.folder.join(&name), self.max_bytes)?;
+                let bytes = fs::read(&self.folder.join(&name), crate::image::MAX_BYTES)?;
                 fs::create_new(&partial)?.write_all(&bytes)?;
             }
             linked => linked?,

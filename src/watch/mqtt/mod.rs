@@ -15,6 +15,7 @@ use super::events::{Event, Kind};
 use super::metrics::Metrics;
 use super::sink::Sink;
 use crate::config::{Config, Mqtt};
+use crate::model::hex;
 use crate::{fs, image};
 
 mod client;
@@ -47,7 +48,7 @@ impl Broker {
             client.retain(&topic, payload.to_string().into_bytes(), Turn::BeforeEvents);
         }
         let presence = format!("{base}/client/{id}");
-        client.retain(&presence, host_name().into_bytes(), Turn::BeforeEvents);
+        client.retain(&presence, Mqtt::host_name().into_bytes(), Turn::BeforeEvents);
         client.retain(&format!("{base}/availability"), ONLINE.into(), Turn::BeforeEvents);
         Ok(Broker { client, config: config.clone(), base, presence, stated: None })
     }
@@ -168,20 +169,16 @@ pub fn try_connect(config: &Mqtt, log: &Path) -> Result<String, String> {
     }
 }
 
-/// The names that the system keeps are shorter.
-const MAX_NAME: u64 = 4096;
+/// The machine's id is shorter.
+const MAX_ID: u64 = 4096;
 /// More topics than a config has.
 const MAX_RETAINED: u64 = 1 << 20;
 
 /// Tells daemons apart that have one name: those of several hosts, and those of one host by their event logs.
 fn identity(log: &Path) -> String {
-    let machine = fs::read(Path::new("/etc/machine-id"), MAX_NAME).unwrap_or_else(|_| host_name().into_bytes());
+    let machine = fs::read(Path::new("/etc/machine-id"), MAX_ID).unwrap_or_else(|_| Mqtt::host_name().into_bytes());
     let hash = Sha256::new().chain_update(machine).chain_update(log.as_os_str().as_encoded_bytes()).finalize();
-    hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn host_name() -> String {
-    fs::read_text(Path::new("/proc/sys/kernel/hostname"), MAX_NAME).unwrap_or_default().trim().to_owned()
+    hex(&hash[..4])
 }
 
 fn account(config: &Mqtt, id: &str) -> Account {
