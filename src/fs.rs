@@ -3,7 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place for them")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -71,6 +71,32 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// A file or folder that is locked against other processes until this is dropped. A file system without locks is taken
+/// as it is.
+#[derive(Debug)]
+pub struct Locked(File);
+
+impl Locked {
+    /// None: another process has it.
+    pub fn new(file: File) -> Option<Locked> {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Ok(()) | Err(TryLockError::Error(_)) => Some(Locked(file)),
+        }
+    }
+
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // A child process has the same lock from its fork until it executes its program, so closing does not release it.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The folder that a path's name stands in.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -105,6 +131,20 @@ mod tests {
         assert_eq!(read(Path::new("/dev/zero"), 1000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         std::fs::write(&path, [0xff]).unwrap();
         assert_eq!(read_text(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_lock_is_released_though_a_child_still_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = || File::open(dir.path()).unwrap();
+        let first = folder();
+        // What a child has between fork and exec.
+        let inherited = first.try_clone().unwrap();
+        let locked = Locked::new(first).unwrap();
+        assert!(Locked::new(folder()).is_none());
+        drop(locked);
+        assert!(Locked::new(folder()).is_some());
+        drop(inherited);
     }
 
     #[test]

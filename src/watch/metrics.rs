@@ -5,7 +5,7 @@
 //! `outlierd_` and every sample has the label `instance`: an exporter takes files that share a sample for none.
 
 use std::fmt::Write as _;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drift::Finding;
 use super::events::Kind;
-use crate::fs;
+use crate::fs::{self, Locked};
 
 /// The file is written this often at most.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -251,7 +251,7 @@ pub struct MetricsFile {
     tried: Option<Instant>,
     failed: bool,
     /// What was written last, locked for as long as it is open.
-    written: Option<File>,
+    written: Option<Locked>,
 }
 
 impl MetricsFile {
@@ -298,14 +298,13 @@ impl MetricsFile {
         partial.push(name);
         partial.push(".part");
         let partial = self.path.with_file_name(partial);
-        let write = || -> io::Result<File> {
+        let write = || -> io::Result<Locked> {
             let mut file = fs::create_new(&partial)?;
             file.write_all(bytes)?;
             file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            // A file system without locks is written all the same.
-            let _ = file.try_lock();
+            let locked = Locked::new(file).ok_or_else(|| io::Error::other("another process holds it locked"))?;
             std::fs::rename(&partial, &self.path)?;
-            Ok(file)
+            Ok(locked)
         };
         self.written = Some(write().inspect_err(|_| {
             // The first error is the one that matters.
@@ -317,8 +316,8 @@ impl MetricsFile {
     fn is_another_s(&self) -> bool {
         let identity = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let Ok(there) = fs::open(&self.path) else { return false };
-        let own = self.written.as_ref().is_some_and(|written| identity(written) == identity(&there));
-        !own && matches!(there.try_lock(), Err(TryLockError::WouldBlock))
+        let own = self.written.as_ref().is_some_and(|written| identity(written.file()) == identity(&there));
+        !own && Locked::new(there).is_none()
     }
 }
 

@@ -4,7 +4,7 @@
 //! process at a time writes into a folder.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use ::image::codecs::jpeg::JpegEncoder;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fs;
+use crate::fs::{self, Locked};
 
 /// The newest snapshot's link.
 pub const LAST: &str = "last.jpg";
@@ -39,7 +39,7 @@ pub struct Snapshots {
     places: HashMap<String, u64>,
     next_place: u64,
     /// The folder, open and locked.
-    claimed: Option<File>,
+    claimed: Option<Locked>,
     symlink: fn(&Path, &Path) -> io::Result<()>,
     linkless: bool,
 }
@@ -92,20 +92,17 @@ impl Snapshots {
             folder => folder?,
         };
         if let Some(claimed) = &self.claimed
-            && identity(claimed)? == identity(&folder)?
+            && identity(claimed.file())? == identity(&folder)?
         {
             return Ok(());
         }
-        match folder.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+        self.claimed = Some(Locked::new(folder).ok_or_else(|| {
+            io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "another outlierd that is running writes its snapshots there; give each config its own events.snapshots",
-            )),
-            Ok(()) | Err(TryLockError::Error(_)) => {
-                self.claimed = Some(folder);
-                Ok(())
-            }
-        }
+            )
+        })?);
+        Ok(())
     }
 
     /// Takes note of events in the order of the log.
@@ -248,7 +245,7 @@ impl Snapshots {
 
 /// Whether a running daemon writes into the folder; false where that cannot be told.
 pub fn is_claimed(folder: &Path) -> bool {
-    open_folder(folder).is_ok_and(|folder| matches!(folder.try_lock(), Err(TryLockError::WouldBlock)))
+    open_folder(folder).is_ok_and(|folder| Locked::new(folder).is_none())
 }
 
 /// A pipe or a device of that name is not opened.
