@@ -165,3 +165,12 @@ impl Drop for Daemon {
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// Makes or replaces an executable script. By another process: what another test starts meanwhile would hold the file
+/// open for writing, and it could not be run.
+pub fn script(path: &Path, text: &str) {
+    let made = path.with_extension("new");
+    let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    assert!(Command::new("/bin/sh").args(["-c", write]).arg(&made).arg(text).status().unwrap().success());
+    std::fs::rename(made, path).unwrap();
+}

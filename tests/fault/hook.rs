@@ -2,20 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use outlierd::internals::watch::events::Kind;
 use rustix::process::Signal;
 
+use crate::daemon::script;
 use crate::rig::{HOOK, Rig, count, ended, messages, until};
 
-fn hook(rig: &Rig, script: &str) {
-    let path = rig.path("hook");
-    // By another process: what another test starts meanwhile would hold the file open, and it could not be run.
-    let write = ["-c", "printf '#!/bin/sh\n%s\n' \"$0\" > hook.new", script];
-    assert!(Command::new("/bin/sh").args(write).current_dir(rig.dir.path()).status().unwrap().success());
-    std::fs::set_permissions(rig.path("hook.new"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::rename(rig.path("hook.new"), path).unwrap();
+fn hook(rig: &Rig, text: &str) {
+    script(&rig.path("hook"), text);
 }
 
 /// A rig whose hook is a script in its folder.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::daemon::{PATIENCE, Place, outlierd, text, world};
+use crate::common::daemon::{PATIENCE, Place, outlierd, script, text, world};
 use outlierd::internals::watch::events::{self, Event, Kind};
 use rustix::process::Signal;
 
@@ -203,8 +203,7 @@ fn relative_paths_are_relative_to_the_config_and_absolute_in_events() {
          metrics = \"m.prom\"\nhook = [\"./hook\"]\n",
     )
     .unwrap();
-    std::fs::write(place.path("hook"), "#!/bin/sh\ncat > \"$0.out\"\n").unwrap();
-    std::fs::set_permissions(place.path("hook"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script(&place.path("hook"), "cat > \"$0.out\"");
     let mut run = outlierd();
     let run = run.args(["run", "--config", "../o.toml"]).current_dir(place.path("other")).output().unwrap();
     assert!(run.status.success(), "{}", text(&run.stderr));
