@@ -12,6 +12,7 @@ use crate::fs;
 use crate::image::mask::Mask;
 
 mod check;
+pub mod decision;
 pub mod drift;
 mod keys;
 mod load;
@@ -20,8 +21,10 @@ mod paths;
 mod region;
 pub mod values;
 
+pub use decision::{Decision, FalseAlarms};
 pub use drift::Drift;
 pub use mqtt::Mqtt;
+pub use paths::RUN_FOLDER;
 pub use region::Crop;
 pub use values::parse_duration;
 
@@ -52,6 +55,8 @@ pub struct Config {
     pub model: Model,
     pub decision: Decision,
     pub drift: Drift,
+    pub history: History,
+    pub observe: Observe,
     pub events: Events,
     /// None: no line is driven.
     pub gpio: Option<Gpio>,
@@ -199,23 +204,6 @@ impl Default for Model {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Decision {
-    /// A frame is an outlier when `p` is below; None: the model's own.
-    pub threshold: Option<f64>,
-    /// Consecutive outlier frames that raise an event.
-    pub raise_after: u32,
-    /// Consecutive inlier frames that clear it.
-    pub clear_after: u32,
-}
-
-impl Default for Decision {
-    fn default() -> Self {
-        Decision { threshold: None, raise_after: 3, clear_after: 5 }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Events {
     pub log: PathBuf,
     /// Bytes; a log that would grow beyond is rotated.
@@ -247,6 +235,31 @@ impl Default for Events {
             metrics: None,
         }
     }
+}
+
+/// What every judged frame scored.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct History {
+    /// None: `INSTANCE.history` beside the model; see [`Config::history_path`].
+    pub path: Option<PathBuf>,
+    /// Bytes; the oldest frames make room. 0: none is kept.
+    #[serde(deserialize_with = "size")]
+    pub max_size: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History { path: None, max_size: 8_000_000 }
+    }
+}
+
+/// What the daemon sees now, for `outlierd status`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Observe {
+    /// A Unix socket; None: [`Config::socket_path`].
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

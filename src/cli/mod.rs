@@ -23,6 +23,7 @@ pub mod quantize;
 pub mod release;
 pub mod run;
 pub mod score;
+pub mod status;
 pub mod time;
 
 use error::{Error, exit};
@@ -51,6 +52,7 @@ enum Command {
     Quantize(quantize::Args),
     Inspect(inspect::Args),
     Events(events::Args),
+    Status(status::Args),
     Learn(learn::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
@@ -128,6 +130,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Quantize(args) => quantize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Events(args) => events::run(args),
+        Command::Status(args) => status::run(args),
         Command::Learn(args) => learn::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => {

@@ -11,6 +11,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 /// In a smaller window a block holds fewer than five frames.
 const MIN_FRAMES: u64 = 60;
 const MIN_TIME: Duration = Duration::from_secs(10);
+/// Bytes; see `check_events`.
+const MIN_HISTORY: u64 = 100_000;
 
 impl Config {
     /// Tries every value for sense. What depends on the machine (files, devices) is `outlierd check`'s.
@@ -64,24 +66,6 @@ impl Config {
         Ok(())
     }
 
-    fn check_decision(&self) -> Result<(), Error> {
-        let decision = &self.decision;
-        if let Some(threshold) = decision.threshold
-            && !(0.0..=1.0).contains(&threshold)
-        {
-            let message = format!("decision.threshold = {threshold}: must be 0 to 1, p is compared with it");
-            return Err(self.error_at("decision.threshold", message));
-        }
-        for (key, value) in
-            [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
-        {
-            if value == 0 {
-                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
-            }
-        }
-        Ok(())
-    }
-
     fn check_events(&self) -> Result<(), Error> {
         let events = &self.events;
         if events.max_log_size < 4096 {
@@ -90,6 +74,18 @@ impl Config {
         }
         if events.log.as_os_str().is_empty() || events.snapshots.as_os_str().is_empty() {
             return Err(self.error_at("events", "events.log and events.snapshots must name a file and a folder"));
+        }
+        let history = &self.history;
+        if history.path.as_ref().is_some_and(|path| path.file_name().is_none()) {
+            let message = "history.path names no file: write it as \"/var/lib/outlierd/door.history\"";
+            return Err(self.error_at("history.path", message));
+        }
+        if history.max_size != 0 && history.max_size < MIN_HISTORY {
+            let message = format!(
+                "history.max-size is {} bytes: at least \"100 kB\", two hours at two frames a second; 0 keeps none",
+                history.max_size
+            );
+            return Err(self.error_at("history.max-size", message));
         }
         if events.keep_snapshots == 0 {
             let message = "events.keep-snapshots = 0: at least 1, the frame that raised the event";

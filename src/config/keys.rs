@@ -23,8 +23,10 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("model", &["path", "backbone", "threads", "nice", "duty"]),
-    ("decision", &["threshold", "raise-after", "clear-after"]),
+    ("decision", &["threshold", "false-alarms", "settle", "raise-after", "clear-after"]),
     ("drift", &["window", "mean-p"]),
+    ("history", &["path", "max-size"]),
+    ("observe", &["socket"]),
     (
         "events",
         &["log", "max-log-size", "snapshots", "keep-snapshots", "max-snapshot-bytes", "heat-map", "hook", "metrics"],

@@ -3,13 +3,29 @@
 use std::path::{Path, PathBuf};
 
 use super::{Config, Error, Source};
+use crate::fs;
 use crate::pictures;
+
+/// What systemd makes while the service runs.
+pub const RUN_FOLDER: &str = "/run/outlierd";
 
 impl Config {
     /// The name of the daemon among others on the machine: that of its config file, without the extension.
     pub fn instance(&self) -> String {
         let stem = self.path().file_stem().map(|stem| stem.to_string_lossy().into_owned());
         stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| super::INSTANCE.into())
+    }
+
+    /// What every judged frame scored: `history.path`, else `INSTANCE.history` beside the model.
+    pub fn history_path(&self) -> PathBuf {
+        let beside = || fs::folder_of(&self.model.path).join(format!("{}.history", self.instance()));
+        self.history.path.clone().unwrap_or_else(beside)
+    }
+
+    /// Where `outlierd status` asks: `observe.socket`, else `INSTANCE.sock` in [`RUN_FOLDER`].
+    pub fn socket_path(&self) -> PathBuf {
+        let default = || Path::new(RUN_FOLDER).join(format!("{}.sock", self.instance()));
+        self.observe.socket.clone().unwrap_or_else(default)
     }
 
     /// Makes relative paths absolute.
@@ -30,7 +46,10 @@ impl Config {
             Source::V4l(path) | Source::Folder(path) => resolve(path),
         }
         [&mut self.model.path, &mut self.events.log, &mut self.events.snapshots].into_iter().for_each(resolve);
-        [&mut self.model.backbone, &mut self.events.metrics].into_iter().flatten().for_each(resolve);
+        [&mut self.model.backbone, &mut self.events.metrics, &mut self.history.path, &mut self.observe.socket]
+            .into_iter()
+            .flatten()
+            .for_each(resolve);
         self.gpio.iter_mut().for_each(|gpio| resolve(&mut gpio.chip));
         self.mqtt.iter_mut().filter_map(|mqtt| mqtt.password_file.as_mut()).for_each(resolve);
         // A name without a slash is looked for on PATH.
@@ -59,6 +78,8 @@ impl Config {
             ("model.backbone", self.model.backbone.as_deref()),
             ("events.hook", hook),
             ("events.metrics", events.metrics.as_deref()),
+            ("history.path", self.history.path.as_deref()),
+            ("observe.socket", self.observe.socket.as_deref()),
             ("gpio.chip", self.gpio.as_ref().map(|gpio| gpio.chip.as_path())),
             ("mqtt.password-file", password),
         ];

@@ -25,6 +25,7 @@ pub mod load;
 pub mod metrics;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
+pub mod observe;
 pub mod outputs;
 pub mod overlay;
 mod past;

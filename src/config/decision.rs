@@ -1,0 +1,172 @@
+//! The section `[decision]`: when frames become an event.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::values::parse_duration;
+use super::{Config, Error};
+
+/// How long the scene is watched before the alarm budget's threshold holds, unless `settle` says otherwise.
+const SETTLE: Duration = Duration::from_secs(86_400);
+/// A rate beyond is a mistake: at two frames a second it would be every second one.
+const MAX_PER_DAY: f64 = 86_400.0;
+/// One false alarm in three years cannot be told from none by a week's history.
+const MIN_PER_DAY: f64 = 0.001;
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Decision {
+    /// A frame is an outlier when `p` is below; None: by the alarm budget, else the model's own.
+    pub threshold: Option<f64>,
+    /// The alarm budget, which sets the threshold from the history; None: there is no budget.
+    pub false_alarms: Option<FalseAlarms>,
+    /// How long the scene is watched after a new model before the budget's threshold holds; None: a day.
+    #[serde(deserialize_with = "optional_duration")]
+    pub settle: Option<Duration>,
+    /// Consecutive outlier frames that raise an event.
+    pub raise_after: u32,
+    /// Consecutive inlier frames that clear it.
+    pub clear_after: u32,
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Decision { threshold: None, false_alarms: None, settle: None, raise_after: 3, clear_after: 5 }
+    }
+}
+
+impl Decision {
+    /// Zero without an alarm budget.
+    pub fn settle(&self) -> Duration {
+        self.false_alarms.map_or(Duration::ZERO, |_| self.settle.unwrap_or(SETTLE))
+    }
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
+}
+
+/// An alarm budget: so many false events in a time, such as `1/day`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FalseAlarms {
+    pub events: f64,
+    pub per: Per,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    Hour,
+    Day,
+    Week,
+}
+
+impl Per {
+    const ALL: [Per; 3] = [Per::Hour, Per::Day, Per::Week];
+
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(match self {
+            Per::Hour => 3600,
+            Per::Day => 86_400,
+            Per::Week => 7 * 86_400,
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Per::Hour => "hour",
+            Per::Day => "day",
+            Per::Week => "week",
+        }
+    }
+}
+
+impl FalseAlarms {
+    pub fn per_day(self) -> f64 {
+        self.events * 86_400.0 / self.per.duration().as_secs_f64()
+    }
+}
+
+impl std::str::FromStr for FalseAlarms {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no rate of events; write it as \"1/day\", \"2/week\" or \"3/hour\"");
+        let (events, per) = text.split_once('/').ok_or_else(wrong)?;
+        let events: f64 = events.trim().parse().map_err(|_| wrong())?;
+        let per = Per::ALL.into_iter().find(|unit| unit.name() == per.trim()).ok_or_else(wrong)?;
+        let rate = FalseAlarms { events, per };
+        if !(MIN_PER_DAY..=MAX_PER_DAY).contains(&rate.per_day()) {
+            return Err(format!("{text:?}: a budget is from {MIN_PER_DAY} to {MAX_PER_DAY} events a day"));
+        }
+        Ok(rate)
+    }
+}
+
+impl std::fmt::Display for FalseAlarms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.events, self.per.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for FalseAlarms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Config {
+    pub(super) fn check_decision(&self) -> Result<(), Error> {
+        let decision = &self.decision;
+        if let Some(threshold) = decision.threshold
+            && !(0.0..=1.0).contains(&threshold)
+        {
+            let message = format!("decision.threshold = {threshold}: must be 0 to 1, p is compared with it");
+            return Err(self.error_at("decision.threshold", message));
+        }
+        for (key, value) in
+            [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
+        {
+            if value == 0 {
+                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
+            }
+        }
+        let Some(budget) = decision.false_alarms else {
+            return match decision.settle {
+                None => Ok(()),
+                Some(_) => Err(self.error_at("decision.settle", "decision.settle needs decision.false-alarms")),
+            };
+        };
+        if decision.threshold.is_some() {
+            let message = "decision.threshold and decision.false-alarms both set the threshold: take one of them out";
+            return Err(self.error_at("decision.false-alarms", message));
+        }
+        if self.history.max_size == 0 {
+            let message = format!(
+                "decision.false-alarms = \"{budget}\" is kept by the history, and history.max-size = 0 keeps none"
+            );
+            return Err(self.error_at("decision.false-alarms", message));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_rate() {
+        let per_day = |text: &str| text.parse().map(FalseAlarms::per_day);
+        assert_eq!(per_day("1/day"), Ok(1.0));
+        assert_eq!(per_day("3.5 / week"), Ok(0.5));
+        assert_eq!(per_day("2/hour"), Ok(48.0));
+        for wrong in
+            ["", "1", "1/", "/day", "1/days", "-1/day", "0/day", "nan/day", "inf/day", "1e9/hour", "1/fortnight"]
+        {
+            assert!(per_day(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!("1/day".parse::<FalseAlarms>().unwrap().to_string(), "1/day");
+        assert_eq!("0.5/week".parse::<FalseAlarms>().unwrap().to_string(), "0.5/week");
+    }
+}
