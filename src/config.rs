@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use crate::fs;
@@ -19,13 +19,15 @@ mod load;
 mod mqtt;
 mod paths;
 mod region;
+mod source;
 pub mod values;
 
-pub use decision::{Decision, FalseAlarms};
+pub use decision::Decision;
 pub use drift::Drift;
 pub use mqtt::Mqtt;
 pub use paths::RUN_FOLDER;
 pub use region::Crop;
+pub use source::Source;
 pub use values::parse_duration;
 
 use keys::{SECTIONS, line_of, nearest, unknown_section};
@@ -128,44 +130,6 @@ impl Default for Camera {
             judge_at_least_every: Duration::from_secs(30),
             controls: BTreeMap::new(),
         }
-    }
-}
-
-/// Where frames come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// `v4l:/dev/video0`
-    V4l(PathBuf),
-    /// `folder:/path`, or `folder:/path/list.txt`, a list of paths relative to the list.
-    Folder(PathBuf),
-}
-
-impl std::str::FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some((_, "")) | None => {}
-            Some(("v4l", path)) => return Ok(Source::V4l(path.into())),
-            Some(("folder", path)) => return Ok(Source::Folder(path.into())),
-            Some(_) => {}
-        }
-        Err(format!("source {text:?} is neither \"v4l:/dev/video0\" nor \"folder:/path\""))
-    }
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Source::V4l(path) => write!(f, "v4l:{}", path.display()),
-            Source::Folder(path) => write!(f, "folder:{}", path.display()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

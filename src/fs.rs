@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -19,6 +19,19 @@ pub fn open(path: &Path) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
+    }
+}
+
+/// Opens a FIFO, without waiting for a writer, or a plain file; true for a FIFO.
+///
+/// # Errors
+/// Also where the path names something else.
+pub fn open_stream(path: &Path) -> io::Result<(File, bool)> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let kind = file.metadata()?.file_type();
+    match kind.is_fifo() || kind.is_file() {
+        true => Ok((file, kind.is_fifo())),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a FIFO nor a plain file")),
     }
 }
 

@@ -27,6 +27,9 @@ pub mod model {
 pub mod pictures {
     pub use crate::pictures::*;
 }
+pub mod text {
+    pub use crate::text::*;
+}
 pub mod training {
     pub use crate::training::*;
 }

@@ -18,10 +18,11 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `fs` | files: plain ones only, up to a limit; replaced whole |
+//! | `text` | text as it may be shown |
 //! | `pictures` | finding picture files |
 //! | `image` | crop, masks, resize, input recipe: picture -> network input (u8, NHWC) |
 //! | `config` | the TOML file |
-//! | `camera` | frames in: a folder of pictures, Video4Linux2 |
+//! | `camera` | frames in: a folder of pictures, Video4Linux2, streams |
 //! | `backbone` | ResNet through tract: picture -> feature maps -> feature vector |
 //! | `estimators` | scikit-learn's estimators by their names, fit and score |
 //! | `model` | scaler, PCA, detector and calibration of one backbone, and their file |
@@ -46,6 +47,7 @@ mod image;
 pub mod internals;
 mod model;
 mod pictures;
+mod text;
 mod training;
 mod watch;
 

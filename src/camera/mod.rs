@@ -7,6 +7,8 @@ mod frame;
 mod layout;
 pub mod negotiate;
 pub mod pixels;
+pub mod planes;
+pub mod stream;
 pub mod v4l;
 mod ycbcr;
 
@@ -16,6 +18,8 @@ pub use frame::{Error, Frame, FrameSource};
 pub fn open(config: &config::Camera) -> Result<Box<dyn FrameSource>, Error> {
     match &config.source {
         config::Source::Folder(path) => Ok(Box::new(folder::Folder::open(path, config.repeat, config.crop)?)),
+        config::Source::Pipe(path) => Ok(Box::new(stream::Stream::open(path, config.crop)?)),
+        config::Source::Exec(argv) => Ok(Box::new(stream::Stream::exec(argv, config.crop)?)),
         config::Source::V4l(path) => Ok(Box::new(v4l::Camera::open(path, config)?)),
     }
 }

@@ -41,7 +41,7 @@ pub fn to_rgb(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImag
                     for (row, y) in rows {
                         let line = &line(y)[first * 2..(first + pixels) * 2];
                         converted.take_luma(line.chunks_exact(2).map(|pixel| pixel[0]));
-                        converted.take_chroma(line.chunks_exact(4).map(|pair| [pair[1], pair[3]]));
+                        converted.take_chroma::<2>(line.chunks_exact(4).map(|pair| [pair[1], pair[3]]));
                         converted.write(x - first, row);
                     }
                 },
@@ -56,7 +56,7 @@ pub fn to_rgb(layout: &Layout, bytes: &[u8], region: [u32; 4]) -> Result<RgbImag
                         // Two lines share theirs, too.
                         if at % 2 == 0 || at == y {
                             let chroma = &line(layout.plane_lines as usize + at / 2)[first..first + pixels];
-                            converted.take_chroma(chroma.chunks_exact(2).map(|pair| [pair[0], pair[1]]));
+                            converted.take_chroma::<2>(chroma.chunks_exact(2).map(|pair| [pair[0], pair[1]]));
                         }
                         converted.take_luma(line(at)[first..first + pixels].iter().copied());
                         converted.write(x - first, row);

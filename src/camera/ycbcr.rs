@@ -64,13 +64,13 @@ impl Row {
         }
     }
 
-    /// Cb and Cr of each two pixels.
+    /// Cb and Cr of each `N` pixels.
     #[inline(always)]
-    pub(super) fn take_chroma(&mut self, values: impl Iterator<Item = [u8; 2]>) {
+    pub(super) fn take_chroma<const N: usize>(&mut self, values: impl Iterator<Item = [u8; 2]>) {
         let Row { red_cr, green_cb, green_cr, blue_cb, .. } = *self;
         let (red, green, blue) = (&mut self.red, &mut self.green, &mut self.blue);
-        let pairs = red.chunks_exact_mut(2).zip(green.chunks_exact_mut(2)).zip(blue.chunks_exact_mut(2));
-        for (((red, green), blue), value) in pairs.zip(values) {
+        let groups = red.chunks_exact_mut(N).zip(green.chunks_exact_mut(N)).zip(blue.chunks_exact_mut(N));
+        for (((red, green), blue), value) in groups.zip(values) {
             let [cb, cr] = value.map(|v| (i16::from(v) - 128) << CHROMA_SHIFT);
             red.fill(high(cr, red_cr));
             green.fill(high(cb, green_cb) + high(cr, green_cr));

@@ -42,8 +42,18 @@ impl Config {
                 *path = folder.join(&path);
             }
         };
+        // A name without a slash is looked for on PATH.
+        let resolve_program = |argv: &mut Vec<String>| {
+            if let Some(program) = argv.first_mut()
+                && program.contains('/')
+                && let Ok(whole) = folder.join(&*program).into_os_string().into_string()
+            {
+                *program = whole;
+            }
+        };
         match &mut self.camera.source {
-            Source::V4l(path) | Source::Folder(path) => resolve(path),
+            Source::V4l(path) | Source::Folder(path) | Source::Pipe(path) => resolve(path),
+            Source::Exec(argv) => resolve_program(argv),
         }
         [&mut self.model.path, &mut self.events.log, &mut self.events.snapshots].into_iter().for_each(resolve);
         [&mut self.model.backbone, &mut self.events.metrics, &mut self.history.path, &mut self.observe.socket]
@@ -52,19 +62,16 @@ impl Config {
             .for_each(resolve);
         self.gpio.iter_mut().for_each(|gpio| resolve(&mut gpio.chip));
         self.mqtt.iter_mut().filter_map(|mqtt| mqtt.password_file.as_mut()).for_each(resolve);
-        // A name without a slash is looked for on PATH.
-        if let Some(program) = self.events.hook.as_mut().and_then(|hook| hook.first_mut())
-            && program.contains('/')
-            && let Ok(whole) = folder.join(&*program).into_os_string().into_string()
-        {
-            *program = whole;
-        }
+        self.events.hook.iter_mut().for_each(|argv| resolve_program(argv));
         Ok(())
     }
 
     /// All that is a path, by key.
     fn paths(&self) -> Vec<(&'static str, &Path)> {
-        let (Source::V4l(source) | Source::Folder(source)) = &self.camera.source;
+        let source = match &self.camera.source {
+            Source::V4l(path) | Source::Folder(path) | Source::Pipe(path) => path,
+            Source::Exec(argv) => Path::new(argv.first().map(String::as_str).unwrap_or_default()),
+        };
         let events = &self.events;
         let mut paths: Vec<(&str, &Path)> = vec![
             ("camera.source", source),

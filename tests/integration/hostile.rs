@@ -108,6 +108,7 @@ targets! {
     false_alarms_of_a_hostile_log_leave_a_model_that_can_be_written: learn;
     a_hostile_raw_frame_is_refused_or_has_the_size_asked_for: pixels;
     a_hostile_jpeg_frame_is_refused_or_has_the_size_asked_for: mjpg;
+    a_hostile_stream_has_the_same_pictures_however_it_arrives: stream;
     a_hostile_picture_file_is_refused_or_decoded_within_the_limits: picture;
     hostile_arrays_are_refused_or_become_a_model: npz;
     a_hostile_list_of_pictures_is_refused_or_read: list;

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// A module knows those before it in its line.
 const LAYERS: &[(&str, &[&str])] = &[
     ("fs", &[]),
+    ("text", &[]),
     ("estimators", &[]),
     ("image", &["fs"]),
     ("pictures", &["image", "fs"]),
-    ("config", &["pictures", "image", "fs"]),
-    ("camera", &["config", "pictures", "image", "fs"]),
+    ("config", &["pictures", "image", "fs", "text"]),
+    ("camera", &["config", "pictures", "image", "fs", "text"]),
     ("backbone", &["image", "fs"]),
     ("model", &["backbone", "estimators", "image", "fs"]),
     ("training", &["model", "backbone", "estimators", "pictures", "image", "fs"]),

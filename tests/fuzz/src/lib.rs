@@ -215,6 +215,13 @@ pub fn mjpg(mut bytes: &[u8]) {
     }
 }
 
+/// A camera's stream of MJPEG or YUV4MPEG2, which has the same pictures in pieces of the length that the first byte says.
+pub fn stream(mut bytes: &[u8]) {
+    let piece = number(&mut bytes, 1) as usize;
+    let count = outlierd::internals::camera::stream::count;
+    assert_eq!(count(bytes, piece), count(bytes, bytes.len()));
+}
+
 /// A picture file.
 pub fn picture(bytes: &[u8]) {
     let Ok(picture) = outlierd::internals::image::decode(Path::new("hostile.jpg"), bytes) else { return };

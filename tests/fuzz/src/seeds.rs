@@ -30,6 +30,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "events" | "learn" => logs(),
         "pixels" => frames(),
         "mjpg" => jpegs().into_iter().map(|(name, jpeg)| (name, [&[24, 16], jpeg.as_slice()].concat())).collect(),
+        "stream" => streams(),
         "picture" => pictures(),
         "npz" => arrays().into_iter().chain([("small".into(), stored(b"small"))]).collect(),
         "list" => vec![("list".into(), b"# normal\n\na.png\r\nsub/b.jpg\n../c.webp\n/dev/zero\n".to_vec())],
@@ -43,6 +44,17 @@ pub fn of(target: &str) -> Vec<Seed> {
         seeds.push((name, std::fs::read(&path).expect("a finding can be read")));
     }
     seeds
+}
+
+fn streams() -> Vec<Seed> {
+    let y4m = |header: &str, bytes: usize| {
+        let frame = [b"FRAME\n", vec![0x80; bytes].as_slice()].concat();
+        [&[7], format!("YUV4MPEG2 W5 H3 F30:1 {header}\n").as_bytes(), &frame, &frame].concat()
+    };
+    let planes = [("C420jpeg", 27), ("C422 XCOLORRANGE=FULL", 33), ("C444", 45), ("Cmono", 15)];
+    let planes = planes.map(|(header, bytes)| (header.to_owned(), y4m(header, bytes)));
+    let mjpeg = |(name, jpeg): Seed| (name, [&[200], b"--x\r\n\r\n", jpeg.as_slice(), &jpeg].concat());
+    planes.into_iter().chain(jpegs().into_iter().map(mjpeg)).collect()
 }
 
 fn models() -> Vec<Seed> {
