@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::error::Error;
 use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
 use super::stages::{ACTIVATIONS, ARITHMETIC};
+use super::writer::{self, Initializer, Io};
 
 /// What ResNets and their relatives are made of, besides what computes value by value. Others can make large values out of
 /// small files, or run sub-graphs.
@@ -167,13 +168,15 @@ fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) 
         let fact = target.outlet_fact(*outlet);
         let fact = fact.map_err(|e| Error::Tract { path: model.path.clone(), reason: e.to_string() })?;
         let dims = fact.shape.as_concrete().unwrap_or_default();
-        proto.input.push(value_info(name, dims));
+        proto.input.push(writer::value_info(&Io::fixed(name, DType::F32, dims)));
     }
     proto.output =
         island.outputs.iter().map(|name| pb::ValueInfoProto { name: (*name).into(), ..Default::default() }).collect();
     let mut taken: HashSet<&str> = HashSet::new();
     for node in &island.nodes {
-        let mut wired = to_node(node);
+        // A file may name several nodes alike; tract tells them apart by name.
+        let name = node.outputs.first().cloned().unwrap_or_default();
+        let mut wired = pb::NodeProto { name, ..writer::node(node) };
         if node.is("Conv")
             && let Some(bias) = node.input(2)
             && let Some(tensor) = graph.constants.get(bias).filter(|t| t.dtype == DType::I32)
@@ -196,12 +199,7 @@ fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) 
         }
         proto.node.push(wired);
     }
-    Ok(pb::ModelProto {
-        ir_version: 8,
-        opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: model.opset }],
-        graph: Some(proto),
-        ..Default::default()
-    })
+    Ok(writer::model(proto, &[(String::new(), model.opset)]))
 }
 
 /// A `DequantizeLinear` of a constant, with what it needs.
@@ -267,61 +265,6 @@ fn integer_bias(model: &Model, graph: &Graph, conv: &Node, bias: &OnnxTensor) ->
 }
 
 fn initializer(model: &Model, name: &str, tensor: &OnnxTensor) -> Result<pb::TensorProto, Error> {
-    Ok(pb::TensorProto {
-        name: name.into(),
-        dims: tensor.dims.iter().map(|&d| d as i64).collect(),
-        data_type: tensor.dtype as i32,
-        raw_data: model.read(tensor)?,
-        ..Default::default()
-    })
-}
-
-fn value_info(name: &str, dims: &[usize]) -> pb::ValueInfoProto {
-    use pb::tensor_shape_proto::{Dimension, dimension};
-    let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
-    let shape = pb::TensorShapeProto { dim: dims.iter().map(dim).collect() };
-    let tensor = pb::type_proto::Tensor { elem_type: DType::F32 as i32, shape: Some(shape) };
-    let r#type = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
-    pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
-}
-
-fn to_node(node: &Node) -> pb::NodeProto {
-    use pb::attribute_proto::AttributeType;
-    let attribute = |(name, attr): &(String, Attr)| {
-        let mut out = pb::AttributeProto { name: name.clone(), ..Default::default() };
-        let kind = match attr {
-            Attr::Float(f) => {
-                out.f = *f;
-                AttributeType::Float
-            }
-            Attr::Int(i) => {
-                out.i = *i;
-                AttributeType::Int
-            }
-            Attr::Str(s) => {
-                out.s = s.clone().into_bytes();
-                AttributeType::String
-            }
-            Attr::Floats(list) => {
-                out.floats = list.clone();
-                AttributeType::Floats
-            }
-            Attr::Ints(list) => {
-                out.ints = list.clone();
-                AttributeType::Ints
-            }
-            Attr::Tensor(_) | Attr::Other => return None,
-        };
-        out.r#type = kind as i32;
-        Some(out)
-    };
-    pb::NodeProto {
-        input: node.inputs.clone(),
-        output: node.outputs.clone(),
-        name: node.outputs.first().cloned().unwrap_or_default(),
-        op_type: node.op.clone(),
-        domain: node.domain.clone(),
-        attribute: node.attrs.iter().filter_map(attribute).collect(),
-        ..Default::default()
-    }
+    let (dtype, dims, bytes) = (tensor.dtype, tensor.dims.clone(), model.read(tensor)?);
+    Ok(writer::tensor(Initializer { name: name.into(), dtype, dims, bytes }))
 }

@@ -427,7 +427,9 @@ fn read_node(cursor: &mut Cursor, range: Range<u64>) -> Result<Node, WireError> 
 fn read_attribute(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Attr), WireError> {
     let mut name = String::new();
     let mut attr = Attr::Other;
+    let (mut kind, mut has_value) = (0, false);
     cursor.message(range, |c, number, value| {
+        has_value |= (2..=11).contains(&number);
         match (number, value) {
             (1, Value::Bytes(r)) => name = c.string(r, "attribute name", MAX_NAME)?,
             (2, Value::Fixed32(bits)) => attr = Attr::Float(f32::from_bits(bits)),
@@ -447,6 +449,7 @@ fn read_attribute(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Att
                 push(&mut attr, Attr::Floats(floats))?;
             }
             (8, Value::Varint(v)) => push(&mut attr, Attr::Ints(vec![v as i64]))?,
+            (20, Value::Varint(code)) => kind = code,
             (8, Value::Bytes(r)) => {
                 if r.end - r.start > 10 * MAX_LIST as u64 {
                     return Err(WireError::Limit { what: "attribute integers", limit: MAX_LIST as u64 });
@@ -459,6 +462,13 @@ fn read_attribute(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Att
         }
         Ok(())
     })?;
+    // In proto3 a number or text that is its type's default is left out.
+    let attr = match kind {
+        1 if !has_value => Attr::Float(0.0),
+        2 if !has_value => Attr::Int(0),
+        3 if !has_value => Attr::Str(String::new()),
+        _ => attr,
+    };
     Ok((name, attr))
 }
 

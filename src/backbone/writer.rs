@@ -1,6 +1,9 @@
-//! Writes ONNX models: protobuf out, tensor data raw.
+//! Writes ONNX models: protobuf of the types that tract has, tensor data raw.
 
-use std::io::{self, Write};
+use prost::Message;
+use tract_onnx::pb;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 
 use super::onnx::{Attr, DType, Node};
 
@@ -58,7 +61,6 @@ pub struct Io {
     pub dims: Vec<Dim>,
 }
 
-#[cfg(any(test, feature = "internals"))]
 impl Io {
     pub fn fixed(name: &str, dtype: DType, dims: &[usize]) -> Io {
         Io { name: name.into(), dtype, dims: dims.iter().map(|&d| Dim::Fixed(d)).collect() }
@@ -78,186 +80,91 @@ pub struct Model {
     pub outputs: Vec<Io>,
 }
 
-const IR_VERSION: u64 = 8;
+const IR_VERSION: i64 = 8;
 
 impl Model {
+    /// The ONNX file. The same model always gives the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        // Writing into memory cannot fail.
-        let _ = self.write(&mut out);
-        out
-    }
-
-    /// Writes the model, one tensor at a time.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut head = Message::default();
-        head.int(1, IR_VERSION);
-        head.text(2, env!("CARGO_PKG_NAME"));
-        head.text(3, env!("CARGO_PKG_VERSION"));
-        let mut tail = Message::default();
-        for (domain, version) in &self.opsets {
-            tail.message(8, |m| {
-                m.text(1, domain);
-                m.int(2, *version as u64);
-            });
-        }
-        for (key, value) in &self.metadata {
-            tail.message(14, |m| {
-                m.text(1, key);
-                m.text(2, value);
-            });
-        }
-        let mut graph = Message::default();
-        for node in &self.nodes {
-            graph.message(1, |m| write_node(m, node));
-        }
-        graph.text(2, &self.name);
-        for io in &self.inputs {
-            graph.message(11, |m| write_io(m, io));
-        }
-        for io in &self.outputs {
-            graph.message(12, |m| write_io(m, io));
-        }
-        let heads: Vec<(Vec<u8>, &Initializer)> = self.initializers.iter().map(|t| (tensor_head(t), t)).collect();
-        let sizes = heads.iter().map(|(head, t)| {
-            let inner = head.len() + t.bytes.len();
-            1 + varint_len(inner as u64) + inner
-        });
-        let graph_len = graph.0.len() + sizes.sum::<usize>();
-        head.key(7, 2);
-        head.varint(graph_len as u64);
-        out.write_all(&head.0)?;
-        out.write_all(&graph.0)?;
-        for (head, tensor) in &heads {
-            let mut prefix = Message::default();
-            prefix.key(5, 2);
-            prefix.varint((head.len() + tensor.bytes.len()) as u64);
-            out.write_all(&prefix.0)?;
-            out.write_all(head)?;
-            out.write_all(&tensor.bytes)?;
-        }
-        out.write_all(&tail.0)
+        let entry =
+            |(key, value): &(String, String)| pb::StringStringEntryProto { key: key.clone(), value: value.clone() };
+        let graph = pb::GraphProto {
+            name: self.name.clone(),
+            node: self.nodes.iter().map(node).collect(),
+            initializer: self.initializers.iter().cloned().map(tensor).collect(),
+            input: self.inputs.iter().map(value_info).collect(),
+            output: self.outputs.iter().map(value_info).collect(),
+            ..Default::default()
+        };
+        let model = pb::ModelProto {
+            producer_name: env!("CARGO_PKG_NAME").into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            metadata_props: self.metadata.iter().map(entry).collect(),
+            ..model(graph, &self.opsets)
+        };
+        model.encode_to_vec()
     }
 }
 
-/// Everything of a `TensorProto` up to its raw data.
-fn tensor_head(tensor: &Initializer) -> Vec<u8> {
-    let mut m = Message::default();
-    for &d in &tensor.dims {
-        m.int(1, d as u64);
-    }
-    m.int(2, tensor.dtype as u64);
-    m.text(8, &tensor.name);
-    m.key(9, 2);
-    m.varint(tensor.bytes.len() as u64);
-    m.0
-}
-
-fn write_node(m: &mut Message, node: &Node) {
-    for input in &node.inputs {
-        m.text(1, input);
-    }
-    for output in &node.outputs {
-        m.text(2, output);
-    }
-    m.text(3, &node.name);
-    m.text(4, &node.op);
-    for (name, attr) in &node.attrs {
-        m.message(5, |m| write_attribute(m, name, attr));
-    }
-    if !node.domain.is_empty() {
-        m.text(7, &node.domain);
+/// A graph as a model; operator sets by domain.
+pub fn model(graph: pb::GraphProto, opsets: &[(String, i64)]) -> pb::ModelProto {
+    let opset =
+        |(domain, version): &(String, i64)| pb::OperatorSetIdProto { domain: domain.clone(), version: *version };
+    pb::ModelProto {
+        ir_version: IR_VERSION,
+        opset_import: opsets.iter().map(opset).collect(),
+        graph: Some(graph),
+        ..Default::default()
     }
 }
 
-fn write_attribute(m: &mut Message, name: &str, attr: &Attr) {
-    m.text(1, name);
-    match attr {
-        Attr::Float(f) => {
-            m.key(2, 5);
-            m.0.extend_from_slice(&f.to_le_bytes());
-            m.int(20, 1);
-        }
-        Attr::Int(i) => {
-            m.int(3, *i as u64);
-            m.int(20, 2);
-        }
-        Attr::Str(s) => {
-            m.text(4, s);
-            m.int(20, 3);
-        }
-        Attr::Floats(list) => {
-            for f in list {
-                m.key(7, 5);
-                m.0.extend_from_slice(&f.to_le_bytes());
-            }
-            m.int(20, 6);
-        }
-        Attr::Ints(list) => {
-            for i in list {
-                m.int(8, *i as u64);
-            }
-            m.int(20, 7);
-        }
-        Attr::Tensor(_) | Attr::Other => {}
+pub fn tensor(initializer: Initializer) -> pb::TensorProto {
+    pb::TensorProto {
+        name: initializer.name,
+        dims: initializer.dims.iter().map(|&d| d as i64).collect(),
+        data_type: initializer.dtype as i32,
+        raw_data: initializer.bytes,
+        ..Default::default()
     }
 }
 
-fn write_io(m: &mut Message, io: &Io) {
-    m.text(1, &io.name);
-    m.message(2, |m| {
-        m.message(1, |m| {
-            m.int(1, io.dtype as u64);
-            m.message(2, |m| {
-                for dim in &io.dims {
-                    m.message(1, |m| match dim {
-                        Dim::Fixed(n) => m.int(1, *n as u64),
-                        Dim::Named(name) => m.text(2, name),
-                    });
-                }
-            });
-        });
-    });
+/// A node without its attributes that hold tensors or sub-graphs.
+pub fn node(node: &Node) -> pb::NodeProto {
+    pb::NodeProto {
+        input: node.inputs.clone(),
+        output: node.outputs.clone(),
+        name: node.name.clone(),
+        op_type: node.op.clone(),
+        domain: node.domain.clone(),
+        attribute: node.attrs.iter().filter_map(|(name, attr)| attribute(name, attr)).collect(),
+        ..Default::default()
+    }
 }
 
-fn varint_len(v: u64) -> usize {
-    (64 - (v | 1).leading_zeros() as usize).div_ceil(7)
+fn attribute(name: &str, attr: &Attr) -> Option<pb::AttributeProto> {
+    let empty =
+        |r#type: AttributeType| pb::AttributeProto { name: name.into(), r#type: r#type.into(), ..Default::default() };
+    Some(match attr {
+        Attr::Float(f) => pb::AttributeProto { f: *f, ..empty(AttributeType::Float) },
+        Attr::Int(i) => pb::AttributeProto { i: *i, ..empty(AttributeType::Int) },
+        Attr::Str(s) => pb::AttributeProto { s: s.clone().into_bytes(), ..empty(AttributeType::String) },
+        Attr::Floats(list) => pb::AttributeProto { floats: list.clone(), ..empty(AttributeType::Floats) },
+        Attr::Ints(list) => pb::AttributeProto { ints: list.clone(), ..empty(AttributeType::Ints) },
+        Attr::Tensor(_) | Attr::Other => return None,
+    })
 }
 
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut v: u64) {
-        while v >= 0x80 {
-            self.0.push(v as u8 | 0x80);
-            v >>= 7;
-        }
-        self.0.push(v as u8);
-    }
-
-    fn key(&mut self, number: u64, wire: u64) {
-        self.varint(number << 3 | wire);
-    }
-
-    fn int(&mut self, number: u64, v: u64) {
-        self.key(number, 0);
-        self.varint(v);
-    }
-
-    fn text(&mut self, number: u64, s: &str) {
-        self.key(number, 2);
-        self.varint(s.len() as u64);
-        self.0.extend_from_slice(s.as_bytes());
-    }
-
-    fn message(&mut self, number: u64, fill: impl FnOnce(&mut Message)) {
-        let mut inner = Message::default();
-        fill(&mut inner);
-        self.key(number, 2);
-        self.varint(inner.0.len() as u64);
-        self.0.extend_from_slice(&inner.0);
-    }
+pub fn value_info(io: &Io) -> pb::ValueInfoProto {
+    let dim = |dim: &Dim| {
+        let value = match dim {
+            Dim::Fixed(n) => dimension::Value::DimValue(*n as i64),
+            Dim::Named(name) => dimension::Value::DimParam(name.clone()),
+        };
+        Dimension { value: Some(value), ..Default::default() }
+    };
+    let shape = pb::TensorShapeProto { dim: io.dims.iter().map(dim).collect() };
+    let tensor = pb::type_proto::Tensor { elem_type: io.dtype as i32, shape: Some(shape) };
+    let r#type = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    pb::ValueInfoProto { name: io.name.clone(), r#type: Some(r#type), ..Default::default() }
 }
 
 #[cfg(test)]
@@ -279,7 +186,11 @@ mod tests {
                     .with("strides", Attr::Ints(vec![2, 2]))
                     .with("group", Attr::Int(-1))
                     .with("alpha", Attr::Float(0.5))
-                    .with("auto_pad", Attr::Str("NOTSET".into())),
+                    .with("auto_pad", Attr::Str("NOTSET".into()))
+                    .with("axis", Attr::Int(0))
+                    .with("beta", Attr::Float(0.0))
+                    .with("activation", Attr::Str(String::new()))
+                    .with("activation_params", Attr::Floats(vec![0.0, 6.0])),
             ],
             initializers: vec![
                 Initializer::f32("w", &[1, 3, 1, 1], &[1.0, -2.5, 3e9]),
@@ -295,14 +206,5 @@ mod tests {
         assert_eq!(read.graph.inputs[0].dims, [None, Some(3)]);
         assert_eq!(read.read_f32(&read.graph.constants["w"]).unwrap(), [1.0, -2.5, 3e9]);
         assert_eq!(read.read_i32(&read.graph.constants["b"]).unwrap(), [-7; 300]);
-    }
-
-    #[test]
-    fn varint_lengths() {
-        for v in [0, 1, 127, 128, 16_383, 16_384, u64::MAX] {
-            let mut m = Message::default();
-            m.varint(v);
-            assert_eq!(m.0.len(), varint_len(v), "{v}");
-        }
     }
 }
