@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use super::stages::StageOutput;
-use super::tap::FeatureMap;
-use super::tap::{Stage, Tap};
+use super::compile::stages::StageOutput;
+use super::tap::{FeatureMap, Stage, Tap};
 use super::views::MAX_TILES;
 
 /// Most values of a cell.

@@ -11,41 +11,31 @@ use tract_onnx::prelude::TractError;
 use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
 
-mod affine;
 pub mod cells;
-mod elements;
+mod compile;
 mod error;
-mod fold;
-mod graph;
-mod input;
-mod island;
 #[allow(unsafe_code)]
 pub mod kernels;
-mod lower;
 pub mod onnx;
-mod ops;
 mod options;
-mod plan;
+mod passes;
 pub mod quantize;
-mod stages;
 mod tap;
-mod tensor;
-mod trunk;
 #[cfg(any(test, feature = "internals"))]
 pub mod untrained;
 pub mod views;
-mod wire;
-pub mod writer;
 
 use cells::Cells;
-use trunk::Trunk;
+use compile::trunk::Trunk;
+use compile::{Network, Request, ops, stages};
+use passes::input::Range;
 use views::{VIEWS_KEY, Views};
 
+pub use compile::Fusion;
 pub use error::Error;
-pub use graph::Fusion;
+pub use onnx::Source;
 pub use options::{Options, SUMS_KEY};
 pub use tap::{FeatureMap, Pooling, Stage, Tap};
-pub use wire::Source;
 
 const EMBEDDED: &[u8] = include_bytes!("../../models/default.onnx");
 
@@ -62,14 +52,14 @@ pub struct Backbone {
     pooling: Pooling,
     input: InputRecipe,
     /// The levels of a channel that the file's graph normalises itself; the recipe does that instead.
-    own_levels: Option<input::Range>,
+    own_levels: Option<Range>,
     /// The recipe for the picture that the views are taken from.
     prepared: InputRecipe,
     views: Views,
     mask: Mask,
     isa: kernels::Isa,
     threads: usize,
-    network: graph::Network,
+    network: Network,
 }
 
 impl Backbone {
@@ -123,7 +113,7 @@ impl Backbone {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let request = graph::Request {
+        let request = Request {
             model: &model,
             graph: &trunk.graph,
             format: trunk.format(),
@@ -142,7 +132,7 @@ impl Backbone {
             Some(name) => Views::by_name(name)
                 .ok_or_else(|| Error::UnknownViews { path: model.path.clone(), name: name.into() })?,
         };
-        let network = graph::build(&request)?;
+        let network = compile::build(&request)?;
         let outputs = taps.iter().map(|t| t.stage).collect();
         let pooling = options.pooling.unwrap_or_default();
         if pooling == Pooling::None && matches!(views, Views::Tiles(_)) {
@@ -341,7 +331,7 @@ impl Backbone {
     pub fn describe(&self) -> Vec<String> {
         let mut lines = self.network.fusion.describe();
         lines.extend(self.own_levels.map(|range| {
-            let levels = if range == input::Range::Raw { "0 to 255" } else { "0 to 1" };
+            let levels = if range == Range::Raw { "0 to 255" } else { "0 to 1" };
             format!("normalisation: the file's own, of levels {levels}")
         }));
         lines

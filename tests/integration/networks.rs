@@ -1,9 +1,9 @@
 //! Networks as the field writes them: activations, vendors' operators, heads, half precision, data in other files, and
 //! files that are no networks.
 
+use outlierd::internals::backbone::onnx::writer::{Initializer, Model};
 use outlierd::internals::backbone::onnx::{Attr, DType, Node};
 use outlierd::internals::backbone::quantize;
-use outlierd::internals::backbone::writer::{Initializer, Model};
 use outlierd::internals::backbone::{Backbone, Error, Options, Pooling, SUMS_KEY};
 
 use crate::common::networks::{alike, features, load, options, picture, quantized, read, refused, small};

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::error::Error;
-use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
-use super::super::ops::Quant;
-use super::super::writer::{self, Dim, Initializer, Io};
 use super::points::Point;
 use super::weights::{Layer, bias_name};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::writer::{self, Dim, Initializer, Io};
+use crate::backbone::onnx::{Attr, DType, Graph, Index, Model, Node, Tensor, ValueInfo};
+use crate::backbone::passes::quant::Quant;
 
 /// The least operator set with scales per channel.
 const OPSET: i64 = 13;
@@ -110,14 +110,10 @@ impl Emit<'_> {
 /// A node cannot be written.
 pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Result<writer::Model, Error> {
     let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
-    let mut needed: HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
+    let needed = Index::of(graph).needed(graph.outputs.iter().map(|o| o.name.as_str()));
     let mut nodes = Vec::new();
     let mut initializers = Vec::new();
-    for node in graph.nodes.iter().rev() {
-        if !node.outputs.iter().any(|o| needed.contains(o.as_str())) {
-            continue;
-        }
-        needed.extend(node.inputs.iter().filter(|i| !i.is_empty()).map(String::as_str));
+    for (node, _) in graph.nodes.iter().zip(needed).filter(|(_, needed)| *needed) {
         let mut node = node.clone();
         if let Some((name, _)) = node.attrs.iter().find(|(_, a)| matches!(a, Attr::Tensor(_) | Attr::Other)) {
             return Err(unsupported(format!("{} has an attribute {name} that cannot be copied", node.label())));
@@ -127,7 +123,6 @@ pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Re
         }
         nodes.push(node);
     }
-    nodes.reverse();
     let used: HashSet<&str> = nodes.iter().flat_map(|n| n.inputs.iter().map(String::as_str)).collect();
     let mut names: Vec<&String> = graph.constants.keys().filter(|name| used.contains(name.as_str())).collect();
     names.sort();
@@ -136,7 +131,7 @@ pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Re
         let bytes = model.read(tensor)?;
         initializers.push(Initializer { name: name.clone(), dtype: tensor.dtype, dims: tensor.dims.clone(), bytes });
     }
-    let io = |info: &super::super::onnx::ValueInfo| {
+    let io = |info: &ValueInfo| {
         let dim = |(i, d): (usize, &Option<usize>)| match d {
             Some(n) => Dim::Fixed(*n),
             None => Dim::Named(if i == 0 { "N".into() } else { format!("{}_{i}", info.name) }),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::error::Error as BackboneError;
+use crate::backbone::error::Error as BackboneError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 
-use super::super::affine::{Layout, affine};
-use super::super::error::Error;
-use super::super::fold;
-use super::super::graph::{pads, pair};
-use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{Attr, DType, Graph, Index, Model, Node, Tensor};
+use crate::backbone::passes::affine::{Layout, affine};
+use crate::backbone::passes::pads;
+use crate::backbone::passes::window::{self, pair};
 
 /// Folds what can be folded; what cannot stays. `size` is height and width of the picture `input`.
 ///
@@ -18,7 +18,8 @@ use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
 /// A tensor cannot be read, or a stride, pad or kernel makes no sense.
 pub fn fold(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
     plain_pads(model, graph, input, size)?;
-    fold::pads(model, graph)?;
+    // Once more after loading: operators whose own pads are plain only now can take a `Pad`.
+    pads::fold(model, graph)?;
     own_weights(model, graph)?;
     while merge_affine(model, graph)? {}
     Ok(())
@@ -53,7 +54,7 @@ fn plain_pads(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -
                 None => None,
             }
         } else if node.is("Pad") {
-            fold::padding(model, &graph.constants, node)?
+            pads::padding(model, &graph.constants, node)?
                 .map(|[top, left, bottom, right]| [from[0] + top + bottom, from[1] + left + right])
         } else {
             let same =
@@ -86,7 +87,7 @@ fn resolve(
 ) -> Result<[usize; 2], Error> {
     let reach: [usize; 2] = std::array::from_fn(|i| (kernel[i].max(1) - 1) * dilation[i] + 1);
     let auto = node.text("auto_pad").unwrap_or("NOTSET").to_string();
-    let mut pads = if auto == "VALID" { [0; 4] } else { pads(model, node)? };
+    let mut pads = if auto == "VALID" { [0; 4] } else { window::pads(model, node)? };
     if let "SAME_UPPER" | "SAME_LOWER" = auto.as_str() {
         for i in 0..2 {
             let whole = (from[i].div_ceil(stride[i]).max(1) - 1) * stride[i] + reach[i];
@@ -146,18 +147,13 @@ fn own_weights(model: &Model, graph: &mut Graph) -> Result<(), Error> {
 
 /// Folds the first affine node whose convolution nothing else reads; false if there is none.
 fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
-    let mut readers: HashMap<&str, usize> = HashMap::new();
-    for value in graph.nodes.iter().flat_map(|n| &n.inputs).chain(graph.outputs.iter().map(|o| &o.name)) {
-        *readers.entry(value).or_default() += 1;
-    }
-    let convs: HashMap<&str, usize> = (graph.nodes.iter().enumerate())
-        .filter(|(_, n)| is_plain_conv(graph, n) && readers.get(n.outputs[0].as_str()) == Some(&1))
-        .map(|(i, n)| (n.outputs[0].as_str(), i))
-        .collect();
+    let index = Index::of(graph);
     let mut found = None;
     for (at, node) in graph.nodes.iter().enumerate() {
         if let Some((x, affine)) = affine(model, graph, node, Layout::ChannelsFirst)?
-            && let Some(&conv) = convs.get(x)
+            && let Some(conv) = index.position(x)
+            && is_plain_conv(graph, &graph.nodes[conv])
+            && index.sole_consumer(x).is_some()
         {
             found = Some((at, conv, affine));
             break;

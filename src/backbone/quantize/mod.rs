@@ -18,16 +18,14 @@ use std::path::Path;
 
 use ::image::RgbImage;
 
+use super::compile::stages;
+use super::compile::trunk::Trunk;
 use super::error::Error as BackboneError;
-use super::lower::Format;
-use super::onnx::{Graph, Model};
-use super::ops::Quant;
-use super::options::INPUT_KEY;
-use super::options::SUMS_KEY;
-use super::options::input_table;
-use super::trunk::Trunk;
-use super::wire::Source;
-use super::{stages, writer};
+use super::onnx::{Graph, Model, Source, writer};
+use super::options::{self, INPUT_KEY, SUMS_KEY, input_table};
+use super::passes::input;
+use super::passes::lower::Format;
+use super::passes::quant::Quant;
 use crate::image::{InputRecipe, Resize};
 
 mod correct;
@@ -128,7 +126,7 @@ impl Network {
 
     fn from_model(mut model: Model, input: Option<InputRecipe>, resize: Option<Resize>) -> Result<Network, Error> {
         let path = model.path.clone();
-        let options = super::Options { input, resize, ..super::Options::default() };
+        let options = options::Options { input, resize, ..options::Options::default() };
         let mut trunk = Trunk::of(&mut model, &options)?;
         let taps = trunk.found.clone();
         if !taps.is_empty() {
@@ -325,16 +323,17 @@ fn metadata(model: &Model, recipe: &InputRecipe) -> Vec<(String, String)> {
     let ours = [INPUT_KEY, SUMS_KEY];
     let mut metadata: Vec<(String, String)> =
         model.metadata.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
-    metadata.push((INPUT_KEY.into(), super::input::mark(recipe)));
+    metadata.push((INPUT_KEY.into(), input::mark(recipe)));
     metadata.push((SUMS_KEY.into(), "unrounded".into()));
     metadata
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::onnx::writer::Initializer;
     use super::super::onnx::{Attr, Node};
+    use super::super::passes::lower::lower;
     use super::super::untrained::{Params, resnet50};
-    use super::super::writer::{self, Initializer};
     use super::*;
 
     static RUNS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -400,7 +399,7 @@ mod tests {
     fn folding_and_equalisation_leave_the_float_function_as_it_is() {
         let bytes = normalized().to_bytes();
         let mut plain = Model::parse(Path::new("plain"), Source::Bytes(bytes.clone().into())).unwrap();
-        let unfolded = super::super::lower::lower(std::mem::take(&mut plain.graph), 13);
+        let unfolded = lower(std::mem::take(&mut plain.graph), 13);
         let network = Network::from_bytes("folded", bytes, None, None).unwrap();
         let Network { model, mut graph, input, recipe, .. } = network;
         assert!(!graph.nodes.iter().any(|n| n.is("BatchNormalization") || n.is("Pad")));

@@ -7,17 +7,17 @@ use ::image::RgbImage;
 use rayon::prelude::*;
 use tract_onnx::prelude::TractError;
 
-use super::super::error::Error as BackboneError;
-use super::super::graph::{self, Request};
-use super::super::kernels;
-use super::super::lower::Format;
-use super::super::onnx::{Graph, Model};
-use super::super::ops::slice;
-use super::super::stages::{MapInfo, StageOutput};
-use super::super::tap::Stage;
 use super::error::Error;
 use super::progress::Watch;
 use super::ranges::Histogram;
+use crate::backbone::compile::ops::slice;
+use crate::backbone::compile::stages::{MapInfo, StageOutput};
+use crate::backbone::compile::{Request, build};
+use crate::backbone::error::Error as BackboneError;
+use crate::backbone::kernels;
+use crate::backbone::onnx::{Graph, Model};
+use crate::backbone::passes::lower::Format;
+use crate::backbone::tap::Stage;
 use crate::image::InputRecipe;
 
 /// What is wanted of one value.
@@ -78,7 +78,7 @@ impl Float<'_> {
             isa: kernels::Isa::detect().map_err(BackboneError::from)?,
             threads: 1,
         };
-        let network = graph::build(&request)?;
+        let network = build(&request)?;
         let gathered: Vec<Mutex<Gathered>> = wanted.iter().map(|_| Mutex::default()).collect();
         pictures.par_iter().try_for_each(|picture| {
             watch.check()?;

@@ -5,7 +5,8 @@ use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 
-use super::onnx::{Attr, DType, Node};
+use super::tensor::DType;
+use super::types::{Attr, Node};
 
 /// A constant of the graph with its little-endian elements.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,8 +172,8 @@ pub fn value_info(io: &Io) -> pb::ValueInfoProto {
 mod tests {
     use std::path::Path;
 
-    use super::super::onnx;
-    use super::super::wire::Source;
+    use super::super::model;
+    use super::super::source::Source;
     use super::*;
 
     #[test]
@@ -199,7 +200,7 @@ mod tests {
             inputs: vec![Io { name: "x".into(), dtype: DType::F32, dims: vec![Dim::Named("N".into()), Dim::Fixed(3)] }],
             outputs: vec![Io::fixed("y", DType::F32, &[1, 1])],
         };
-        let read = onnx::Model::parse(Path::new("small.onnx"), Source::Bytes(model.to_bytes().into())).unwrap();
+        let read = model::Model::parse(Path::new("small.onnx"), Source::Bytes(model.to_bytes().into())).unwrap();
         assert_eq!(read.opset, 13);
         assert_eq!(read.metadata("outlierd.input"), Some("torch"));
         assert_eq!(read.graph.nodes, model.nodes);

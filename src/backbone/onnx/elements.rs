@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::error::Error;
-use super::onnx::Model;
-use super::tensor::{Chunk, DType, Tensor, beside};
-use super::wire::{Cursor, Source, WireError};
+use super::model::Model;
+use super::source::{Source, beside};
+use super::tensor::{Chunk, DType, Tensor};
+use super::wire::{Cursor, WireError};
+use crate::backbone::error::Error;
 
 /// How often a file's tensor data may be read: weights that many nodes share would be unpacked for each of them.
 const MAX_READS: u64 = 16;

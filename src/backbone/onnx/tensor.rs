@@ -2,10 +2,8 @@
 //! file beside it, until they are asked for.
 
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
 
-use super::error::Error;
-use super::wire::{Cursor, MAX_NAME, Source, Value, WireError, limit};
+use super::wire::{Cursor, MAX_NAME, Value, WireError, limit};
 
 const MAX_RANK: usize = 8;
 const MAX_CHUNKS: usize = 65_536;
@@ -212,22 +210,4 @@ impl Tensor {
         }
         Ok((name, Ok(Tensor { dtype, dims, half, data })))
     }
-}
-
-/// Opens a file of tensor data that lies in `folder`, beside the model `path`.
-pub fn beside(path: &Path, folder: Option<&Path>, file: &str) -> Result<Source, Error> {
-    let wrong = |what: String| Error::NotOnnx {
-        path: path.into(),
-        reason: format!("the data of its tensors lies in another file ({file:?}){what}, or save the model as one file"),
-    };
-    let Some(folder) = folder else { return Err(wrong(", which is not at hand: open it by its path".into())) };
-    let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-    if file.is_empty() || !plain {
-        return Err(wrong(" outside of its folder: put it beside the model".into()));
-    }
-    let at: PathBuf = folder.join(file);
-    Source::open(&at).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => wrong(", which is not beside it: copy both".into()),
-        _ => Error::Io { path: at, source },
-    })
 }

@@ -5,11 +5,10 @@
 use std::collections::HashSet;
 
 use super::affine::{Affine, Layout, affine};
-use super::error::Error;
-use super::island::folded;
-use super::onnx::{DType, Graph, Model, Node};
-use super::options::INPUT_KEY;
-use super::options::Options;
+use super::quant::dequantized;
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{DType, Graph, Index, Model, Node};
+use crate::backbone::options::{INPUT_KEY, Options};
 use crate::image::{ChannelOrder, InputRecipe};
 
 /// The largest side of a network's input.
@@ -158,11 +157,11 @@ impl Beginning {
         let mut rest = graph.clone();
         let mut sofar: Option<Normalisation> = None;
         for _ in 0..MAX_STEPS {
-            let Some(node) = sole_reader(&rest, input).cloned() else { break };
+            let Some(node) = consumer(&rest, input).cloned() else { break };
             let node = &node;
             // Of a quantized file the constants of arithmetic may be 8 bits.
             for value in node.inputs.iter().filter(|v| ARITHMETIC.iter().any(|op| node.is(op)) && *v != input) {
-                if let Some(real) = folded(model, &rest, value)? {
+                if let Some(real) = dequantized(model, &rest, value)? {
                     rest.constants.insert(value.clone(), real);
                 }
             }
@@ -201,16 +200,14 @@ impl Beginning {
     }
 }
 
-/// The node that reads a value; one of several that do the same.
-fn sole_reader<'g>(graph: &'g Graph, value: &str) -> Option<&'g Node> {
-    if graph.outputs.iter().any(|o| o.name == value) {
-        return None;
-    }
-    let mut readers = graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == value));
-    let first = readers.next()?;
+/// The node that reads a value; the first of several that compute the same.
+fn consumer<'g>(graph: &'g Graph, value: &str) -> Option<&'g Node> {
+    let index = Index::of(graph);
+    let mut nodes = index.consumers(value).iter().map(|&at| &graph.nodes[at]);
+    let first = nodes.next().filter(|_| !index.is_output(value))?;
     let same =
         |n: &Node| (&n.op, &n.domain, &n.inputs, &n.attrs) == (&first.op, &first.domain, &first.inputs, &first.attrs);
-    (first.outputs.len() == 1 && readers.all(same)).then_some(first)
+    (first.outputs.len() == 1 && nodes.all(same)).then_some(first)
 }
 
 /// The graph without the readers of a value, which stands for what they made.

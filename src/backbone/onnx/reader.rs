@@ -1,236 +1,38 @@
-//! ONNX models: the parts of `ModelProto` that a network needs. Tensor data stays in the file until it is asked for.
+//! Reads `ModelProto`: the parts that a network needs, without the elements of its tensors.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 
-use sha2::{Digest, Sha256};
-
-use super::error::Error;
-use super::tensor;
-use super::wire::{Cursor, MAX_NAME, Source, Value, WireError, limit};
-
-pub use super::tensor::{DType, Tensor};
+use super::source::Source;
+use super::tensor::{DType, Tensor};
+use super::types::{Attr, Graph, Node, ValueInfo, is_standard};
+use super::wire::{Cursor, MAX_NAME, Value, WireError, limit};
 
 const MAX_NODES: usize = 10_000;
 const MAX_TENSORS: usize = 100_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_LIST: usize = 4096;
 const MAX_RANK: usize = 8;
-/// Bytes of the model and of the files beside it.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// Operators that make a map of a map: each has an input and an output.
 const MAP_OPERATORS: [&str; 8] =
     ["QuantizeLinear", "DequantizeLinear", "Conv", "Relu", "Clip", "Add", "MaxPool", "Pad"];
 
-/// An attribute of a node.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Attr {
-    Float(f32),
-    Int(i64),
-    Str(String),
-    Tensor(Tensor),
-    Floats(Vec<f32>),
-    Ints(Vec<i64>),
-    /// A sub-graph or another kind that is not read.
-    Other,
-}
-
-/// An operator with its inputs (empty: left out) and outputs by value name.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Node {
-    pub name: String,
-    pub op: String,
-    pub domain: String,
-    pub inputs: Vec<String>,
-    pub outputs: Vec<String>,
-    pub attrs: Vec<(String, Attr)>,
-    /// Whether the file says itself what the operator does.
-    pub function: bool,
-}
-
-impl Node {
-    pub fn new(op: &str, inputs: &[&str], outputs: &[&str]) -> Node {
-        let strings = |names: &[&str]| names.iter().map(|s| s.to_string()).collect();
-        let name = outputs.first().copied().unwrap_or_default().to_string();
-        Node { name, op: op.into(), inputs: strings(inputs), outputs: strings(outputs), ..Node::default() }
-    }
-
-    pub fn with(mut self, name: &str, attr: Attr) -> Node {
-        self.attrs.push((name.into(), attr));
-        self
-    }
-
-    pub fn attr(&self, name: &str) -> Option<&Attr> {
-        self.attrs.iter().find(|(n, _)| n == name).map(|(_, a)| a)
-    }
-
-    pub fn int(&self, name: &str) -> Option<i64> {
-        match self.attr(name) {
-            Some(Attr::Int(i)) => Some(*i),
-            _ => None,
-        }
-    }
-
-    pub fn ints(&self, name: &str) -> Option<&[i64]> {
-        match self.attr(name) {
-            Some(Attr::Ints(v)) => Some(v),
-            _ => None,
-        }
-    }
-
-    pub fn float(&self, name: &str) -> Option<f32> {
-        match self.attr(name) {
-            Some(Attr::Float(f)) => Some(*f),
-            _ => None,
-        }
-    }
-
-    pub fn text(&self, name: &str) -> Option<&str> {
-        match self.attr(name) {
-            Some(Attr::Str(s)) => Some(s),
-            _ => None,
-        }
-    }
-
-    /// Input `i`, None if it is left out.
-    pub fn input(&self, i: usize) -> Option<&str> {
-        self.inputs.get(i).map(String::as_str).filter(|s| !s.is_empty())
-    }
-
-    /// Whether this is operator `op` of the standard domain.
-    pub fn is(&self, op: &str) -> bool {
-        self.op == op && self.is_standard()
-    }
-
-    /// Whether the operator is one of the standard domain.
-    pub fn is_standard(&self) -> bool {
-        !self.function && is_standard(&self.domain)
-    }
-
-    /// What to call the node in a message.
-    pub fn label(&self) -> String {
-        let name = if self.name.is_empty() { self.outputs.first().map_or("", |s| s) } else { &self.name };
-        format!("{} {name:?}", self.op)
-    }
-}
-
-/// A graph input or output.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ValueInfo {
-    pub name: String,
-    pub dtype: Option<DType>,
-    /// None: a named or unknown dimension.
-    pub dims: Vec<Option<usize>>,
-}
-
-fn is_standard(domain: &str) -> bool {
-    domain.is_empty() || domain == "ai.onnx"
-}
-
-/// Nodes in an order in which every input that a node makes is made before it is used.
-#[derive(Debug, Clone, Default)]
-pub struct Graph {
-    pub nodes: Vec<Node>,
-    pub constants: HashMap<String, Tensor>,
-    /// Constants of types that nothing computes with, with the code of the type.
-    pub unread: HashMap<String, u64>,
-    pub inputs: Vec<ValueInfo>,
-    pub outputs: Vec<ValueInfo>,
-}
-
-impl Graph {
-    /// The nodes that read each value, each once; what only asks for a shape does not count.
-    pub fn readers(&self) -> HashMap<&str, Vec<&Node>> {
-        let mut readers: HashMap<&str, Vec<&Node>> = HashMap::new();
-        for node in self.nodes.iter().filter(|n| !n.is("Shape")) {
-            for value in node.inputs.iter().filter(|v| !v.is_empty()) {
-                let list = readers.entry(value).or_default();
-                if !list.last().is_some_and(|last| std::ptr::eq(*last, node)) {
-                    list.push(node);
-                }
-            }
-        }
-        readers
-    }
-}
-
-/// A model with the place of its data.
+/// What a file says.
 #[derive(Debug)]
-pub struct Model {
-    pub path: PathBuf,
-    pub source: Source,
-    /// Where files of tensor data lie, and their names and sizes.
-    pub folder: Option<PathBuf>,
-    pub beside: BTreeMap<String, u64>,
+pub struct Contents {
     /// Version of the standard operator set.
     pub opset: i64,
     pub metadata: Vec<(String, String)>,
     pub graph: Graph,
-    /// Bytes of tensor data that were read.
-    pub read: AtomicU64,
 }
 
-impl Model {
-    #[cfg(any(test, feature = "internals"))]
-    /// Reads everything but tensor data of a model that is one file. `path` names the model in errors.
-    pub fn parse(path: &Path, source: Source) -> Result<Model, Error> {
-        Model::parse_in(path, source, None)
-    }
-
-    /// Reads everything but tensor data, which may lie in files of `folder`.
-    pub fn parse_in(path: &Path, source: Source, folder: Option<&Path>) -> Result<Model, Error> {
-        let mut parser = Parser::default();
-        let mut cursor = Cursor::new(&source);
-        let read = parser.model(&mut cursor, 0..source.len()).and_then(|()| parser.finish());
-        let graph = read.map_err(|error| match error {
-            WireError::Io(source) => Error::Io { path: path.into(), source },
-            error => {
-                let reason = other_kind(&source).map_or_else(|| error.to_string(), str::to_string);
-                Error::NotOnnx { path: path.into(), reason }
-            }
-        })?;
-        let mut beside = BTreeMap::new();
-        for file in graph.constants.values().filter_map(Tensor::external) {
-            if !beside.contains_key(file) {
-                beside.insert(file.to_string(), tensor::beside(path, folder, file)?.len());
-            }
-        }
-        let (opset, metadata, read) = (parser.opset, parser.metadata, AtomicU64::new(0));
-        let folder = folder.map(Path::to_path_buf);
-        let model = Model { path: path.into(), opset, metadata, graph, source, folder, beside, read };
-        if model.bytes() > MAX_BYTES {
-            let reason = format!("with the files of its tensor data it is larger than {MAX_BYTES} bytes");
-            return Err(Error::Unsupported { path: model.path, reason });
-        }
-        Ok(model)
-    }
-
-    /// Bytes of the model and of the files beside it.
-    pub fn bytes(&self) -> u64 {
-        self.beside.values().fold(self.source.len(), |sum, len| sum.saturating_add(*len))
-    }
-
-    /// SHA-256 of the model, whose own file has the hash `own`; with files beside it that of all hashes, by name.
-    pub fn sha256(&self, own: [u8; 32]) -> Result<[u8; 32], Error> {
-        if self.beside.is_empty() {
-            return Ok(own);
-        }
-        let mut all = Sha256::new();
-        all.update(own);
-        for file in self.beside.keys() {
-            let source = tensor::beside(&self.path, self.folder.as_deref(), file)?;
-            all.update(source.sha256().map_err(|source| Error::Io { path: self.path.clone(), source })?);
-        }
-        Ok(all.finalize().into())
-    }
-
-    /// The value of a `metadata_props` entry.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
-    }
+/// Reads a whole model.
+pub fn read(source: &Source) -> Result<Contents, WireError> {
+    let mut parser = Parser::default();
+    parser.model(&mut Cursor::new(source), 0..source.len())?;
+    let graph = parser.finish()?;
+    Ok(Contents { opset: parser.opset, metadata: parser.metadata, graph })
 }
 
 #[derive(Default)]
@@ -240,29 +42,6 @@ struct Parser {
     metadata: Vec<(String, String)>,
     /// Domain and name of the operators that the file says itself.
     functions: HashSet<(String, String)>,
-}
-
-/// What a file is that is not ONNX, by how it begins.
-fn other_kind(source: &Source) -> Option<&'static str> {
-    let mut head = [0; 64];
-    let n = source.len().min(head.len() as u64) as usize;
-    source.read_at(&mut head[..n], 0).ok()?;
-    let kinds: [(usize, &[u8], &str); 8] = [
-        (
-            0,
-            b"version https://git-lfs",
-            "it is a pointer of Git LFS, not the network itself: fetch that with 'git lfs pull' or from where the pointer is",
-        ),
-        (4, b"ORTM", "it is in ONNX Runtime's own format (.ort); give the ONNX file that it was made from"),
-        (4, b"TFL3", "it is a TensorFlow Lite file; export the network as ONNX"),
-        (0, b"PK\x03\x04", "it is a zip archive, as PyTorch and Keras write; export the network as ONNX, or unpack it"),
-        (0, b"\x89HDF", "it is an HDF5 file, as Keras writes; export the network as ONNX"),
-        (0, b"\x1f\x8b", "it is packed with gzip; unpack it first"),
-        (0, b"<!DOCTYPE", "it is a web page; download the file itself"),
-        (0, b"<html", "it is a web page; download the file itself"),
-    ];
-    let is = |at: usize, magic: &[u8]| head[at..at + magic.len()].eq_ignore_ascii_case(magic);
-    kinds.into_iter().find(|(at, magic, _)| is(*at, magic)).map(|(.., what)| what)
 }
 
 impl Parser {

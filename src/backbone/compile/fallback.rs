@@ -1,4 +1,4 @@
-//! Parts of a graph that tract runs itself: ONNX nodes over f32 values, handed to tract's own ONNX reader and
+//! The fallback: subgraphs over f32 values that tract runs itself. They are handed to tract's own ONNX reader and
 //! optimiser, then spliced into the model.
 
 use std::collections::{HashMap, HashSet};
@@ -7,10 +7,11 @@ use tract_onnx::pb;
 use tract_onnx::tract_core::ops::cnn::{MaxPool, OptMaxPool, OptSumPool, PoolSpec, SumPool};
 use tract_onnx::tract_hir::internal::*;
 
-use super::error::Error;
-use super::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
-use super::stages::{ACTIVATIONS, ARITHMETIC};
-use super::writer::{self, Initializer, Io};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::writer::{self, Initializer, Io};
+use crate::backbone::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
+use crate::backbone::passes::activations::{ACTIVATIONS, ARITHMETIC};
+use crate::backbone::passes::quant::dequantized;
 
 /// What ResNets and their relatives are made of, besides what computes value by value. Others can make large values out of
 /// small files, or run sub-graphs.
@@ -90,7 +91,7 @@ pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx
 }
 
 /// ONNX nodes that become one tract sub-model.
-pub struct Island<'a> {
+pub struct Subgraph<'a> {
     pub nodes: Vec<&'a Node>,
     /// f32 values from outside, with the outlet that makes each.
     pub inputs: Vec<(&'a str, OutletId)>,
@@ -98,15 +99,15 @@ pub struct Island<'a> {
     pub outputs: Vec<&'a str>,
 }
 
-/// Wires an island into `target`; gives the outlets of its outputs.
+/// Wires a subgraph into `target`; gives the outlets of its outputs.
 pub fn splice(
     model: &Model,
     graph: &Graph,
-    island: &Island,
+    subgraph: &Subgraph,
     prefix: &str,
     target: &mut TypedModel,
 ) -> Result<Vec<OutletId>, Error> {
-    let proto = to_proto(model, graph, island, target)?;
+    let proto = to_proto(model, graph, subgraph, target)?;
     let tract = |e: TractError| Error::Tract { path: model.path.clone(), reason: format!("{e:#}") };
     // tract indexes into what it is given at many places: a damaged file must not end the process.
     let build = std::panic::AssertUnwindSafe(|| -> TractResult<TypedModel> {
@@ -115,7 +116,7 @@ pub fn splice(
         parsed.model.into_optimized()
     });
     let part = guarded(model, build)?.map_err(tract)?;
-    guarded(model, std::panic::AssertUnwindSafe(|| wire(&part, island, prefix, target)))?.map_err(tract)
+    guarded(model, std::panic::AssertUnwindSafe(|| wire(&part, subgraph, prefix, target)))?.map_err(tract)
 }
 
 /// Runs what may panic on a damaged graph.
@@ -124,9 +125,9 @@ pub fn guarded<T>(model: &Model, run: impl FnOnce() -> T + std::panic::UnwindSaf
         .map_err(|_| Error::Tract { path: model.path.clone(), reason: "its graph makes no sense to tract".into() })
 }
 
-fn wire(part: &TypedModel, island: &Island, prefix: &str, target: &mut TypedModel) -> TractResult<Vec<OutletId>> {
+fn wire(part: &TypedModel, subgraph: &Subgraph, prefix: &str, target: &mut TypedModel) -> TractResult<Vec<OutletId>> {
     let mut outlets: HashMap<OutletId, OutletId> =
-        part.input_outlets()?.iter().copied().zip(island.inputs.iter().map(|(_, outlet)| *outlet)).collect();
+        part.input_outlets()?.iter().copied().zip(subgraph.inputs.iter().map(|(_, outlet)| *outlet)).collect();
     for id in part.eval_order()? {
         let node = part.node(id);
         if outlets.contains_key(&OutletId::new(id, 0)) {
@@ -162,18 +163,18 @@ pub fn cost(model: &TypedModel, node: &TypedNode) -> TractResult<u64> {
     Ok(own.fold(elements.saturating_mul(pool), u64::saturating_add))
 }
 
-fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) -> Result<pb::ModelProto, Error> {
-    let mut proto = pb::GraphProto { name: "island".into(), ..Default::default() };
-    for (name, outlet) in &island.inputs {
+fn to_proto(model: &Model, graph: &Graph, subgraph: &Subgraph, target: &TypedModel) -> Result<pb::ModelProto, Error> {
+    let mut proto = pb::GraphProto { name: "fallback".into(), ..Default::default() };
+    for (name, outlet) in &subgraph.inputs {
         let fact = target.outlet_fact(*outlet);
         let fact = fact.map_err(|e| Error::Tract { path: model.path.clone(), reason: e.to_string() })?;
         let dims = fact.shape.as_concrete().unwrap_or_default();
         proto.input.push(writer::value_info(&Io::fixed(name, DType::F32, dims)));
     }
     proto.output =
-        island.outputs.iter().map(|name| pb::ValueInfoProto { name: (*name).into(), ..Default::default() }).collect();
+        subgraph.outputs.iter().map(|name| pb::ValueInfoProto { name: (*name).into(), ..Default::default() }).collect();
     let mut taken: HashSet<&str> = HashSet::new();
-    for node in &island.nodes {
+    for node in &subgraph.nodes {
         // A file may name several nodes alike; tract tells them apart by name.
         let name = node.outputs.first().cloned().unwrap_or_default();
         let mut wired = pb::NodeProto { name, ..writer::node(node) };
@@ -193,7 +194,7 @@ fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) 
             }
             if let Some(tensor) = graph.constants.get(input) {
                 proto.initializer.push(initializer(model, input, tensor)?);
-            } else if let Some(tensor) = folded(model, graph, input)? {
+            } else if let Some(tensor) = dequantized(model, graph, input)? {
                 proto.initializer.push(initializer(model, input, &tensor)?);
             }
         }
@@ -202,53 +203,11 @@ fn to_proto(model: &Model, graph: &Graph, island: &Island, target: &TypedModel) 
     Ok(writer::model(proto, &[(String::new(), model.opset)]))
 }
 
-/// A `DequantizeLinear` of a constant, with what it needs.
-pub struct ConstantDequantize<'a> {
-    pub tensor: &'a OnnxTensor,
-    pub scale: Vec<f32>,
-    pub zero: Vec<i32>,
-    pub axis: usize,
-}
-
-impl<'a> ConstantDequantize<'a> {
-    /// None if `value` is not made by dequantizing a constant with a constant scale.
-    pub fn of(model: &Model, graph: &'a Graph, value: &str) -> Result<Option<Self>, Error> {
-        let maker = graph.nodes.iter().find(|n| n.is("DequantizeLinear") && n.outputs.iter().any(|o| o == value));
-        let Some(node) = maker else { return Ok(None) };
-        let constant = |i: usize| node.input(i).and_then(|name| graph.constants.get(name));
-        let (Some(tensor), Some(scale)) = (constant(0), constant(1)) else { return Ok(None) };
-        if node.input(2).is_some() && constant(2).is_none() {
-            return Ok(None);
-        }
-        let scale = model.read_f32(scale)?;
-        let zero = constant(2).map_or(Ok(vec![0; scale.len()]), |t| model.read_i32(t))?;
-        let axis = node.int("axis").unwrap_or(1);
-        let axis = usize::try_from(if axis < 0 { axis + tensor.dims.len() as i64 } else { axis }).unwrap_or(0);
-        let channels = if scale.len() == 1 { Some(1) } else { tensor.dims.get(axis).copied() };
-        if channels != Some(scale.len()) || scale.is_empty() || zero.len() != scale.len() {
-            let reason = format!("{}: scale and zero point do not fit its input", node.label());
-            return Err(Error::NotOnnx { path: model.path.clone(), reason });
-        }
-        Ok(Some(ConstantDequantize { tensor, scale, zero, axis }))
-    }
-}
-
-/// The real values of a dequantized constant.
-pub fn folded(model: &Model, graph: &Graph, value: &str) -> Result<Option<OnnxTensor>, Error> {
-    let Some(dq) = ConstantDequantize::of(model, graph, value)? else { return Ok(None) };
-    let inner = if dq.scale.len() == 1 { dq.tensor.len() } else { dq.tensor.dims[dq.axis + 1..].iter().product() };
-    let ints = model.read_i32(dq.tensor)?;
-    let channel = |i: usize| (i / inner.max(1)) % dq.scale.len();
-    let real = |(i, &q): (usize, &i32)| (i64::from(q) - i64::from(dq.zero[channel(i)])) as f32 * dq.scale[channel(i)];
-    let bytes = ints.iter().enumerate().flat_map(|value| real(value).to_le_bytes()).collect();
-    Ok(Some(OnnxTensor::from_bytes(DType::F32, dq.tensor.dims.clone(), bytes)))
-}
-
 /// The real values of a bias that is stored as int32 at scale `x_scale * w_scale`.
 fn integer_bias(model: &Model, graph: &Graph, conv: &Node, bias: &OnnxTensor) -> Result<Vec<f32>, Error> {
     let scale_of = |value: Option<&str>| -> Result<Vec<f32>, Error> {
-        let maker = graph.nodes.iter().find(|n| n.outputs.first().map(String::as_str) == value);
-        let scale = maker.filter(|n| n.is("DequantizeLinear")).and_then(|n| graph.constants.get(n.input(1)?));
+        let producer = value.and_then(|value| graph.producer(value)).filter(|n| n.is("DequantizeLinear"));
+        let scale = producer.and_then(|n| graph.constants.get(n.input(1)?));
         model.read_f32(scale.ok_or_else(|| Error::Unsupported {
             path: model.path.clone(),
             reason: format!("{}: its integer bias has no scale", conv.label()),

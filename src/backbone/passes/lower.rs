@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::onnx::{Attr, DType, Graph, Node, Tensor};
+use crate::backbone::onnx::{Attr, DType, Graph, Node, Tensor};
 
 /// How the file says what it computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,8 +225,8 @@ impl Lowering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::onnx::ValueInfo;
     use super::*;
+    use crate::backbone::onnx::ValueInfo;
 
     fn lowered(nodes: Vec<Node>) -> Graph {
         let input = ValueInfo { name: "x".into(), dtype: None, dims: vec![None, Some(3), Some(8), Some(8)] };
