@@ -125,7 +125,7 @@ impl Backbone {
             isa,
             threads,
         };
-        let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
+        let unsupported = |reason: String| model.unsupported(reason);
         let views = match model.metadata(VIEWS_KEY) {
             _ if options.tiles > 1 => Views::tiles(options.tiles, &recipe).map_err(unsupported)?,
             None => Views::default(),

@@ -107,7 +107,7 @@ impl<'a> Builder<'a> {
     }
 
     fn unsupported(&self, reason: String) -> Error {
-        Error::Unsupported { path: self.request.model.path.clone(), reason }
+        self.request.model.unsupported(reason)
     }
 
     fn build(mut self, taps: &[&'a str]) -> Result<Network, Error> {
@@ -145,7 +145,9 @@ impl<'a> Builder<'a> {
     fn dims(&self, outlet: OutletId) -> Result<[usize; 4], Error> {
         let fact = self.target.outlet_fact(outlet).map_err(|e| self.tract(e))?;
         let dims = fact.shape.as_concrete().and_then(|d| <[usize; 4]>::try_from(d).ok());
-        dims.ok_or_else(|| self.unsupported(format!("a map has the shape {:?}", fact.shape)))
+        dims.ok_or_else(|| {
+            self.unsupported(format!("a map has the shape {:?}; N, C, H, W of fixed sizes are supported", fact.shape))
+        })
     }
 
     fn wire(
@@ -199,7 +201,7 @@ impl<'a> Builder<'a> {
 
     /// A tap that the fallback makes.
     fn channels_last(&mut self, tap: &'a str) -> Result<OutletId, Error> {
-        let missing = || self.unsupported(format!("value {tap:?} cannot be tapped"));
+        let missing = || self.unsupported(format!("the network does not compute the stage {tap:?}"));
         let from = self.floats.get(tap).copied().ok_or_else(missing)?;
         let [n, c, h, w] = self.dims(from)?;
         // Where the file has no ReLU because its quantization cuts off below zero, that cut is the ReLU.
@@ -303,9 +305,10 @@ impl<'a> Builder<'a> {
         let weight = Weights::read(self.request.model, self.request.graph, node, x.scale)?;
         let [out_c, weight_in, kh, kw] = weight.dims;
         if weight_in != in_c {
-            return Err(
-                self.unsupported(format!("{}: weights for {weight_in} channels, input of {in_c}", node.label()))
-            );
+            return Err(self.unsupported(format!(
+                "{}: its weights are for {weight_in} channels, its input has {in_c}",
+                node.label()
+            )));
         }
         let shape = ConvShape {
             in_h,
@@ -342,7 +345,7 @@ impl<'a> Builder<'a> {
         if let Some(other) = inputs.get(1)
             && self.dims(*other)? != dims
         {
-            return Err(self.unsupported(format!("{}: a sum of maps of different shapes", node.label())));
+            return Err(self.unsupported(format!("{}: it is added to a map of another shape", node.label())));
         }
         let read = !self.plan.index.consumers(step.output).is_empty();
         let outputs: Vec<(DatumType, &[usize])> = match (tap, read) {

@@ -41,16 +41,22 @@ const MAX_KERNEL: i64 = 64;
 /// Refuses a node that tract does not know or that could take memory or time without bound. `live` says which values
 /// descend from the picture: what is computed of constants alone, tract would compute while loading.
 pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx, live: bool) -> Result<(), Error> {
-    let fail = |reason: String| Err(Error::Unsupported { path: model.path.clone(), reason });
+    let fail = |reason: String| Err(model.unsupported(reason));
     let lists: [&[&str]; 3] = [&KNOWN, &ACTIVATIONS, &ARITHMETIC];
     if !lists.iter().any(|list| list.contains(&node.op.as_str())) {
-        return fail(format!("operator {} is not supported: backbones are ResNets", node.label()));
+        return fail(format!("operator {} is not supported; export a ResNet of standard layers", node.label()));
     }
     if !live {
-        return fail(format!("{} is computed of constants: fold them, with onnxsim for example", node.label()));
+        return fail(format!(
+            "{} has constant inputs only: fold constants first, for example with onnxsim",
+            node.label()
+        ));
     }
     if !known.op_register.0.contains_key(&node.op) {
-        return fail(format!("operator {} is not known", node.label()));
+        return fail(format!(
+            "operator {} is not implemented in tract; export a ResNet of standard layers",
+            node.label()
+        ));
     }
     for (name, attr) in &node.attrs {
         let least = i64::from(matches!(name.as_str(), "strides" | "dilations" | "kernel_shape" | "group"));
@@ -69,23 +75,27 @@ pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx
             "pads" if !node.is("Pad") => Some(4),
             _ => None,
         };
-        if sides.is_some_and(|sides| values.len() != sides) {
-            return fail(format!("{} has {name} {values:?}", node.label()));
+        if let Some(sides) = sides.filter(|sides| values.len() != *sides) {
+            return fail(format!("{} has {name} {values:?}; {sides} numbers are supported", node.label()));
         }
         if let Some(bad) = values.iter().find(|v| !bounds.contains(v)) {
-            return fail(format!("{} has {name} {bad}", node.label()));
+            let (lo, hi) = bounds.into_inner();
+            return fail(format!("{} has {name} {bad}; {lo} to {hi} are supported", node.label()));
         }
     }
     let constant = |i: usize| node.input(i).and_then(|name| graph.constants.get(name));
     if node.is("Pad") && node.ints("pads").is_none() {
         let pads = constant(1).map(|pads| model.read_i32(pads)).transpose()?;
         if !pads.is_some_and(|pads| pads.iter().all(|p| (0..=MAX_EXTENT).contains(&i64::from(*p)))) {
-            return fail(format!("{} pads by what is no constant from 0 to {MAX_EXTENT}", node.label()));
+            return fail(format!(
+                "{} has pads that are not constants from 0 to {MAX_EXTENT}; export with a fixed input size",
+                node.label()
+            ));
         }
     }
     let weights = constant(1).map_or(&[][..], |weights| &weights.dims);
     if node.is("Conv") && weights.iter().skip(2).any(|side| *side as i64 > MAX_KERNEL) {
-        return fail(format!("{} has weights of shape {weights:?}", node.label()));
+        return fail(format!("{} has weights of shape {weights:?}; {MAX_KERNEL} a side are supported", node.label()));
     }
     Ok(())
 }
@@ -121,8 +131,10 @@ pub fn splice(
 
 /// Runs what may panic on a damaged graph.
 pub fn guarded<T>(model: &Model, run: impl FnOnce() -> T + std::panic::UnwindSafe) -> Result<T, Error> {
-    std::panic::catch_unwind(run)
-        .map_err(|_| Error::Tract { path: model.path.clone(), reason: "its graph makes no sense to tract".into() })
+    std::panic::catch_unwind(run).map_err(|_| Error::Tract {
+        path: model.path.clone(),
+        reason: "it cannot read the graph; check the file with onnx.checker or export it again".into(),
+    })
 }
 
 fn wire(part: &TypedModel, subgraph: &Subgraph, prefix: &str, target: &mut TypedModel) -> TractResult<Vec<OutletId>> {
@@ -184,8 +196,7 @@ fn to_proto(model: &Model, graph: &Graph, subgraph: &Subgraph, target: &TypedMod
         {
             let values = integer_bias(model, graph, node, tensor)?;
             wired.input[2] = format!("{}/bias", node.outputs[0]);
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let real = OnnxTensor::from_bytes(DType::F32, tensor.dims.clone(), bytes);
+            let real = OnnxTensor::f32(tensor.dims.clone(), &values);
             proto.initializer.push(initializer(model, &wired.input[2], &real)?);
         }
         for input in node.inputs.iter().filter(|i| !i.is_empty()) {
@@ -208,10 +219,8 @@ fn integer_bias(model: &Model, graph: &Graph, conv: &Node, bias: &OnnxTensor) ->
     let scale_of = |value: Option<&str>| -> Result<Vec<f32>, Error> {
         let producer = value.and_then(|value| graph.producer(value)).filter(|n| n.is("DequantizeLinear"));
         let scale = producer.and_then(|n| graph.constants.get(n.input(1)?));
-        model.read_f32(scale.ok_or_else(|| Error::Unsupported {
-            path: model.path.clone(),
-            reason: format!("{}: its integer bias has no scale", conv.label()),
-        })?)
+        let missing = || model.invalid(format!("{}: its integer bias has no scale", conv.label()));
+        model.read_f32(scale.ok_or_else(missing)?)
     };
     let (x, w) = (scale_of(conv.input(0))?, scale_of(conv.input(1))?);
     let (Some(&x), false) = (x.first(), w.is_empty()) else { return Ok(Vec::new()) };

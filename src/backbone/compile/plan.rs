@@ -114,8 +114,7 @@ impl<'g> Planner<'g> {
             _ => 0,
         };
         if !(scale.is_finite() && scale > 0.0) {
-            let reason = format!("{}: its scale is {scale}", node.label());
-            return Err(Error::NotOnnx { path: self.model.path.clone(), reason });
+            return Err(self.model.invalid(format!("{}: its scale is {scale}, not a positive number", node.label())));
         }
         Ok(Some(Quant { scale, zero: zero.clamp(0, 255) as u8 }))
     }

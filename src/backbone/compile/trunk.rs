@@ -109,7 +109,7 @@ impl Trunk {
     /// Refuses a node that means something else than it would be run as. `known` are the values that there are beside
     /// the constants.
     fn check(&self, model: &Model, node: &Node, known: &HashSet<String>) -> Result<(), Error> {
-        let fail = |reason: String| Err(Error::Unsupported { path: model.path.clone(), reason });
+        let fail = |reason: String| Err(model.unsupported(reason));
         let graph = &self.graph;
         if !node.is_standard() {
             return Err(foreign(model, node));
@@ -117,10 +117,12 @@ impl Trunk {
         let known = |value: &String| value.is_empty() || known.contains(value) || graph.constants.contains_key(value);
         if let Some(missing) = node.inputs.iter().find(|i| !known(i)) {
             return match graph.unread.get(missing) {
-                Some(code) => {
-                    fail(format!("{} uses {missing:?} of type {}, which is not read", node.label(), type_name(*code)))
-                }
-                None => fail(format!("{} uses {missing:?}, which nothing makes", node.label())),
+                Some(code) => fail(format!(
+                    "{} uses {missing:?} of type {}, which is not supported; store it in 8 bits or as floats",
+                    node.label(),
+                    type_name(*code)
+                )),
+                None => fail(format!("{} uses {missing:?}, which nothing makes: the file is damaged", node.label())),
             };
         }
         if node.is("BatchNormalization") {
@@ -172,8 +174,7 @@ fn foreign(model: &Model, node: &Node) -> Error {
             "which ONNX Runtime writes when it saves a network after its own optimisations; give the file that it was \
              made from, or save it at the level ORT_ENABLE_BASIC"
         }
-        _ => "which is not known; only standard operators are run",
+        _ => "which is not known; export the network with standard operators alone",
     };
-    let reason = format!("operator {} is of the domain {domain}, {why}", node.label());
-    Error::Unsupported { path: model.path.clone(), reason }
+    model.unsupported(format!("operator {} is of the domain {domain}, {why}", node.label()))
 }

@@ -18,8 +18,7 @@ pub struct Weights {
 impl Weights {
     /// Those of a convolution that the plan fuses; `x_scale` is the scale of its input.
     pub fn read(model: &Model, graph: &Graph, node: &Node, x_scale: f32) -> Result<Weights, Error> {
-        let wrong =
-            |what: &str| Error::NotOnnx { path: model.path.clone(), reason: format!("{}: {what}", node.label()) };
+        let wrong = |what: &str| model.invalid(format!("{}: {what}", node.label()));
         let weight = node.input(1).map(|name| ConstantDequantize::of(model, graph, name)).transpose()?.flatten();
         let weight = weight.ok_or_else(|| wrong("its weights are not constant"))?;
         let dims = <[usize; 4]>::try_from(weight.tensor.dims.as_slice())

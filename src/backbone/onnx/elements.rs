@@ -19,15 +19,15 @@ impl Model {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let malformed = |e: WireError| match e {
             WireError::Io(source) => io(source),
-            e => Error::NotOnnx { path: self.path.clone(), reason: e.to_string() },
+            e => self.invalid(e.to_string()),
         };
         let size = tensor.half.map_or(tensor.dtype.size(), |_| 2);
         let expected = tensor.len() * size;
         if tensor.data.iter().any(|chunk| !matches!(chunk, Chunk::Owned(_))) {
             let read = self.read.fetch_add(expected as u64, Ordering::Relaxed);
             if read > MAX_READS * self.bytes() + FREE_READS {
-                let reason = "its nodes share more weights than those of a ResNet".into();
-                return Err(Error::Unsupported { path: self.path.clone(), reason });
+                let reason = "its nodes share weights, and read them more than 16 times over; export a plain ResNet";
+                return Err(self.unsupported(reason));
             }
         }
         let mut out = Vec::with_capacity(expected);
@@ -42,8 +42,9 @@ impl Model {
                 Chunk::External { file, range } => {
                     let source = beside(&self.path, self.folder.as_deref(), file)?;
                     if source.len() < range.end {
-                        let reason = format!("{file:?}, which holds the data of its tensors, ends early");
-                        return Err(Error::NotOnnx { path: self.path.clone(), reason });
+                        let reason =
+                            format!("{file:?}, which holds the data of its tensors, ends early; copy it again");
+                        return Err(self.invalid(reason));
                     }
                     plain(&mut out, &source, range).map_err(io)?;
                 }
@@ -55,8 +56,8 @@ impl Model {
             }
         }
         if out.len() != expected {
-            let reason = format!("a tensor of shape {:?} has {} bytes of data", tensor.dims, out.len());
-            return Err(Error::NotOnnx { path: self.path.clone(), reason });
+            let (dims, found) = (&tensor.dims, out.len());
+            return Err(self.invalid(format!("a tensor of shape {dims:?} has {found} bytes of data, not {expected}")));
         }
         Ok(match tensor.half {
             Some(half) => out.as_chunks::<2>().0.iter().flat_map(|c| half.wide(*c).to_le_bytes()).collect(),
@@ -91,6 +92,6 @@ impl Model {
     }
 
     fn wrong_type(&self, found: DType, wanted: &str) -> Error {
-        Error::NotOnnx { path: self.path.clone(), reason: format!("{found:?} data where {wanted} is needed") }
+        self.invalid(format!("{found:?} data where {wanted} is needed"))
     }
 }

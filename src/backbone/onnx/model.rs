@@ -73,10 +73,21 @@ impl Model {
         let (folder, read) = (folder.map(Path::to_path_buf), AtomicU64::new(0));
         let model = Model { path: path.into(), source, folder, beside, opset, metadata, graph, read };
         if model.bytes() > MAX_BYTES {
-            let reason = format!("with the files of its tensor data it is larger than {MAX_BYTES} bytes");
-            return Err(Error::Unsupported { path: model.path, reason });
+            return Err(
+                model.unsupported("with the files of its tensor data it is larger than 1 GiB, the most that is read")
+            );
         }
         Ok(model)
+    }
+
+    /// What stands in the way of a network that is sound but not supported.
+    pub fn unsupported(&self, reason: impl Into<String>) -> Error {
+        Error::Unsupported { path: self.path.clone(), reason: reason.into() }
+    }
+
+    /// What contradicts itself in the file.
+    pub fn invalid(&self, reason: impl Into<String>) -> Error {
+        Error::NotOnnx { path: self.path.clone(), reason: reason.into() }
     }
 
     /// Bytes of the model and of the files beside it.

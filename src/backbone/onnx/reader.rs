@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_shape_proto::dimension;
+
 use super::source::Source;
 use super::tensor::{DType, Tensor};
 use super::types::{Attr, Graph, Node, ValueInfo, is_standard};
@@ -53,22 +56,15 @@ impl Parser {
                     read_graph(c, r, graph)?;
                 }
                 (8, Value::Bytes(r)) => {
-                    let (mut domain, mut version) = (String::new(), 0);
-                    c.message(r, |c, number, value| {
-                        match (number, value) {
-                            (1, Value::Bytes(r)) => domain = c.string(r, "operator set domain", MAX_NAME)?,
-                            (2, Value::Varint(v)) => version = v as i64,
-                            _ => {}
-                        }
-                        Ok(())
-                    })?;
-                    if is_standard(&domain) {
-                        self.opset = version;
+                    let opset: pb::OperatorSetIdProto = c.decode(r, "operator set")?;
+                    if is_standard(&opset.domain) {
+                        self.opset = opset.version;
                     }
                 }
                 (14, Value::Bytes(r)) if r.end - r.start <= MAX_NAME => {
                     limit(&self.metadata, "metadata entries", MAX_LIST)?;
-                    self.metadata.push(c.entry(r, "metadata", MAX_NAME)?);
+                    let entry: pb::StringStringEntryProto = c.decode(r, "metadata")?;
+                    self.metadata.push((entry.key, entry.value));
                 }
                 (25, Value::Bytes(r)) => {
                     let (mut name, mut domain) = (String::new(), String::new());
@@ -106,14 +102,17 @@ impl Parser {
             node.function = self.functions.contains(&(domain.to_string(), node.op.clone()));
             if let Some(input) = node.inputs.iter().find(|i| made.contains(*i) && !i.is_empty() && !known.contains(*i))
             {
-                return wrong(format!("{} uses {input:?} before anything makes it", node.label()));
+                return wrong(format!(
+                    "{} reads {input:?} before the node that makes it: its nodes are not in topological order",
+                    node.label()
+                ));
             }
             if MAP_OPERATORS.iter().any(|op| node.is(op)) && (node.input(0).is_none() || node.outputs.is_empty()) {
                 return wrong(format!("{} has no input or no output", node.label()));
             }
             for output in node.outputs.iter().filter(|o| !o.is_empty()) {
                 if !known.insert(output.clone()) {
-                    return wrong(format!("two makers of value {output:?}"));
+                    return wrong(format!("two nodes make the value {output:?}"));
                 }
             }
             match (node.is("Constant"), node.outputs.first(), constant_value(&node)) {
@@ -129,14 +128,12 @@ impl Parser {
 
 fn constant_value(node: &Node) -> Option<Tensor> {
     let (name, attr) = node.attrs.first()?;
-    let longs = |v: &[i64]| v.iter().flat_map(|i| i.to_le_bytes()).collect();
-    let floats = |v: &[f32]| v.iter().flat_map(|i| i.to_le_bytes()).collect();
     match (name.as_str(), attr) {
         ("value", Attr::Tensor(t)) => Some(t.clone()),
-        ("value_float", Attr::Float(f)) => Some(Tensor::from_bytes(DType::F32, vec![], floats(&[*f]))),
-        ("value_floats", Attr::Floats(v)) => Some(Tensor::from_bytes(DType::F32, vec![v.len()], floats(v))),
-        ("value_int", Attr::Int(i)) => Some(Tensor::from_bytes(DType::I64, vec![], longs(&[*i]))),
-        ("value_ints", Attr::Ints(v)) => Some(Tensor::from_bytes(DType::I64, vec![v.len()], longs(v))),
+        ("value_float", Attr::Float(f)) => Some(Tensor::f32(vec![], &[*f])),
+        ("value_floats", Attr::Floats(v)) => Some(Tensor::f32(vec![v.len()], v)),
+        ("value_int", Attr::Int(i)) => Some(Tensor::i64(vec![], &[*i])),
+        ("value_ints", Attr::Ints(v)) => Some(Tensor::i64(vec![v.len()], v)),
         _ => None,
     }
 }
@@ -267,40 +264,18 @@ fn push(attr: &mut Attr, more: Attr) -> Result<(), WireError> {
 }
 
 fn read_value_info(cursor: &mut Cursor, range: Range<u64>) -> Result<ValueInfo, WireError> {
-    let mut info = ValueInfo { name: String::new(), dtype: None, dims: Vec::new() };
-    let mut shape = Vec::new();
-    cursor.message(range, |c, number, value| {
-        match (number, value) {
-            (1, Value::Bytes(r)) => info.name = c.string(r, "value name", MAX_NAME)?,
-            (2, Value::Bytes(r)) => c.message(r, |c, number, value| {
-                let (1, Value::Bytes(r)) = (number, value) else { return Ok(()) };
-                c.message(r, |_, number, value| {
-                    match (number, value) {
-                        (1, Value::Varint(v)) => info.dtype = DType::from_code(v),
-                        (2, Value::Bytes(r)) => shape.push(r),
-                        _ => {}
-                    }
-                    Ok(())
-                })
-            })?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    for r in shape {
-        cursor.message(r, |c, number, value| {
-            let (1, Value::Bytes(r)) = (number, value) else { return Ok(()) };
-            limit(&info.dims, "dimensions", MAX_RANK)?;
-            let mut dim = None;
-            c.message(r, |_, number, value| {
-                if let (1, Value::Varint(v)) = (number, value) {
-                    dim = i64::from_ne_bytes(v.to_ne_bytes()).try_into().ok().filter(|&d: &usize| d > 0);
-                }
-                Ok(())
-            })?;
-            info.dims.push(dim);
-            Ok(())
-        })?;
+    let info: pb::ValueInfoProto = cursor.decode(range, "graph input or output")?;
+    let Some(pb::type_proto::Value::TensorType(tensor)) = info.r#type.and_then(|t| t.value) else {
+        return Ok(ValueInfo { name: info.name, dtype: None, dims: Vec::new() });
+    };
+    let dims = tensor.shape.map_or(Vec::new(), |shape| shape.dim);
+    if dims.len() > MAX_RANK {
+        return Err(WireError::Limit { what: "dimensions", limit: MAX_RANK as u64 });
     }
-    Ok(info)
+    let size = |dim: pb::tensor_shape_proto::Dimension| match dim.value {
+        Some(dimension::Value::DimValue(n)) => usize::try_from(n).ok().filter(|&n| n > 0),
+        _ => None,
+    };
+    let dtype = u64::try_from(tensor.elem_type).ok().and_then(DType::from_code);
+    Ok(ValueInfo { name: info.name, dtype, dims: dims.into_iter().map(size).collect() })
 }

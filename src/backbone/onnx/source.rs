@@ -28,7 +28,7 @@ impl Source {
         let file = fs::open(path)?;
         let len = file.metadata()?.len();
         if len > MAX_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {MAX_BYTES} bytes")));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 GiB, the most that is read"));
         }
         Ok(Source::File { file, len })
     }

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use tract_onnx::pb;
+
 use super::wire::{Cursor, MAX_NAME, Value, WireError, limit};
 
 const MAX_RANK: usize = 8;
@@ -116,6 +118,18 @@ impl Tensor {
         Tensor { dtype, dims, half: None, data: vec![Chunk::Owned(bytes)] }
     }
 
+    pub fn f32(dims: Vec<usize>, values: &[f32]) -> Tensor {
+        Tensor::from_bytes(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    pub fn i32(dims: Vec<usize>, values: &[i32]) -> Tensor {
+        Tensor::from_bytes(DType::I32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    pub fn i64(dims: Vec<usize>, values: &[i64]) -> Tensor {
+        Tensor::from_bytes(DType::I64, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.dims.iter().product()
@@ -164,7 +178,8 @@ impl Tensor {
                 (8, Value::Bytes(r)) => name = c.string(r, "tensor name", MAX_NAME)?,
                 (13, Value::Bytes(r)) => {
                     limit(&external, "entries of external data", MAX_RANK)?;
-                    external.push(c.entry(r, "external data", MAX_NAME)?);
+                    let entry: pb::StringStringEntryProto = c.decode(r, "external data")?;
+                    external.push((entry.key, entry.value));
                 }
                 (14, Value::Varint(1)) => outside = true,
                 _ => {}

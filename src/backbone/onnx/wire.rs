@@ -1,10 +1,13 @@
 //! The protobuf wire format, read field by field from a file or from bytes.
 //!
-//! prost decodes a message as a whole: it would hold all weights in memory, and a few bytes of a hostile file become
-//! a vector of any length. Here a field is a place in the source until it is asked for, and all lists are limited.
+//! prost decodes a message as a whole: it would hold all weights in memory, and each byte of a hostile file could become
+//! hundreds. Here a field is a place in the source until it is asked for, and all lists are limited. Small messages are
+//! left to prost.
 
 use std::io;
 use std::ops::Range;
+
+use prost::Message;
 
 use super::source::Source;
 
@@ -13,6 +16,8 @@ const CHUNK: usize = 32 * 1024;
 /// What is read beside the data of tensors. A ResNet-152 has a tenth of it.
 const MAX_FIELDS: u64 = 1_000_000;
 const MAX_TEXT: u64 = 32 << 20;
+/// Bytes of a message that prost decodes.
+const MAX_MESSAGE: u64 = 64 << 10;
 
 /// Why bytes are not the protobuf that was expected.
 #[derive(Debug, thiserror::Error)]
@@ -164,18 +169,10 @@ impl<'a> Cursor<'a> {
             .map_err(|_| WireError::Malformed { at, what: "a string that is not UTF-8" })
     }
 
-    /// A message of a key and a value, both text.
-    pub fn entry(&mut self, range: Range<u64>, what: &'static str, limit: u64) -> Result<(String, String), WireError> {
-        let (mut key, mut text) = (String::new(), String::new());
-        self.message(range, |c, number, value| {
-            match (number, value) {
-                (1, Value::Bytes(r)) => key = c.string(r, what, limit)?,
-                (2, Value::Bytes(r)) => text = c.string(r, what, limit)?,
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok((key, text))
+    /// A message as a whole, for those that are small and hold neither tensors nor nodes.
+    pub fn decode<M: Message + Default>(&mut self, range: Range<u64>, what: &'static str) -> Result<M, WireError> {
+        let bytes = self.bytes(range, what, MAX_MESSAGE)?;
+        M::decode(bytes.as_slice()).map_err(|error| WireError::Meaning(format!("{what}: {error}")))
     }
 
     /// Calls `each` for every number of a packed field.

@@ -49,7 +49,7 @@ pub enum Range {
 /// # Errors
 /// There is no picture of 3 channels and a supported size, or the graph begins with arithmetic of unknown meaning.
 pub fn take(model: &Model, graph: &mut Graph, options: &Options) -> Result<Picture, Error> {
-    let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
+    let unsupported = |reason: String| model.unsupported(reason);
     let unknown = |name: &str| Error::UnknownRecipe { path: model.path.clone(), name: name.into() };
     let said = match (&options.input, model.metadata(INPUT_KEY)) {
         (Some(recipe), _) => Some(recipe.clone()),
@@ -59,11 +59,11 @@ pub fn take(model: &Model, graph: &mut Graph, options: &Options) -> Result<Pictu
     let mut pictures = graph.inputs.iter().filter(|i| graph.inputs.len() == 1 || i.dims.len() == 4);
     let (Some(input), None) = (pictures.next(), pictures.next()) else {
         let names: Vec<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
-        return Err(unsupported(format!("it has the inputs {names:?}; one picture is needed")));
+        return Err(unsupported(format!("it has the inputs {names:?}; export it with one picture as its only input")));
     };
     let mut input = input.clone();
     let Ok(mut dims) = <[Option<usize>; 4]>::try_from(input.dims.as_slice()) else {
-        return Err(unsupported(format!("its input has {} dimensions; N, C, H, W are needed", input.dims.len())));
+        return Err(unsupported(format!("its input has {} dimensions; export it with N, C, H, W", input.dims.len())));
     };
     let begin = Beginning::of(model, graph, &input.name, dims)?;
     if begin.channels_last {
@@ -72,7 +72,7 @@ pub fn take(model: &Model, graph: &mut Graph, options: &Options) -> Result<Pictu
     let [_, channels, height, width] = dims;
     let levels = input.dtype == Some(DType::U8);
     if channels.is_some_and(|c| c != 3) || !(levels || input.dtype == Some(DType::F32)) {
-        return Err(unsupported("its input is not a float picture of 3 channels".into()));
+        return Err(unsupported("its input is no picture of 3 channels in f32 or u8".into()));
     }
     let range = if levels { Some(Range::Raw) } else { begin.normalisation.range() };
     let (left, own, recipe) = match (begin.normalised, range) {

@@ -1,7 +1,7 @@
 //! Scale and zero point: of a map, of a constant.
 
 use crate::backbone::error::Error;
-use crate::backbone::onnx::{DType, Graph, Model, Tensor};
+use crate::backbone::onnx::{Graph, Model, Tensor};
 
 /// Scale and zero point of a quantized value, shifted into u8 where the file has s8.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,8 +45,8 @@ impl<'a> ConstantDequantize<'a> {
         let axis = usize::try_from(if axis < 0 { axis + tensor.dims.len() as i64 } else { axis }).unwrap_or(0);
         let channels = if scale.len() == 1 { Some(1) } else { tensor.dims.get(axis).copied() };
         if channels != Some(scale.len()) || scale.is_empty() || zero.len() != scale.len() {
-            let reason = format!("{}: scale and zero point do not fit its input", node.label());
-            return Err(Error::NotOnnx { path: model.path.clone(), reason });
+            let reason = format!("{}: its scale and zero point do not have one value per channel", node.label());
+            return Err(model.invalid(reason));
         }
         Ok(Some(ConstantDequantize { tensor, scale, zero, axis }))
     }
@@ -59,8 +59,8 @@ pub fn dequantized(model: &Model, graph: &Graph, value: &str) -> Result<Option<T
     let ints = model.read_i32(dq.tensor)?;
     let channel = |i: usize| (i / inner.max(1)) % dq.scale.len();
     let real = |(i, &q): (usize, &i32)| (i64::from(q) - i64::from(dq.zero[channel(i)])) as f32 * dq.scale[channel(i)];
-    let bytes = ints.iter().enumerate().flat_map(|value| real(value).to_le_bytes()).collect();
-    Ok(Some(Tensor::from_bytes(DType::F32, dq.tensor.dims.clone(), bytes)))
+    let values: Vec<f32> = ints.iter().enumerate().map(real).collect();
+    Ok(Some(Tensor::f32(dq.tensor.dims.clone(), &values)))
 }
 
 #[cfg(test)]

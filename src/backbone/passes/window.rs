@@ -11,9 +11,8 @@ pub fn pair(model: &Model, node: &Node, name: &str, default: usize) -> Result<[u
     let Some(list) = node.ints(name) else { return Ok([default; 2]) };
     let small = |v: &i64| usize::try_from(*v).ok().filter(|v| (1..=1024).contains(v));
     let values: Option<Vec<usize>> = list.iter().map(small).collect();
-    let reason = || format!("{} has {name} {list:?}", node.label());
-    let pair = values.and_then(|v| <[usize; 2]>::try_from(v).ok());
-    pair.ok_or_else(|| Error::Unsupported { path: model.path.clone(), reason: reason() })
+    let reason = || format!("{} has {name} {list:?}; two numbers from 1 to 1024 are supported", node.label());
+    values.and_then(|v| v.try_into().ok()).ok_or_else(|| model.unsupported(reason()))
 }
 
 /// Top, left, bottom and right padding.
@@ -24,7 +23,6 @@ pub fn pads(model: &Model, node: &Node) -> Result<[usize; 4], Error> {
     let Some(list) = node.ints("pads") else { return Ok([0; 4]) };
     let small = |v: &i64| usize::try_from(*v).ok().filter(|v| *v <= 1024);
     let values: Option<Vec<usize>> = list.iter().map(small).collect();
-    let reason = || format!("{} has pads {list:?}", node.label());
-    let pads = values.and_then(|v| <[usize; 4]>::try_from(v).ok());
-    pads.ok_or_else(|| Error::Unsupported { path: model.path.clone(), reason: reason() })
+    let reason = || format!("{} has pads {list:?}; four numbers from 0 to 1024 are supported", node.label());
+    values.and_then(|v| v.try_into().ok()).ok_or_else(|| model.unsupported(reason()))
 }

@@ -22,7 +22,7 @@ use crate::backbone::compile::stages::{self, MapInfo, StageOutput};
 use crate::backbone::compile::{self, Part, Request};
 use crate::backbone::error::Error as BackboneError;
 use crate::backbone::kernels;
-use crate::backbone::onnx::{DType, Graph, Model, Tensor as Constant};
+use crate::backbone::onnx::{Graph, Model, Tensor as Constant};
 use crate::backbone::passes::lower::Format;
 use crate::backbone::passes::quant::Quant;
 use crate::image::InputRecipe;
@@ -89,9 +89,7 @@ impl Int8<'_> {
                         *bias += target - found;
                     }
                     let levels = layer.bias_levels();
-                    let bytes = levels.iter().flat_map(|b| b.to_le_bytes()).collect();
-                    let constant = Constant::from_bytes(DType::I32, vec![levels.len()], bytes);
-                    graph.constants.insert(bias_name(conv.node), constant);
+                    graph.constants.insert(bias_name(conv.node), Constant::i32(vec![levels.len()], &levels));
                     corrected += 1;
                 }
             }
@@ -116,8 +114,7 @@ impl Int8<'_> {
     }
 
     fn unplanned(&self, value: &str) -> Error {
-        let reason = format!("value {value:?} is no map of 8 bits");
-        Error::Backbone(BackboneError::Unsupported { path: self.model.path.clone(), reason })
+        Error::Backbone(self.model.unsupported(format!("the quantized value {value:?} is no map of 8 bits")))
     }
 
     fn failed(&self, error: TractError) -> Error {

@@ -61,46 +61,43 @@ struct Emit<'a> {
 }
 
 impl Emit<'_> {
-    fn constant(&mut self, name: String, dtype: DType, dims: Vec<usize>, bytes: Vec<u8>) -> String {
-        self.graph.constants.insert(name.clone(), Tensor::from_bytes(dtype, dims, bytes));
+    fn constant(&mut self, name: String, tensor: Tensor) -> String {
+        self.graph.constants.insert(name.clone(), tensor);
         name
     }
 
-    fn node(&mut self, node: Node) {
-        self.graph.nodes.push(node);
-    }
-
     fn point(&mut self, value: &str, quant: Quant, real: &str) {
-        let scale = self.constant(format!("{value}/scale"), DType::F32, vec![], quant.scale.to_le_bytes().to_vec());
-        let zero = self.constant(format!("{value}/zero_point"), DType::U8, vec![], vec![quant.zero]);
+        let scale = self.constant(format!("{value}/scale"), Tensor::f32(vec![], &[quant.scale]));
+        let zero = Tensor::from_bytes(DType::U8, vec![], vec![quant.zero]);
+        let zero = self.constant(format!("{value}/zero_point"), zero);
         let rounded = format!("{value}/quantized");
-        self.node(Node::new("QuantizeLinear", &[value, &scale, &zero], &[&rounded]));
-        self.node(Node::new("DequantizeLinear", &[&rounded, &scale, &zero], &[real]));
+        self.graph.nodes.push(Node::new("QuantizeLinear", &[value, &scale, &zero], &[&rounded]));
+        self.graph.nodes.push(Node::new("DequantizeLinear", &[&rounded, &scale, &zero], &[real]));
     }
 
     fn layer(&mut self, mut conv: Node, layer: &Layer) {
         let (output, n) = (conv.outputs[0].clone(), layer.dims[0]);
-        let floats = |values: &mut dyn Iterator<Item = f32>| values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
         let name = |what: &str| format!("{output}/{what}");
         let weights = layer.weights.iter().map(|&w| w as u8).collect();
-        let weights = self.constant(name("weight/quantized"), DType::I8, layer.dims.to_vec(), weights);
-        let scales = floats(&mut layer.scales.iter().copied());
-        let scales = self.constant(name("weight/scale"), DType::F32, vec![n], scales);
-        let zero = self.constant(name("weight/zero_point"), DType::I8, vec![n], vec![0; n]);
-        let bias = layer.bias_levels().iter().flat_map(|b| b.to_le_bytes()).collect();
-        let bias = self.constant(bias_name(&conv), DType::I32, vec![n], bias);
-        let bias_scales = floats(&mut layer.scales.iter().map(|s| layer.x_scale * s));
-        let bias_scales = self.constant(name("bias/scale"), DType::F32, vec![n], bias_scales);
-        let bias_zero = self.constant(name("bias/zero_point"), DType::I32, vec![n], vec![0; 4 * n]);
+        let weights = Tensor::from_bytes(DType::I8, layer.dims.to_vec(), weights);
+        let weights = self.constant(name("weight/quantized"), weights);
+        let scales = self.constant(name("weight/scale"), Tensor::f32(vec![n], &layer.scales));
+        let zero = Tensor::from_bytes(DType::I8, vec![n], vec![0; n]);
+        let zero = self.constant(name("weight/zero_point"), zero);
+        let bias = self.constant(bias_name(&conv), Tensor::i32(vec![n], &layer.bias_levels()));
+        let bias_scales: Vec<f32> = layer.scales.iter().map(|s| layer.x_scale * s).collect();
+        let bias_scales = self.constant(name("bias/scale"), Tensor::f32(vec![n], &bias_scales));
+        let bias_zero = self.constant(name("bias/zero_point"), Tensor::i32(vec![n], &vec![0; n]));
         let (w, b) = (name("weight/dequantized"), name("bias/dequantized"));
-        let axis = |node: Node| node.with("axis", Attr::Int(0));
-        self.node(axis(Node::new("DequantizeLinear", &[&weights, &scales, &zero], &[&w])));
-        self.node(axis(Node::new("DequantizeLinear", &[&bias, &bias_scales, &bias_zero], &[&b])));
+        for (inputs, output) in [([&weights, &scales, &zero], &w), ([&bias, &bias_scales, &bias_zero], &b)] {
+            let node = Node::new("DequantizeLinear", &inputs.map(String::as_str), &[output]);
+            self.graph.nodes.push(node.with("axis", Attr::Int(0)));
+        }
         for float in conv.inputs.drain(1..) {
             self.graph.constants.remove(&float);
         }
         conv.inputs.extend([w, b]);
-        self.node(conv);
+        self.graph.nodes.push(conv);
     }
 }
 
@@ -109,14 +106,14 @@ impl Emit<'_> {
 /// # Errors
 /// A node cannot be written.
 pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Result<writer::Model, Error> {
-    let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
     let needed = Index::of(graph).needed(graph.outputs.iter().map(|o| o.name.as_str()));
     let mut nodes = Vec::new();
     let mut initializers = Vec::new();
     for (node, _) in graph.nodes.iter().zip(needed).filter(|(_, needed)| *needed) {
         let mut node = node.clone();
         if let Some((name, _)) = node.attrs.iter().find(|(_, a)| matches!(a, Attr::Tensor(_) | Attr::Other)) {
-            return Err(unsupported(format!("{} has an attribute {name} that cannot be copied", node.label())));
+            let reason = format!("{} has an attribute {name} that cannot be copied; export it without", node.label());
+            return Err(model.unsupported(reason));
         }
         if model.opset < OPSET {
             initializers.extend(renew(&mut node));

@@ -7,7 +7,7 @@
 
 use super::fold::is_plain_conv;
 use crate::backbone::error::Error;
-use crate::backbone::onnx::{DType, Graph, Index, Model, Tensor};
+use crate::backbone::onnx::{Graph, Index, Model, Tensor};
 
 /// The most that one channel is scaled against the others, either way.
 const MOST: f64 = 16.0;
@@ -87,8 +87,7 @@ pub fn equalize(model: &Model, graph: &mut Graph, pair: &Pair, reach: &[f32]) ->
 
 fn replace(graph: &mut Graph, name: &str, values: &[f32]) {
     if let Some(tensor) = graph.constants.get_mut(name) {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        *tensor = Tensor::from_bytes(DType::F32, tensor.dims.clone(), bytes);
+        *tensor = Tensor::f32(tensor.dims.clone(), values);
     }
 }
 

@@ -36,10 +36,6 @@ pub fn is_plain_conv(graph: &Graph, node: &Node) -> bool {
         && matches!(node.text("auto_pad"), None | Some("NOTSET" | "VALID"))
 }
 
-fn constant_f32(dims: Vec<usize>, values: &[f32]) -> Tensor {
-    Tensor::from_bytes(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-}
-
 /// Replaces `auto_pad` and `ceil_mode` by pads where the sizes are known.
 fn plain_pads(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
     let mut sizes = HashMap::from([(input.to_string(), size)]);
@@ -131,13 +127,13 @@ fn own_weights(model: &Model, graph: &mut Graph) -> Result<(), Error> {
             None => vec![0.0; dims[0]],
         };
         if bias.len() != dims[0] || values.is_empty() {
-            let reason = format!("{}: its bias does not have one value per channel", node.label());
-            return Err(Error::NotOnnx { path: model.path.clone(), reason });
+            let reason = format!("{}: its bias does not have one value per output channel", node.label());
+            return Err(model.invalid(reason));
         }
         let name = format!("{}/weight", node.outputs[0]);
         let bias_name = format!("{}/bias", node.outputs[0]);
-        graph.constants.insert(bias_name.clone(), constant_f32(vec![dims[0]], &bias));
-        graph.constants.insert(name.clone(), constant_f32(dims, &values));
+        graph.constants.insert(bias_name.clone(), Tensor::f32(vec![dims[0]], &bias));
+        graph.constants.insert(name.clone(), Tensor::f32(dims, &values));
         let node = &mut graph.nodes[at];
         node.inputs.truncate(1);
         node.inputs.extend([name, bias_name]);
@@ -165,7 +161,7 @@ fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
     let of = |list: &[f64], c: usize| list[if list.len() == 1 { 0 } else { c }];
     if [&affine.scale, &affine.shift].iter().any(|list| list.len() != 1 && list.len() != dims[0]) {
         let reason = format!("{}: it does not have one value per channel", graph.nodes[at].label());
-        return Err(Error::NotOnnx { path: model.path.clone(), reason });
+        return Err(model.invalid(reason));
     }
     let mut values = model.read_f32(&graph.constants[&weight])?;
     let mut biases = model.read_f32(&graph.constants[&bias])?;
@@ -174,8 +170,8 @@ fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
         rows.iter_mut().for_each(|w| *w = (f64::from(*w) * of(&affine.scale, c)) as f32);
         biases[c] = (f64::from(biases[c]) * of(&affine.scale, c) + of(&affine.shift, c)) as f32;
     }
-    graph.constants.insert(weight, constant_f32(dims.clone(), &values));
-    graph.constants.insert(bias, constant_f32(vec![dims[0]], &biases));
+    graph.constants.insert(weight, Tensor::f32(dims.clone(), &values));
+    graph.constants.insert(bias, Tensor::f32(vec![dims[0]], &biases));
     let output = graph.nodes[at].outputs[0].clone();
     graph.nodes[conv].outputs[0] = output;
     graph.nodes.remove(at);

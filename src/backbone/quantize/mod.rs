@@ -139,11 +139,11 @@ impl Network {
             return Err(Error::NoConvolution { path });
         }
         if taps.is_empty() {
-            let reason = "it has no residual stages: it is not a ResNet".into();
+            let reason = "it has no residual stages: it is not a ResNet; give one of 18 to 152 layers".into();
             return Err(Error::Unsupported { path, reason });
         }
         if model.opset < emit::OLDEST {
-            let reason = format!("operator set {} is too old; {} or newer is needed", model.opset, emit::OLDEST);
+            let reason = format!("operator set {} is too old; export with {} or newer", model.opset, emit::OLDEST);
             return Err(Error::Unsupported { path, reason });
         }
         let Trunk { mut graph, picture, .. } = trunk;
@@ -310,7 +310,7 @@ fn layers(model: &Model, graph: &Graph, quants: &HashMap<String, Quant>) -> Resu
         let dims = <[usize; 4]>::try_from(weight.dims.as_slice()).unwrap_or_default();
         let (weight, bias) = (model.read_f32(weight)?, model.read_f32(bias)?);
         if weight.iter().chain(&bias).any(|v| !v.is_finite()) {
-            let reason = format!("{}: its weights are not finite", node.label());
+            let reason = format!("{}: its weights are not finite; give the file as it was trained", node.label());
             return Err(Error::Unsupported { path: model.path.clone(), reason });
         }
         layers.insert(node.outputs[0].clone(), Layer::round(dims, &weight, &bias, quant.scale));
