@@ -32,20 +32,20 @@ impl Trunk {
         let operators = q_operators(&graph);
         pads::fold(model, &mut graph)?;
         let mut graph = lower(graph, model.opset);
-        redundant::roundings(model, &mut graph)?;
+        redundant::quantization(model, &mut graph)?;
         let picture = input::take(model, &mut graph, options)?;
         let maps = stages::maps(&graph, &picture.name);
         let found = stages::find(&graph, &maps);
         let trunk = Trunk { graph, picture, maps, found, operators };
-        match trunk.foreign() {
-            Some(node) => Err(foreign(model, node)),
+        match trunk.non_standard() {
+            Some(node) => Err(refusal(model, node)),
             None => Ok(trunk),
         }
     }
 
     /// An operator of another domain on which the network depends: with fewer stages than a ResNet has, one that
     /// convolutions depend on; else one that alone reads a stage's sum.
-    fn foreign(&self) -> Option<&Node> {
+    fn non_standard(&self) -> Option<&Node> {
         let index = Index::of(&self.graph);
         let mut first: Option<&Node> = None;
         let mut seen: HashSet<&str> = HashSet::from([self.picture.name.as_str()]);
@@ -112,11 +112,11 @@ impl Trunk {
         let fail = |reason: String| Err(model.unsupported(reason));
         let graph = &self.graph;
         if !node.is_standard() {
-            return Err(foreign(model, node));
+            return Err(refusal(model, node));
         }
         let known = |value: &String| value.is_empty() || known.contains(value) || graph.constants.contains_key(value);
         if let Some(missing) = node.inputs.iter().find(|i| !known(i)) {
-            return match graph.unread.get(missing) {
+            return match graph.unsupported.get(missing) {
                 Some(code) => fail(format!(
                     "{} uses {missing:?} of type {}, which is not supported; store it in 8 bits or as floats",
                     node.label(),
@@ -164,7 +164,8 @@ fn reader_behind_rounding<'g>(index: &Index<'g>, value: &str) -> Option<&'g Node
     Some(node)
 }
 
-fn foreign(model: &Model, node: &Node) -> Error {
+/// Why an operator of another domain is not run, and what to do.
+fn refusal(model: &Model, node: &Node) -> Error {
     let domain = if node.domain.is_empty() { "ai.onnx" } else { &node.domain };
     let why = match domain {
         _ if node.function => {

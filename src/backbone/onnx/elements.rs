@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::model::Model;
-use super::source::{Source, beside};
+use super::source::{Source, external};
 use super::tensor::{Chunk, DType, Tensor};
 use super::wire::{Cursor, WireError};
 use crate::backbone::error::Error;
@@ -40,7 +40,7 @@ impl Model {
             match chunk {
                 Chunk::Plain(range) => plain(&mut out, &self.source, range).map_err(io)?,
                 Chunk::External { file, range } => {
-                    let source = beside(&self.path, self.folder.as_deref(), file)?;
+                    let source = external(&self.path, self.folder.as_deref(), file)?;
                     if source.len() < range.end {
                         let reason =
                             format!("{file:?}, which holds the data of its tensors, ends early; copy it again");

@@ -21,9 +21,9 @@ const MAX_BYTES: u64 = 1 << 30;
 pub struct Model {
     pub path: PathBuf,
     pub source: Source,
-    /// Where files of tensor data lie, and their names and sizes.
+    /// Where files of external data lie, and their names and sizes.
     pub folder: Option<PathBuf>,
-    pub beside: BTreeMap<String, u64>,
+    pub external: BTreeMap<String, u64>,
     /// Version of the standard operator set.
     pub opset: i64,
     pub metadata: Vec<(String, String)>,
@@ -40,7 +40,7 @@ impl Model {
             path: PathBuf::new(),
             source: Source::Bytes(Vec::new().into()),
             folder: None,
-            beside: BTreeMap::new(),
+            external: BTreeMap::new(),
             opset: 13,
             metadata: Vec::new(),
             graph: Graph::default(),
@@ -64,14 +64,14 @@ impl Model {
             }
         })?;
         let reader::Contents { opset, metadata, graph } = contents;
-        let mut beside = BTreeMap::new();
+        let mut external = BTreeMap::new();
         for file in graph.constants.values().filter_map(Tensor::external) {
-            if !beside.contains_key(file) {
-                beside.insert(file.to_string(), source::beside(path, folder, file)?.len());
+            if !external.contains_key(file) {
+                external.insert(file.to_string(), source::external(path, folder, file)?.len());
             }
         }
         let (folder, read) = (folder.map(Path::to_path_buf), AtomicU64::new(0));
-        let model = Model { path: path.into(), source, folder, beside, opset, metadata, graph, read };
+        let model = Model { path: path.into(), source, folder, external, opset, metadata, graph, read };
         if model.bytes() > MAX_BYTES {
             return Err(
                 model.unsupported("with the files of its tensor data it is larger than 1 GiB, the most that is read")
@@ -92,18 +92,18 @@ impl Model {
 
     /// Bytes of the model and of the files beside it.
     pub fn bytes(&self) -> u64 {
-        self.beside.values().fold(self.source.len(), |sum, len| sum.saturating_add(*len))
+        self.external.values().fold(self.source.len(), |sum, len| sum.saturating_add(*len))
     }
 
     /// SHA-256 of the model, whose own file has the hash `own`; with files beside it that of all hashes, by name.
     pub fn sha256(&self, own: [u8; 32]) -> Result<[u8; 32], Error> {
-        if self.beside.is_empty() {
+        if self.external.is_empty() {
             return Ok(own);
         }
         let mut all = Sha256::new();
         all.update(own);
-        for file in self.beside.keys() {
-            let source = source::beside(&self.path, self.folder.as_deref(), file)?;
+        for file in self.external.keys() {
+            let source = source::external(&self.path, self.folder.as_deref(), file)?;
             all.update(source.sha256().map_err(|source| Error::Io { path: self.path.clone(), source })?);
         }
         Ok(all.finalize().into())

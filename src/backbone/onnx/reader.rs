@@ -93,7 +93,7 @@ impl Parser {
         if nodes.is_empty() {
             return wrong("its graph has no nodes".into());
         }
-        graph.inputs.retain(|i| !graph.constants.contains_key(&i.name) && !graph.unread.contains_key(&i.name));
+        graph.inputs.retain(|i| !graph.constants.contains_key(&i.name) && !graph.unsupported.contains_key(&i.name));
         let made: HashSet<String> = nodes.iter().flat_map(|n| &n.outputs).cloned().collect();
         let mut known: HashSet<String> = graph.inputs.iter().map(|i| i.name.clone()).collect();
         known.extend(graph.constants.keys().cloned());
@@ -147,7 +147,7 @@ fn read_graph(cursor: &mut Cursor, range: Range<u64>, graph: &mut Graph) -> Resu
                 graph.nodes.push(read_node(c, r)?);
             }
             5 => {
-                if graph.constants.len() + graph.unread.len() >= MAX_TENSORS {
+                if graph.constants.len() + graph.unsupported.len() >= MAX_TENSORS {
                     return Err(WireError::Limit { what: "initializers", limit: MAX_TENSORS as u64 });
                 }
                 match Tensor::parse(c, r)? {
@@ -156,7 +156,7 @@ fn read_graph(cursor: &mut Cursor, range: Range<u64>, graph: &mut Graph) -> Resu
                             return Err(WireError::Meaning(format!("two initializers named {name:?}")));
                         }
                     }
-                    (name, Err(code)) => _ = graph.unread.insert(name, code),
+                    (name, Err(code)) => _ = graph.unsupported.insert(name, code),
                 }
             }
             11 => {

@@ -77,8 +77,8 @@ impl Source {
     }
 }
 
-/// Opens a file of tensor data that lies in `folder`, beside the model `path`.
-pub fn beside(path: &Path, folder: Option<&Path>, file: &str) -> Result<Source, Error> {
+/// Opens a file of external data that lies in `folder`, beside the model `path`.
+pub fn external(path: &Path, folder: Option<&Path>, file: &str) -> Result<Source, Error> {
     let wrong = |what: String| Error::NotOnnx {
         path: path.into(),
         reason: format!("the data of its tensors lies in another file ({file:?}){what}, or save the model as one file"),

@@ -111,7 +111,7 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     pub constants: HashMap<String, Tensor>,
     /// Constants of types that nothing computes with, with the code of the type.
-    pub unread: HashMap<String, u64>,
+    pub unsupported: HashMap<String, u64>,
     pub inputs: Vec<ValueInfo>,
     pub outputs: Vec<ValueInfo>,
 }

@@ -48,7 +48,7 @@ pub fn q_operators(graph: &Graph) -> HashSet<String> {
 ///
 /// Operators with other vendor names stay as they are.
 pub fn lower(graph: Graph, opset: i64) -> Graph {
-    let Graph { nodes, constants, unread, inputs, outputs } = graph;
+    let Graph { nodes, constants, unsupported, inputs, outputs } = graph;
     let mut lowering =
         Lowering { nodes: Vec::new(), constants, opset, renamed: HashMap::new(), quantized: HashMap::new() };
     for mut node in nodes {
@@ -72,7 +72,7 @@ pub fn lower(graph: Graph, opset: i64) -> Graph {
         }
         o
     });
-    Graph { outputs: outputs.collect(), inputs, nodes: lowering.nodes, constants: lowering.constants, unread }
+    Graph { outputs: outputs.collect(), inputs, nodes: lowering.nodes, constants: lowering.constants, unsupported }
 }
 
 struct Lowering {

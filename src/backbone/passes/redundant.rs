@@ -1,4 +1,4 @@
-//! Takes out the roundings that quantizers write and that change nothing.
+//! Redundant quantization, as quantizers write it: it goes without a change of what is computed.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::backbone::onnx::{DType, Graph, Index, Model, Node};
 
 /// On a lowered graph: drops a rounding between a convolution or sum and its ReLU, where the ReLU's output is rounded
 /// again (quantizers with ranges around zero write that), and a rounding of what is rounded in the same way already.
-pub fn roundings(model: &Model, graph: &mut Graph) -> Result<(), Error> {
+pub fn quantization(model: &Model, graph: &mut Graph) -> Result<(), Error> {
     let index = Index::of(graph);
     let mut renamed: HashMap<String, String> = HashMap::new();
     for node in &graph.nodes {
@@ -74,7 +74,7 @@ mod tests {
             Node::new("QuantizeLinear", &["d2", "s2", "z0"], &["q3"]),
         ];
         let mut graph = Graph { nodes, constants, ..Graph::default() };
-        roundings(&Model::empty(), &mut graph).unwrap();
+        quantization(&Model::empty(), &mut graph).unwrap();
         let inputs: Vec<&str> = graph.nodes.iter().map(|n| n.inputs[0].as_str()).collect();
         // The ReLU reads the convolution, the second DQ what the first reads; another scale stays a rounding.
         assert_eq!(inputs, ["x", "c", "q0", "c", "r", "q1", "d1", "q1", "d2"]);

@@ -43,7 +43,7 @@ pub use error::Error;
 pub use progress::Watch;
 pub use ranges::Ranges;
 
-use observe::{Float, Seen, Wanted};
+use observe::{Float, Observer, Statistics};
 use points::{Kind, Point};
 use weights::Layer;
 
@@ -186,18 +186,18 @@ impl Network {
             false => 0,
         };
         let mut points = points::find(&model, &graph, &input, &stages::maps(&graph, &input))?;
-        let wanted = wanted(&graph, &points);
+        let observers = observers(&graph, &points);
         (watch.begin)("ranges", pictures.len());
         let float = Float { model: &model, graph: &graph, input: &input, recipe: &recipe };
-        let seen = float.observe(&wanted, pictures, watch)?;
-        let quants = quants(&points, &wanted, &seen, &recipe, options.ranges);
+        let seen = float.observe(&observers, pictures, watch)?;
+        let quants = quants(&points, &observers, &seen, &recipe, options.ranges);
         points.retain(|p| quants.contains_key(&p.value));
         let mut layers = layers(&model, &graph, &quants)?;
         let mut rounded = emit::quantized(&graph, &points, &quants, &layers, &outputs);
         let mut corrected = 0;
         if options.correct {
             let means: HashMap<&str, &[f64]> =
-                wanted.iter().zip(&seen).map(|(w, s)| (w.value.as_str(), s.mean.as_slice())).collect();
+                observers.iter().zip(&seen).map(|(o, s)| (o.value.as_str(), s.mean.as_slice())).collect();
             (watch.begin)("biases", layers.len());
             let int8 = correct::Int8 { model: &model, input: &input, recipe: &recipe };
             corrected = int8.correct(&mut rounded, &mut layers, &means, pictures, watch)?;
@@ -239,49 +239,49 @@ fn equalize_all(
     watch: &Watch,
 ) -> Result<usize, Error> {
     let pairs = equalize::pairs(graph);
-    let wanted: Vec<Wanted> =
-        pairs.iter().map(|p| Wanted { value: p.between.clone(), histogram: None, greatest: true }).collect();
-    if wanted.is_empty() {
+    let observers: Vec<Observer> =
+        pairs.iter().map(|p| Observer { value: p.between.clone(), histogram: None, greatest: true }).collect();
+    if observers.is_empty() {
         return Ok(0);
     }
     (watch.begin)("equalisation", pictures.len());
-    let seen = Float { model, graph, input, recipe }.observe(&wanted, pictures, watch)?;
+    let seen = Float { model, graph, input, recipe }.observe(&observers, pictures, watch)?;
     for (pair, seen) in pairs.iter().zip(&seen) {
         equalize::equalize(model, graph, pair, &seen.greatest)?;
     }
     Ok(pairs.len())
 }
 
-/// The values that ranges and bias correction need, each once for each pair of bounds.
-fn wanted(graph: &Graph, points: &[Point]) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
-    for point in points.iter().filter(|p| matches!(p.kind, Kind::Seen | Kind::Summand)) {
-        let one = Wanted { value: point.source.clone(), histogram: Some(point.bounds), greatest: false };
-        if !wanted.contains(&one) {
-            wanted.push(one);
+/// What ranges and bias correction need to be observed, each value once for each pair of bounds.
+fn observers(graph: &Graph, points: &[Point]) -> Vec<Observer> {
+    let mut observers: Vec<Observer> = Vec::new();
+    for point in points.iter().filter(|p| matches!(p.kind, Kind::Observed | Kind::Summand)) {
+        let one = Observer { value: point.source.clone(), histogram: Some(point.bounds), greatest: false };
+        if !observers.contains(&one) {
+            observers.push(one);
         }
     }
     for node in graph.nodes.iter().filter(|n| fold::is_plain_conv(graph, n)) {
         let value = node.outputs[0].clone();
-        if !wanted.iter().any(|w| w.value == value) {
-            wanted.push(Wanted { value, histogram: None, greatest: false });
+        if !observers.iter().any(|o| o.value == value) {
+            observers.push(Observer { value, histogram: None, greatest: false });
         }
     }
-    wanted
+    observers
 }
 
 fn quants(
     points: &[Point],
-    wanted: &[Wanted],
-    seen: &[Seen],
+    observers: &[Observer],
+    seen: &[Statistics],
     recipe: &InputRecipe,
     rule: Ranges,
 ) -> HashMap<String, Quant> {
     let mut quants: HashMap<String, Quant> = HashMap::new();
     for point in points {
         let chosen = |rule: Ranges| {
-            let is = |w: &Wanted| w.value == point.source && w.histogram == Some(point.bounds);
-            wanted.iter().zip(seen).find(|(w, _)| is(w)).map(|(_, seen)| seen.histogram.choose(rule))
+            let is = |o: &Observer| o.value == point.source && o.histogram == Some(point.bounds);
+            observers.iter().zip(seen).find(|(o, _)| is(o)).map(|(_, seen)| seen.histogram.choose(rule))
         };
         let quant = match point.kind {
             Kind::Picture => {
@@ -292,7 +292,7 @@ fn quants(
             }
             Kind::Pooled => quants.get(&point.source).copied(),
             Kind::Summand => chosen(Ranges::MinMax),
-            Kind::Seen => chosen(rule),
+            Kind::Observed => chosen(rule),
         };
         if let Some(quant) = quant {
             quants.insert(point.value.clone(), quant);
@@ -390,9 +390,9 @@ mod tests {
     /// The channel means of the last stage.
     fn means(model: &Model, graph: &Graph, input: &str, recipe: &InputRecipe) -> Vec<f64> {
         let value = stages::find(graph, &stages::maps(graph, input)).pop().unwrap().value;
-        let wanted = [Wanted { value, histogram: None, greatest: false }];
+        let observers = [Observer { value, histogram: None, greatest: false }];
         let float = Float { model, graph, input, recipe };
-        float.observe(&wanted, &pictures(), &nobody()).unwrap().remove(0).mean
+        float.observe(&observers, &pictures(), &nobody()).unwrap().remove(0).mean
     }
 
     #[test]

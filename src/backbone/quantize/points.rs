@@ -12,9 +12,9 @@ use crate::backbone::passes::activations::Activations;
 pub enum Kind {
     /// The picture: the range of the input recipe.
     Picture,
-    /// From what is seen while calibrating.
-    Seen,
-    /// As `Seen`, but a convolution's output that meets its residual sum: its rounding is left out when outlierd runs
+    /// From what an observer sees while calibrating.
+    Observed,
+    /// As `Observed`, but a convolution's output that meets its residual sum: its rounding is left out when outlierd runs
     /// the file, so that everything that is seen can be kept.
     Summand,
     /// The same as that of the value in front of a max pool.
@@ -69,7 +69,7 @@ pub fn find(model: &Model, graph: &Graph, input: &str, maps: &HashMap<String, Ma
             (true, ..) => Kind::Picture,
             (_, Some(_), _) => Kind::Pooled,
             (.., true) => Kind::Summand,
-            _ => Kind::Seen,
+            _ => Kind::Observed,
         };
         let source = pooled.unwrap_or(source).to_string();
         known.insert(value.into());
