@@ -10,26 +10,16 @@ use tract_onnx::tract_hir::internal::*;
 use crate::backbone::error::Error;
 use crate::backbone::onnx::writer::{self, Initializer, Io};
 use crate::backbone::onnx::{Attr, DType, Graph, Model, Node, Tensor as OnnxTensor};
-use crate::backbone::passes::activations::{ACTIVATIONS, ARITHMETIC};
+use crate::backbone::passes::activations::{is_activation, is_arithmetic};
 use crate::backbone::passes::quant::dequantized;
 
-/// What ResNets and their relatives are made of, besides what computes value by value. Others can make large values out of
-/// small files, or run sub-graphs.
-const KNOWN: [&str; 13] = [
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "Conv",
-    "DequantizeLinear",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "InstanceNormalization",
-    "LRN",
-    "MaxPool",
-    "Pad",
-    "QuantizeLinear",
-    "Transpose",
-];
+/// What ResNets and their relatives are made of, besides what computes value by value. Others can make large values out
+/// of small files, or run sub-graphs.
+fn is_layer(op: &str) -> bool {
+    const KNOWN: &str = "AveragePool BatchNormalization Cast Conv DequantizeLinear GlobalAveragePool GlobalMaxPool \
+        InstanceNormalization LRN MaxPool Pad QuantizeLinear Transpose";
+    KNOWN.split(' ').any(|known| known == op)
+}
 
 /// The largest number in a shape-like attribute (stride, padding, dilation, group).
 const MAX_EXTENT: i64 = 4096;
@@ -42,8 +32,7 @@ const MAX_KERNEL: i64 = 64;
 /// descend from the picture: what is computed of constants alone, tract would compute while loading.
 pub fn check(model: &Model, graph: &Graph, node: &Node, known: &tract_onnx::Onnx, live: bool) -> Result<(), Error> {
     let fail = |reason: String| Err(model.unsupported(reason));
-    let lists: [&[&str]; 3] = [&KNOWN, &ACTIVATIONS, &ARITHMETIC];
-    if !lists.iter().any(|list| list.contains(&node.op.as_str())) {
+    if !(is_layer(&node.op) || is_activation(&node.op) || is_arithmetic(&node.op)) {
         return fail(format!("operator {} is not supported; export a ResNet of standard layers", node.label()));
     }
     if !live {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::backbone::error::Error;
 use crate::backbone::onnx::{Graph, Index, Node};
-use crate::backbone::passes::activations::{ACTIVATIONS, ARITHMETIC};
+use crate::backbone::passes::activations::{is_activation, is_arithmetic};
 use crate::backbone::tap::{Stage, Tap};
 
 /// What is known of a value that descends from the picture: a map at `1 / stride` of the input's size.
@@ -51,8 +51,8 @@ pub fn maps(graph: &Graph, input: &str) -> HashMap<String, MapInfo> {
             "BatchNormalization" | "Cast" | "Pad" | "QuantizeLinear" | "DequantizeLinear" | "Identity" | "Dropout" => {
                 known(0)
             }
-            op if ACTIVATIONS.contains(&op) => known(0),
-            op if ARITHMETIC.contains(&op) => {
+            op if is_activation(op) => known(0),
+            op if is_arithmetic(op) => {
                 let mut all = (0..node.inputs.len()).filter_map(known);
                 let one = all.next();
                 one.filter(|one| all.all(|other| other == *one))
@@ -86,9 +86,9 @@ impl<'g> Origins<'g> {
                 single.insert(output);
             } else if graph.constants.contains_key(first) && !single.contains(first) {
                 continue;
-            } else if rounding || ACTIVATIONS.contains(&node.op.as_str()) {
+            } else if rounding || is_activation(&node.op) {
                 origins.0.insert(output, origins.get(first));
-            } else if ARITHMETIC.contains(&node.op.as_str()) {
+            } else if is_arithmetic(&node.op) {
                 let mut maps = node.inputs.iter().filter(|i| !single.contains(i.as_str())).map(|i| origins.get(i));
                 if let Some(one) = maps.next()
                     && maps.all(|other| other == one)

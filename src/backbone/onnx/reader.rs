@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use tract_onnx::pb;
+use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 
 use super::source::Source;
 use super::tensor::{DType, Tensor};
 use super::types::{Attr, Graph, Node, ValueInfo, is_standard};
-use super::wire::{Cursor, MAX_NAME, Value, WireError, limit};
+use super::wire::{Cursor, MAX_MESSAGE, MAX_NAME, Value, WireError, limit};
 
 const MAX_NODES: usize = 10_000;
 const MAX_TENSORS: usize = 100_000;
@@ -201,66 +202,35 @@ fn read_node(cursor: &mut Cursor, range: Range<u64>) -> Result<Node, WireError> 
 }
 
 fn read_attribute(cursor: &mut Cursor, range: Range<u64>) -> Result<(String, Attr), WireError> {
-    let mut name = String::new();
-    let mut attr = Attr::Other;
-    let (mut kind, mut has_value) = (0, false);
-    cursor.message(range, |c, number, value| {
-        has_value |= (2..=11).contains(&number);
+    let (mut name, mut tensor) = (String::new(), None);
+    cursor.message(range.clone(), |c, number, value| {
         match (number, value) {
             (1, Value::Bytes(r)) => name = c.string(r, "attribute name", MAX_NAME)?,
-            (2, Value::Fixed32(bits)) => attr = Attr::Float(f32::from_bits(bits)),
-            (3, Value::Varint(v)) => attr = Attr::Int(v as i64),
-            (4, Value::Bytes(r)) if r.end - r.start <= MAX_NAME => {
-                attr = Attr::Str(String::from_utf8_lossy(&c.bytes(r, "attribute text", MAX_NAME)?).into_owned());
-            }
-            (5, Value::Bytes(r)) => {
-                if let (_, Ok(tensor)) = Tensor::parse(c, r)? {
-                    attr = Attr::Tensor(tensor);
-                }
-            }
-            (7, Value::Fixed32(bits)) => push(&mut attr, Attr::Floats(vec![f32::from_bits(bits)]))?,
-            (7, Value::Bytes(r)) => {
-                let bytes = c.bytes(r, "attribute floats", 4 * MAX_LIST as u64)?;
-                let floats = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-                push(&mut attr, Attr::Floats(floats))?;
-            }
-            (8, Value::Varint(v)) => push(&mut attr, Attr::Ints(vec![v as i64]))?,
-            (20, Value::Varint(code)) => kind = code,
-            (8, Value::Bytes(r)) => {
-                if r.end - r.start > 10 * MAX_LIST as u64 {
-                    return Err(WireError::Limit { what: "attribute integers", limit: MAX_LIST as u64 });
-                }
-                let mut ints = Vec::new();
-                c.varints(r, |v| ints.push(v as i64))?;
-                push(&mut attr, Attr::Ints(ints))?;
-            }
+            (5, Value::Bytes(r)) => tensor = Some(Tensor::parse(c, r)?.1),
             _ => {}
         }
         Ok(())
     })?;
+    if let Some(tensor) = tensor {
+        return Ok((name, tensor.map_or(Attr::Other, Attr::Tensor)));
+    }
+    if range.end - range.start > MAX_MESSAGE {
+        return Ok((name, Attr::Other));
+    }
+    let proto: pb::AttributeProto = cursor.decode(range, "attribute")?;
+    if proto.ints.len().max(proto.floats.len()) > MAX_LIST {
+        return Err(WireError::Limit { what: "numbers of an attribute", limit: MAX_LIST as u64 });
+    }
     // In proto3 a number or text that is its type's default is left out.
-    let attr = match kind {
-        1 if !has_value => Attr::Float(0.0),
-        2 if !has_value => Attr::Int(0),
-        3 if !has_value => Attr::Str(String::new()),
-        _ => attr,
+    let attr = match proto.r#type() {
+        AttributeType::Float => Attr::Float(proto.f),
+        AttributeType::Int => Attr::Int(proto.i),
+        AttributeType::String => Attr::Str(String::from_utf8_lossy(&proto.s).into_owned()),
+        AttributeType::Floats if !proto.floats.is_empty() => Attr::Floats(proto.floats),
+        AttributeType::Ints if !proto.ints.is_empty() => Attr::Ints(proto.ints),
+        _ => Attr::Other,
     };
     Ok((name, attr))
-}
-
-fn push(attr: &mut Attr, more: Attr) -> Result<(), WireError> {
-    match (&mut *attr, more) {
-        (Attr::Floats(list), Attr::Floats(more)) => {
-            limit(list, "attribute floats", MAX_LIST)?;
-            list.extend(more);
-        }
-        (Attr::Ints(list), Attr::Ints(more)) => {
-            limit(list, "attribute integers", MAX_LIST)?;
-            list.extend(more);
-        }
-        (_, more) => *attr = more,
-    }
-    Ok(())
 }
 
 fn read_value_info(cursor: &mut Cursor, range: Range<u64>) -> Result<ValueInfo, WireError> {

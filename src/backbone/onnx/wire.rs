@@ -17,7 +17,7 @@ const CHUNK: usize = 32 * 1024;
 const MAX_FIELDS: u64 = 1_000_000;
 const MAX_TEXT: u64 = 32 << 20;
 /// Bytes of a message that prost decodes.
-const MAX_MESSAGE: u64 = 64 << 10;
+pub(super) const MAX_MESSAGE: u64 = 64 << 10;
 
 /// Why bytes are not the protobuf that was expected.
 #[derive(Debug, thiserror::Error)]

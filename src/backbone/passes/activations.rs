@@ -6,36 +6,17 @@ use crate::backbone::error::Error;
 use crate::backbone::onnx::{DType, Graph, Model, Node};
 
 /// Operators of one map that compute each of its values by itself.
-pub const ACTIVATIONS: [&str; 25] = [
-    "Abs",
-    "Celu",
-    "Clip",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Log",
-    "Mish",
-    "Neg",
-    "PRelu",
-    "Reciprocal",
-    "Relu",
-    "Selu",
-    "Shrink",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-    "ThresholdedRelu",
-];
+pub fn is_activation(op: &str) -> bool {
+    const KNOWN: &str = "Abs Celu Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg PRelu Reciprocal \
+        Relu Selu Shrink Sigmoid Softplus Softsign Sqrt Swish Tanh ThresholdedRelu";
+    KNOWN.split(' ').any(|known| known == op)
+}
 
 /// Operators of several maps that compute value by value.
-pub const ARITHMETIC: [&str; 8] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"];
+pub fn is_arithmetic(op: &str) -> bool {
+    const KNOWN: &str = "Add Div Max Min Mul Pow Sub Sum";
+    KNOWN.split(' ').any(|known| known == op)
+}
 
 /// The values that a `Relu` or `Clip` with constant bounds makes, with its input and bounds.
 #[derive(Debug)]

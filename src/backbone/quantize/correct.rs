@@ -10,32 +10,22 @@ use std::sync::Arc;
 
 use ::image::RgbImage;
 use rayon::prelude::*;
-use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor, TractError};
+use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor};
 
 use super::error::Error;
-use super::observe::channel_means;
+use super::observe::{Subject, channel_means};
 use super::progress::Watch;
 use super::weights::{Layer, bias_name};
 use crate::backbone::compile::ops::slice;
 use crate::backbone::compile::plan::{Step, plan};
-use crate::backbone::compile::stages::{self, MapInfo, StageOutput};
-use crate::backbone::compile::{self, Part, Request};
-use crate::backbone::error::Error as BackboneError;
-use crate::backbone::kernels;
-use crate::backbone::onnx::{Graph, Model, Tensor as Constant};
+use crate::backbone::compile::stages;
+use crate::backbone::compile::{self, Part};
+use crate::backbone::onnx::{Graph, Tensor as Constant};
 use crate::backbone::passes::lower::Format;
 use crate::backbone::passes::quant::Quant;
-use crate::image::InputRecipe;
 
 /// Room for values below the range of 8 bits, when a convolution's values are looked at before its activation.
 const WIDER: f32 = 4096.0;
-
-/// A quantized graph and where its pictures come from.
-pub struct Int8<'a> {
-    pub model: &'a Model,
-    pub input: &'a str,
-    pub recipe: &'a InputRecipe,
-}
 
 /// A value of all pictures between two steps.
 struct Held {
@@ -44,7 +34,7 @@ struct Held {
     maps: Vec<Arc<Tensor>>,
 }
 
-impl Int8<'_> {
+impl Subject<'_> {
     /// Corrects the biases of `layers` (by the convolution's output) and puts them into `graph`. `means` holds the
     /// float network's channel means by value. Gives the number of corrected layers.
     ///
@@ -80,7 +70,7 @@ impl Int8<'_> {
                     let known = free.quants.get(conv.output).copied();
                     let known = known.ok_or_else(|| self.unplanned(conv.output))?;
                     free.quants.insert(conv.output, Quant { scale: known.scale * WIDER, zero: 128 });
-                    let request = self.request(graph, &maps, &taps)?;
+                    let request = self.request(graph, Format::Qdq, &maps, &taps)?;
                     let inputs = inputs(&reads[at], &held);
                     let part = compile::part(&request, &free, at, &inputs, true)?;
                     let found = self.means(&part, &reads[at], &held, pictures)?;
@@ -94,7 +84,7 @@ impl Int8<'_> {
                 }
             }
             let later = |name: &str| reads[at + 1..].iter().any(|r| r.contains(&name));
-            let request = self.request(graph, &maps, &taps)?;
+            let request = self.request(graph, Format::Qdq, &maps, &taps)?;
             let part = compile::part(&request, &plan, at, &inputs(&reads[at], &held), false)?;
             if part.outputs.iter().any(|name| later(name)) {
                 let made = self.run(&part, &reads[at], &held, pictures)?;
@@ -115,30 +105,6 @@ impl Int8<'_> {
 
     fn unplanned(&self, value: &str) -> Error {
         Error::Backbone(self.model.unsupported(format!("the quantized value {value:?} is no map of 8 bits")))
-    }
-
-    fn failed(&self, error: TractError) -> Error {
-        Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{error:#}") })
-    }
-
-    fn request<'r>(
-        &'r self,
-        graph: &'r Graph,
-        maps: &'r HashMap<String, MapInfo>,
-        taps: &'r [StageOutput],
-    ) -> Result<Request<'r>, Error> {
-        Ok(Request {
-            model: self.model,
-            graph,
-            format: Format::Qdq,
-            input: self.input,
-            recipe: self.recipe,
-            maps,
-            taps,
-            round_sums: false,
-            isa: kernels::Isa::detect().map_err(BackboneError::from)?,
-            threads: 1,
-        })
     }
 
     /// Runs a step on one picture.

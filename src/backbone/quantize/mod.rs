@@ -43,7 +43,7 @@ pub use error::Error;
 pub use progress::Watch;
 pub use ranges::Ranges;
 
-use observe::{Float, Observer, Statistics};
+use observe::{Observer, Statistics, Subject};
 use points::{Kind, Point};
 use weights::Layer;
 
@@ -181,15 +181,15 @@ impl Network {
             return Err(BackboneError::PictureSize { width, height, got_width, got_height }.into());
         }
         let Network { model, mut graph, input, recipe, outputs } = self;
+        let subject = Subject { model: &model, input: &input, recipe: &recipe };
         let equalized = match options.equalize {
-            true => equalize_all(&model, &mut graph, &input, &recipe, pictures, watch)?,
+            true => equalize_all(subject, &mut graph, pictures, watch)?,
             false => 0,
         };
         let mut points = points::find(&model, &graph, &input, &stages::maps(&graph, &input))?;
         let observers = observers(&graph, &points);
         (watch.begin)("ranges", pictures.len());
-        let float = Float { model: &model, graph: &graph, input: &input, recipe: &recipe };
-        let seen = float.observe(&observers, pictures, watch)?;
+        let seen = subject.observe(&graph, &observers, pictures, watch)?;
         let quants = quants(&points, &observers, &seen, &recipe, options.ranges);
         points.retain(|p| quants.contains_key(&p.value));
         let mut layers = layers(&model, &graph, &quants)?;
@@ -199,8 +199,7 @@ impl Network {
             let means: HashMap<&str, &[f64]> =
                 observers.iter().zip(&seen).map(|(o, s)| (o.value.as_str(), s.mean.as_slice())).collect();
             (watch.begin)("biases", layers.len());
-            let int8 = correct::Int8 { model: &model, input: &input, recipe: &recipe };
-            corrected = int8.correct(&mut rounded, &mut layers, &means, pictures, watch)?;
+            corrected = subject.correct(&mut rounded, &mut layers, &means, pictures, watch)?;
         }
         let convolutions = layers.len();
         let report = Report {
@@ -230,14 +229,7 @@ fn rename_outputs(graph: &mut Graph, input: &str) -> HashMap<String, String> {
     outputs
 }
 
-fn equalize_all(
-    model: &Model,
-    graph: &mut Graph,
-    input: &str,
-    recipe: &InputRecipe,
-    pictures: &[RgbImage],
-    watch: &Watch,
-) -> Result<usize, Error> {
+fn equalize_all(subject: Subject, graph: &mut Graph, pictures: &[RgbImage], watch: &Watch) -> Result<usize, Error> {
     let pairs = equalize::pairs(graph);
     let observers: Vec<Observer> =
         pairs.iter().map(|p| Observer { value: p.between.clone(), histogram: None, greatest: true }).collect();
@@ -245,9 +237,9 @@ fn equalize_all(
         return Ok(0);
     }
     (watch.begin)("equalisation", pictures.len());
-    let seen = Float { model, graph, input, recipe }.observe(&observers, pictures, watch)?;
+    let seen = subject.observe(graph, &observers, pictures, watch)?;
     for (pair, seen) in pairs.iter().zip(&seen) {
-        equalize::equalize(model, graph, pair, &seen.greatest)?;
+        equalize::equalize(subject.model, graph, pair, &seen.greatest)?;
     }
     Ok(pairs.len())
 }
@@ -391,8 +383,8 @@ mod tests {
     fn means(model: &Model, graph: &Graph, input: &str, recipe: &InputRecipe) -> Vec<f64> {
         let value = stages::find(graph, &stages::maps(graph, input)).pop().unwrap().value;
         let observers = [Observer { value, histogram: None, greatest: false }];
-        let float = Float { model, graph, input, recipe };
-        float.observe(&observers, &pictures(), &nobody()).unwrap().remove(0).mean
+        let subject = Subject { model, input, recipe };
+        subject.observe(graph, &observers, &pictures(), &nobody()).unwrap().remove(0).mean
     }
 
     #[test]
@@ -412,7 +404,8 @@ mod tests {
         };
         near(means(&model, &graph, &input, &recipe), "folded");
         let before = model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap();
-        let n = equalize_all(&model, &mut graph, &input, &recipe, &pictures(), &nobody()).unwrap();
+        let subject = Subject { model: &model, input: &input, recipe: &recipe };
+        let n = equalize_all(subject, &mut graph, &pictures(), &nobody()).unwrap();
         assert_eq!(n, 4);
         assert_ne!(before, model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap());
         near(means(&model, &graph, &input, &recipe), "equalised");

@@ -49,21 +49,40 @@ struct Gathered {
     greatest: Vec<f32>,
 }
 
-/// A float graph that is ready to be watched.
-pub struct Float<'a> {
+/// The network that is quantized, beside its graph.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
     pub model: &'a Model,
-    pub graph: &'a Graph,
+    /// The picture among the graph's inputs.
     pub input: &'a str,
     pub recipe: &'a InputRecipe,
 }
 
-impl Float<'_> {
-    /// Runs all pictures, several at once, and gives what each observer saw.
+impl<'a> Subject<'a> {
+    /// A graph of it, to be run on one picture by one thread.
+    pub fn request(
+        &self,
+        graph: &'a Graph,
+        format: Format,
+        maps: &'a HashMap<String, MapInfo>,
+        taps: &'a [StageOutput],
+    ) -> Result<Request<'a>, Error> {
+        let Subject { model, input, recipe } = *self;
+        let isa = kernels::Isa::detect().map_err(BackboneError::from)?;
+        Ok(Request { model, graph, format, input, recipe, maps, taps, round_sums: false, isa, threads: 1 })
+    }
+
+    pub fn failed(&self, error: TractError) -> Error {
+        Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{error:#}") })
+    }
+
+    /// Runs a float graph on all pictures, several at once, and gives what each observer saw.
     ///
     /// # Errors
     /// The network cannot be run, gives values that are not finite, or `watch` says stop.
     pub fn observe(
         &self,
+        graph: &Graph,
         observers: &[Observer],
         pictures: &[RgbImage],
         watch: &Watch,
@@ -71,30 +90,15 @@ impl Float<'_> {
         let info = MapInfo { stride: [1, 1], channels: None };
         let taps: Vec<StageOutput> =
             observers.iter().map(|o| StageOutput { stage: Stage::Layer1, value: o.value.clone(), info }).collect();
-        let request = Request {
-            model: self.model,
-            graph: self.graph,
-            format: Format::Float,
-            input: self.input,
-            recipe: self.recipe,
-            maps: &HashMap::new(),
-            taps: &taps,
-            round_sums: false,
-            isa: kernels::Isa::detect().map_err(BackboneError::from)?,
-            threads: 1,
-        };
-        let network = build(&request)?;
+        let network = build(&self.request(graph, Format::Float, &HashMap::new(), &taps)?)?;
         let gathered: Vec<Mutex<Gathered>> = observers.iter().map(|_| Mutex::default()).collect();
         pictures.par_iter().try_for_each(|picture| {
             watch.check()?;
-            let fail = |e: TractError| {
-                Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{e:#}") })
-            };
-            let outputs = network.run(picture).map_err(fail)?;
+            let outputs = network.run(picture).map_err(|e| self.failed(e))?;
             for (((tensor, observer), gathered), dims) in
                 outputs.iter().zip(observers).zip(&gathered).zip(&network.outputs)
             {
-                let values = slice::<f32>(tensor).map_err(fail)?;
+                let values = slice::<f32>(tensor).map_err(|e| self.failed(e))?;
                 let mut gathered = gathered.lock().map_err(|_| Error::Interrupted)?;
                 if !gathered.take(observer, values, dims[2]) {
                     return Err(Error::NotFinite { value: observer.value.clone() });
