@@ -423,6 +423,6 @@ mod tests {
         assert_eq!(of(Kind::Pooled), ["pool1"]);
         assert_eq!(of(Kind::Summand), ["layer1.0.downsample.normalized", "layer2.0.downsample.normalized"]);
         // Seven activations, two earlier summands.
-        assert_eq!(of(Kind::Seen).len(), 9);
+        assert_eq!(of(Kind::Observed).len(), 9);
     }
 }
