@@ -111,6 +111,8 @@ pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Re
     let mut initializers = Vec::new();
     for (node, _) in graph.nodes.iter().zip(needed).filter(|(_, needed)| *needed) {
         let mut node = node.clone();
+        // ONNX Runtime refuses two nodes of one name, which a graph output's own rounding would make.
+        node.name = node.outputs.first().cloned().unwrap_or_default();
         if let Some((name, _)) = node.attrs.iter().find(|(_, a)| matches!(a, Attr::Tensor(_) | Attr::Other)) {
             let reason = format!("{} has an attribute {name} that cannot be copied; export it without", node.label());
             return Err(model.unsupported(reason));
@@ -191,6 +193,18 @@ fn renew(node: &mut Node) -> Vec<Initializer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_nodes_have_one_name() {
+        let input =
+            ValueInfo { name: "x".into(), dtype: Some(DType::F32), dims: vec![None, Some(3), Some(8), Some(8)] };
+        let output = ValueInfo { name: "y".into(), ..input.clone() };
+        let relu = Node { name: "y".into(), ..Node::new("Relu", &["x"], &["y/real"]) };
+        let nodes = vec![relu, Node::new("Abs", &["y/real"], &["y"])];
+        let graph = Graph { nodes, inputs: vec![input], outputs: vec![output], ..Graph::default() };
+        let file = file(&Model::empty(), &graph, Vec::new()).unwrap();
+        assert_eq!(file.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["y/real", "y"]);
+    }
 
     #[test]
     fn old_operators_are_spelled_anew() {
