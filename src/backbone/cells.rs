@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use super::stages::StageOutput;
-use super::tap::FeatureMap;
-use super::tap::{Stage, Tap};
-use super::views::MAX_TILES;
+use super::compile::stages::StageOutput;
+use super::multi_crop::MAX_TILES;
+use super::tap::{FeatureMap, Stage, Tap};
 
 /// Most values of a cell.
 pub const CHANNELS: usize = 256;
-/// Most cells along a side of one view, and of a picture.
+/// Most cells along a side of one crop, and of a picture.
 const SIDE: usize = 16;
 pub const MAX_SIDE: usize = SIDE * MAX_TILES as usize;
 /// The stages that cells are made of, where the network runs that far.
@@ -38,7 +37,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// On the grid of the coarsest of the maps, which are those of one view or of `tiles` along a side; None without maps.
+    /// On the grid of the coarsest of the maps, which are those of one crop or of `tiles` along a side; None without maps.
     pub fn of(maps: &[&FeatureMap], tiles: usize) -> Option<Cells> {
         let coarsest = maps.iter().min_by_key(|map| map.height * map.width)?;
         let (height, width) = (coarsest.height.min(SIDE * tiles), coarsest.width.min(SIDE * tiles));

@@ -16,19 +16,19 @@ pub enum Error {
     Tract { path: PathBuf, reason: String },
     #[error("backbone {path} has no tap {wanted}; it has {available}")]
     NoTap { path: PathBuf, wanted: String, available: String },
-    #[error("unknown input recipe {name:?} in the metadata of backbone {path}: caffe, torch, raw or unit is known")]
+    #[error("unknown input recipe {name:?} in the metadata of backbone {path}: set it to caffe, torch, raw or unit")]
     UnknownRecipe { path: PathBuf, name: String },
-    #[error("unknown views {name:?} in the metadata of backbone {path}: whole or whole+corners is known")]
+    #[error("unknown views {name:?} in the metadata of backbone {path}: set it to whole or whole+corners")]
     UnknownViews { path: PathBuf, name: String },
     #[error("a {got_width}x{got_height} picture was given to a backbone that takes {width}x{height}")]
     PictureSize { width: u32, height: u32, got_width: u32, got_height: u32 },
     #[error("backbone {path} failed: {reason}")]
     Run { path: PathBuf, reason: String },
-    #[error("backbone {path} is another file than the one wanted")]
+    #[error("backbone {path} is not the file that is wanted: its SHA-256 differs")]
     OtherFile { path: PathBuf, sha256: [u8; 32] },
-    #[error("{0:?} is no tap: layer1, layer2, layer3, layer4 or several joined by + are known")]
+    #[error("{0:?} is no tap: use layer1, layer2, layer3, layer4, or several joined by +")]
     UnknownTap(String),
-    #[error("{0:?} is no pooling: avg, max or none is known")]
+    #[error("{0:?} is no pooling: use avg, max or none")]
     UnknownPooling(String),
     #[error(transparent)]
     Image(#[from] crate::image::Error),

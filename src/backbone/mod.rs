@@ -11,41 +11,31 @@ use tract_onnx::prelude::TractError;
 use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
 
-mod affine;
 pub mod cells;
-mod elements;
+mod compile;
 mod error;
-mod fold;
-mod graph;
-mod input;
-mod island;
 #[allow(unsafe_code)]
 pub mod kernels;
-mod lower;
+pub mod multi_crop;
 pub mod onnx;
-mod ops;
 mod options;
-mod plan;
+mod passes;
 pub mod quantize;
-mod stages;
 mod tap;
-mod tensor;
-mod trunk;
 #[cfg(any(test, feature = "internals"))]
 pub mod untrained;
-pub mod views;
-mod wire;
-pub mod writer;
 
 use cells::Cells;
-use trunk::Trunk;
-use views::{VIEWS_KEY, Views};
+use compile::trunk::Trunk;
+use compile::{Network, Request, ops, stages};
+use multi_crop::{MultiCrop, VIEWS_KEY};
+use passes::input::Range;
 
+pub use compile::Fusion;
 pub use error::Error;
-pub use graph::Fusion;
+pub use onnx::Source;
 pub use options::{Options, SUMS_KEY};
 pub use tap::{FeatureMap, Pooling, Stage, Tap};
-pub use wire::Source;
 
 const EMBEDDED: &[u8] = include_bytes!("../../models/default.onnx");
 
@@ -62,14 +52,14 @@ pub struct Backbone {
     pooling: Pooling,
     input: InputRecipe,
     /// The levels of a channel that the file's graph normalises itself; the recipe does that instead.
-    own_levels: Option<input::Range>,
-    /// The recipe for the picture that the views are taken from.
+    own_levels: Option<Range>,
+    /// The recipe for the picture that the crops are taken from.
     prepared: InputRecipe,
-    views: Views,
+    multi_crop: MultiCrop,
     mask: Mask,
     isa: kernels::Isa,
     threads: usize,
-    network: graph::Network,
+    network: Network,
 }
 
 impl Backbone {
@@ -123,7 +113,7 @@ impl Backbone {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let request = graph::Request {
+        let request = Request {
             model: &model,
             graph: &trunk.graph,
             format: trunk.format(),
@@ -135,20 +125,20 @@ impl Backbone {
             isa,
             threads,
         };
-        let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
-        let views = match model.metadata(VIEWS_KEY) {
-            _ if options.tiles > 1 => Views::tiles(options.tiles, &recipe).map_err(unsupported)?,
-            None => Views::default(),
-            Some(name) => Views::by_name(name)
+        let unsupported = |reason: String| model.unsupported(reason);
+        let multi_crop = match model.metadata(VIEWS_KEY) {
+            _ if options.tiles > 1 => MultiCrop::tiles(options.tiles, &recipe).map_err(unsupported)?,
+            None => MultiCrop::default(),
+            Some(name) => MultiCrop::by_name(name)
                 .ok_or_else(|| Error::UnknownViews { path: model.path.clone(), name: name.into() })?,
         };
-        let network = graph::build(&request)?;
+        let network = compile::build(&request)?;
         let outputs = taps.iter().map(|t| t.stage).collect();
         let pooling = options.pooling.unwrap_or_default();
-        if pooling == Pooling::None && matches!(views, Views::Tiles(_)) {
+        if pooling == Pooling::None && matches!(multi_crop, MultiCrop::Tiles(_)) {
             return Err(unsupported("tiles are pooled: give no --pooling none with --tiles".into()));
         }
-        let prepared = views.recipe(&recipe);
+        let prepared = multi_crop.recipe(&recipe);
         Ok(Backbone {
             path: None,
             sha256,
@@ -159,7 +149,7 @@ impl Backbone {
             input: recipe,
             own_levels: trunk.picture.own,
             prepared,
-            views,
+            multi_crop,
             mask: options.mask.clone(),
             isa,
             threads,
@@ -167,7 +157,7 @@ impl Backbone {
         })
     }
 
-    /// Paints over what is masked, resizes and crops a picture as the recipe says, to the size that the views are taken from.
+    /// Paints over what is masked, resizes and crops a picture as the recipe says, to the size that the crops are taken from.
     pub fn prepare(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
         Ok(crate::image::prepare(&self.mask.paint(picture), &self.prepared)?)
     }
@@ -182,12 +172,12 @@ impl Backbone {
         Ok(Some(black.pixels().zip(white.pixels()).map(|(black, white)| white[0] - black[0] < 255).collect()))
     }
 
-    /// Runs the network on every view of a prepared picture, the whole one first: for each view one map per stage of
+    /// Runs the network on every crop of a prepared picture, the whole one first: for each crop one map per stage of
     /// the tap and of the cells, before pooling.
     pub fn forward(&self, prepared: &RgbImage) -> Result<Vec<Vec<FeatureMap>>, Error> {
         let mut maps = vec![self.forward_whole(prepared)?];
-        if self.views == Views::WholeAndCorners {
-            for corner in views::corners(prepared, &self.input) {
+        if self.multi_crop == MultiCrop::WholeAndCorners {
+            for corner in multi_crop::corners(prepared, &self.input) {
                 maps.push(self.run(&corner)?);
             }
         }
@@ -202,22 +192,22 @@ impl Backbone {
             let (got_width, got_height) = prepared.dimensions();
             return Err(Error::PictureSize { width, height, got_width, got_height });
         }
-        match self.views {
-            Views::Whole => self.run(prepared),
-            Views::WholeAndCorners => self.run(&views::whole(prepared, &self.input)?),
-            Views::Tiles(n) => {
+        match self.multi_crop {
+            MultiCrop::Whole => self.run(prepared),
+            MultiCrop::WholeAndCorners => self.run(&multi_crop::whole(prepared, &self.input)?),
+            MultiCrop::Tiles(n) => {
                 let tiles: Result<Vec<_>, _> =
-                    views::tiles(prepared, &self.input, n).map(|tile| self.run(&tile)).collect();
+                    multi_crop::tiles(prepared, &self.input, n).map(|tile| self.run(&tile)).collect();
                 let tiles = tiles?;
                 let stage = |at: usize| tiles.iter().map(|maps| &maps[at]).collect::<Vec<_>>();
-                Ok((0..self.outputs.len()).map(|at| views::joined(&stage(at), &self.input, n)).collect())
+                Ok((0..self.outputs.len()).map(|at| multi_crop::joined(&stage(at), &self.input, n)).collect())
             }
         }
     }
 
-    fn run(&self, view: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
+    fn run(&self, crop: &RgbImage) -> Result<Vec<FeatureMap>, Error> {
         let fail = |e: TractError| Error::Run { path: self.name().into(), reason: format!("{e:#}") };
-        let outputs = self.network.run(view).map_err(fail)?;
+        let outputs = self.network.run(crop).map_err(fail)?;
         let maps = outputs.iter().zip(&self.network.outputs).zip(&self.outputs);
         maps.map(|((tensor, &[height, width, channels]), &stage)| {
             let data = ops::slice::<f32>(tensor).map_err(fail)?.to_vec();
@@ -226,21 +216,21 @@ impl Backbone {
         .collect()
     }
 
-    /// The mean of the views' pooled maps.
-    pub fn pool(&self, views: &[Vec<FeatureMap>]) -> Vec<f32> {
-        let mut pooled = views.iter().map(|maps| self.pool_view(maps));
+    /// The mean of the crops' pooled maps.
+    pub fn pool(&self, crops: &[Vec<FeatureMap>]) -> Vec<f32> {
+        let mut pooled = crops.iter().map(|maps| self.pool_crop(maps));
         let Some(mut mean) = pooled.next() else { return Vec::new() };
         for row in pooled {
             mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
-        if views.len() > 1 {
-            mean.iter_mut().for_each(|sum| *sum /= views.len() as f32);
+        if crops.len() > 1 {
+            mean.iter_mut().for_each(|sum| *sum /= crops.len() as f32);
         }
         mean
     }
 
-    /// Pools the maps of the tap of one view and joins them.
-    pub fn pool_view(&self, maps: &[FeatureMap]) -> Vec<f32> {
+    /// Pools the maps of the tap of one crop and joins them.
+    pub fn pool_crop(&self, maps: &[FeatureMap]) -> Vec<f32> {
         let one = |map: &FeatureMap| match self.pooling {
             Pooling::Avg => kernels::average_pool_f32(&map.data, map.channels),
             Pooling::Max => kernels::max_pool_f32(&map.data, map.channels),
@@ -250,15 +240,15 @@ impl Backbone {
     }
 
     /// The cells of the whole picture, from what [`Backbone::forward`] gave; None where none were wanted.
-    pub fn cells(&self, views: &[Vec<FeatureMap>]) -> Option<Cells> {
+    pub fn cells(&self, crops: &[Vec<FeatureMap>]) -> Option<Cells> {
         let of_cells = |map: &&FeatureMap| self.of_cells.contains(&map.stage);
-        Cells::of(&views.first()?.iter().filter(of_cells).collect::<Vec<_>>(), self.tiles() as usize)
+        Cells::of(&crops.first()?.iter().filter(of_cells).collect::<Vec<_>>(), self.tiles() as usize)
     }
 
     /// Feature vector and cells of a prepared picture.
     pub fn sample(&self, prepared: &RgbImage) -> Result<(Vec<f32>, Option<Cells>), Error> {
-        let views = self.forward(prepared)?;
-        Ok((self.pool(&views), self.cells(&views)))
+        let crops = self.forward(prepared)?;
+        Ok((self.pool(&crops), self.cells(&crops)))
     }
 
     /// The feature vector of a prepared picture.
@@ -291,20 +281,20 @@ impl Backbone {
         self.pooling
     }
 
-    /// How a picture enters the network; the views are taken from a larger one where they are several.
+    /// How a picture enters the network; the crops are taken from a larger one where they are several.
     pub fn input(&self) -> &InputRecipe {
         &self.input
     }
 
-    pub fn views(&self) -> Views {
-        self.views
+    pub fn multi_crop(&self) -> MultiCrop {
+        self.multi_crop
     }
 
     /// Tiles across and down; 1 without.
     pub fn tiles(&self) -> u32 {
-        match self.views {
-            Views::Tiles(n) => n,
-            Views::Whole | Views::WholeAndCorners => 1,
+        match self.multi_crop {
+            MultiCrop::Tiles(n) => n,
+            MultiCrop::Whole | MultiCrop::WholeAndCorners => 1,
         }
     }
 
@@ -334,14 +324,14 @@ impl Backbone {
 
     /// Multiplications for one picture, about.
     pub fn work(&self) -> u64 {
-        self.network.work.saturating_mul(self.views.count() as u64)
+        self.network.work.saturating_mul(self.multi_crop.count() as u64)
     }
 
     /// Lines for people: the file's format, which part is fused, which part runs as tract runs it.
     pub fn describe(&self) -> Vec<String> {
         let mut lines = self.network.fusion.describe();
         lines.extend(self.own_levels.map(|range| {
-            let levels = if range == input::Range::Raw { "0 to 255" } else { "0 to 1" };
+            let levels = if range == Range::Raw { "0 to 255" } else { "0 to 1" };
             format!("normalisation: the file's own, of levels {levels}")
         }));
         lines

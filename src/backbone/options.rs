@@ -31,7 +31,7 @@ pub struct Options {
     pub cells: bool,
     /// What of the picture the network is not to see.
     pub mask: Mask,
-    /// Tiles across and down, at most [`views::MAX_TILES`]; 0 and 1: the views that the file wants.
+    /// Tiles across and down, at most [`multi_crop::MAX_TILES`]; 0 and 1: the crops that the file wants.
     pub tiles: u32,
 }
 

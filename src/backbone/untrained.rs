@@ -8,9 +8,9 @@ use std::f64::consts::TAU;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::onnx::writer::{Dim, Initializer, Io, Model};
 use super::onnx::{Attr, DType, Node};
 use super::options::INPUT_KEY;
-use super::writer::{Dim, Initializer, Io, Model};
 
 /// Sizes of the network.
 #[derive(Debug, Clone, PartialEq)]

@@ -130,7 +130,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let report = Report {
         backbone: backbone.path().map_or_else(|| "embedded".into(), |p| p.display().to_string()),
         tap: backbone.tap().to_string(),
-        views: backbone.views().count(),
+        views: backbone.multi_crop().count(),
         isa: backbone.isa(),
         threads: backbone.threads(),
         frames: args.frames,

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::error::{Error, exit};
-use crate::backbone::views::MAX_TILES;
+use crate::backbone::multi_crop::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::config::Config;
 use crate::image::mask::Mask;

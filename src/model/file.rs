@@ -18,7 +18,7 @@ use super::projection::{Components, FloatMatrix};
 use super::records::{Learnt, MAX_NORMAL_SCORES, Records};
 use super::source::FeatureSource;
 use super::verdict::Calibration;
-use crate::backbone::views::MAX_TILES;
+use crate::backbone::multi_crop::MAX_TILES;
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;

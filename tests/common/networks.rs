@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use image::RgbImage;
 use outlierd::internals::backbone::onnx;
+use outlierd::internals::backbone::onnx::writer::{Initializer, Model};
 use outlierd::internals::backbone::quantize::{self, Watch};
 use outlierd::internals::backbone::untrained::{Params, resnet50};
-use outlierd::internals::backbone::writer::{Initializer, Model};
 use outlierd::internals::backbone::{Backbone, Error, Options, Source};
 use outlierd::internals::image::{InputRecipe, Resize};
 

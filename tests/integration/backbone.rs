@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use outlierd::internals::backbone::onnx::writer::{Dim, Initializer, Model};
 use outlierd::internals::backbone::onnx::{Attr, Node};
 use outlierd::internals::backbone::untrained::{Params, resnet50};
-use outlierd::internals::backbone::writer::{Dim, Initializer, Model};
 use outlierd::internals::backbone::{Backbone, Error, Options, Pooling, Tap};
 use outlierd::internals::image::{self, InputRecipe};
 

@@ -58,7 +58,7 @@ fn agree(name: &str, least: f64, least_difference: f64) -> Fusion {
         let maps = backbone.forward(&drawn(seed as u32)).unwrap().remove(0);
         assert_eq!(maps.iter().map(|m| m.stage.to_string()).collect::<Vec<_>>(), TAPS);
         assert_eq!(maps.iter().map(|m| (m.height, m.width)).collect::<Vec<_>>(), [(16, 16), (8, 8), (4, 4), (2, 2)]);
-        found.push(maps.iter().map(|map| backbone.pool_view(std::slice::from_ref(map))).collect());
+        found.push(maps.iter().map(|map| backbone.pool_crop(std::slice::from_ref(map))).collect());
     }
     for (tap, label) in TAPS.iter().enumerate() {
         let difference =

@@ -1,9 +1,9 @@
 //! Networks as the field writes them: activations, vendors' operators, heads, half precision, data in other files, and
 //! files that are no networks.
 
+use outlierd::internals::backbone::onnx::writer::{Initializer, Model};
 use outlierd::internals::backbone::onnx::{Attr, DType, Node};
 use outlierd::internals::backbone::quantize;
-use outlierd::internals::backbone::writer::{Initializer, Model};
 use outlierd::internals::backbone::{Backbone, Error, Options, Pooling, SUMS_KEY};
 
 use crate::common::networks::{alike, features, load, options, picture, quantized, read, refused, small};
@@ -582,7 +582,7 @@ fn the_stages_of_keras_version_2_are_told() {
     let at = ends.nodes.iter().position(|n| n.outputs[0] == "b3.1.sum").unwrap();
     ends.nodes.truncate(at + 1);
     let expected = load(ends.to_bytes(), None).unwrap().features(&picture(3)).unwrap();
-    assert_eq!(backbone.pool_view(&maps[3..]), expected);
+    assert_eq!(backbone.pool_crop(&maps[3..]), expected);
     assert!(expected.iter().any(|v| *v < 0.0));
     let int8 = load(quantized(version_2().to_bytes()), None).unwrap();
     alike(&int8.features(&picture(3)).unwrap(), &expected, 0.99);

@@ -1,7 +1,7 @@
 //! Networks that normalise their picture themselves.
 
+use outlierd::internals::backbone::onnx::writer::{Dim, Initializer, Model};
 use outlierd::internals::backbone::onnx::{Attr, DType, Node};
-use outlierd::internals::backbone::writer::{Dim, Initializer, Model};
 use outlierd::internals::image::{ChannelOrder, InputRecipe};
 
 use crate::common::networks::{alike, features, load, picture, quantized, read, refused, small};

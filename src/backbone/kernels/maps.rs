@@ -1,8 +1,9 @@
 //! What is not a convolution: pooling, table look-up, quantization.
 
-use super::conv::{Cut, length};
 use super::error::Error;
+use super::partition::Partition;
 use super::pool::Pool;
+use super::shape::length;
 
 /// Geometry of a `u8` max pool, NHWC, batch 1. Spelled as ONNX `MaxPool` does (`ceil_mode` 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +38,13 @@ impl MaxPool {
         let (out_h, out_w, c) = (self.out_h(), self.out_w(), self.channels);
         let padded = (0..2).any(|i| self.pads[i] >= self.kernel[i] || self.pads[i + 2] >= self.kernel[i]);
         if padded || self.stride.contains(&0) || c == 0 {
-            return Err(Error::Shape(format!("no max pool for {self:?}")));
+            return Err(Error::Shape(format!("a max pool with windows in the padding alone, or of no size: {self:?}")));
         }
         length("input", input.len(), self.in_h * self.in_w * c)?;
         length("output", out.len(), out_h * out_w * c)?;
         let row = out_w * c;
         let rows = Rows(out.as_mut_ptr());
-        let cut = Cut { len: out_h, parts: out_h.min(pool.threads() * 4).max(1) };
+        let cut = Partition { len: out_h, parts: out_h.min(pool.threads() * 4).max(1) };
         pool.run(cut.parts, |task| {
             for oy in cut.part(task) {
                 // SAFETY: row `oy` lies inside `out`, whose length is checked, and no other task writes it.

@@ -31,11 +31,14 @@ mod error;
 mod isa;
 mod maps;
 mod pack;
+mod partition;
 mod pool;
 mod scalar;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod walk;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -45,8 +48,9 @@ mod x86_avxvnni;
 #[cfg(target_arch = "x86_64")]
 mod x86_ymm;
 
-pub use conv::{Conv, ConvShape, Epilogue, OutputMut, Residual, Scratch};
+pub use conv::{Conv, Scratch};
 pub use error::Error;
 pub use isa::Isa;
 pub use maps::{MaxPool, average_pool_f32, lut_u8, max_pool_f32, quantize_f32};
 pub use pool::Pool;
+pub use shape::{ConvShape, Epilogue, OutputMut, Residual};

@@ -32,6 +32,25 @@ pub(super) struct RequantizedResidual {
     pub step: f32,
 }
 
+/// Raw output that tasks write disjoint parts of.
+#[derive(Clone, Copy)]
+pub(super) struct Out {
+    pub u8: *mut u8,
+    pub f32: *mut f32,
+    pub other: *const u8,
+}
+
+// SAFETY: `Conv::run` hands each task its own rows and columns of the output; `other` is only read.
+unsafe impl Sync for Out {}
+
+/// What the tiles read.
+pub(super) struct Source<'a> {
+    pub data: &'a [u8],
+    /// Pixels of a row. A bordered copy has bytes to spare at its end.
+    pub width: usize,
+    pub bordered: bool,
+}
+
 /// One tile: `rows` output pixels by `nr` output channels.
 ///
 /// `rows_at[tap * mr + row]` points at `span` readable bytes, `span` a multiple of `kr`; a kernel with [`Table::gather`]

@@ -10,31 +10,22 @@ use std::sync::Arc;
 
 use ::image::RgbImage;
 use rayon::prelude::*;
-use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor, TractError};
+use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor};
 
-use super::super::error::Error as BackboneError;
-use super::super::graph::{self, Part, Request};
-use super::super::kernels;
-use super::super::lower::Format;
-use super::super::onnx::{DType, Graph, Model, Tensor as Constant};
-use super::super::ops::{Quant, slice};
-use super::super::plan::{Step, plan};
-use super::super::stages::{self, MapInfo, StageOutput};
 use super::error::Error;
-use super::observe::channel_means;
+use super::observe::{Subject, channel_means};
 use super::progress::Watch;
 use super::weights::{Layer, bias_name};
-use crate::image::InputRecipe;
+use crate::backbone::compile::ops::slice;
+use crate::backbone::compile::plan::{Step, plan};
+use crate::backbone::compile::stages;
+use crate::backbone::compile::{self, Part};
+use crate::backbone::onnx::{Graph, Tensor as Constant};
+use crate::backbone::passes::lower::Format;
+use crate::backbone::passes::quant::Quant;
 
 /// Room for values below the range of 8 bits, when a convolution's values are looked at before its activation.
 const WIDER: f32 = 4096.0;
-
-/// A quantized graph and where its pictures come from.
-pub struct Int8<'a> {
-    pub model: &'a Model,
-    pub input: &'a str,
-    pub recipe: &'a InputRecipe,
-}
 
 /// A value of all pictures between two steps.
 struct Held {
@@ -43,7 +34,7 @@ struct Held {
     maps: Vec<Arc<Tensor>>,
 }
 
-impl Int8<'_> {
+impl Subject<'_> {
     /// Corrects the biases of `layers` (by the convolution's output) and puts them into `graph`. `means` holds the
     /// float network's channel means by value. Gives the number of corrected layers.
     ///
@@ -68,39 +59,36 @@ impl Int8<'_> {
                 conv.bounds = [f32::NEG_INFINITY, f32::INFINITY];
             }
         }
-        let reads: Vec<Vec<&str>> = plan.steps.iter().map(|s| graph::reads(&plan, s, self.input)).collect();
+        let reads: Vec<Vec<&str>> = plan.steps.iter().map(|s| compile::reads(&plan, s, self.input)).collect();
         let mut held: HashMap<String, Held> = HashMap::new();
         let mut corrected = 0;
         for (at, step) in plan.steps.iter().enumerate() {
             watch.check()?;
             if let Step::Conv(conv) = step {
-                let source = behind_activations(&planned, conv.real);
                 let layer = layers.get_mut(&conv.node.outputs[0]);
-                if let (Some(layer), Some(target)) = (layer, means.get(source)) {
+                if let (Some(layer), Some(target)) = (layer, means.get(conv.source)) {
                     let known = free.quants.get(conv.output).copied();
                     let known = known.ok_or_else(|| self.unplanned(conv.output))?;
                     free.quants.insert(conv.output, Quant { scale: known.scale * WIDER, zero: 128 });
-                    let request = self.request(graph, &maps, &taps)?;
+                    let request = self.request(graph, Format::Qdq, &maps, &taps)?;
                     let inputs = inputs(&reads[at], &held);
-                    let part = graph::part(&request, &free, at, &inputs, true)?;
+                    let part = compile::part(&request, &free, at, &inputs, true)?;
                     let found = self.means(&part, &reads[at], &held, pictures)?;
                     free.quants.insert(conv.output, known);
                     for (bias, (target, found)) in layer.bias.iter_mut().zip(target.iter().zip(found)) {
                         *bias += target - found;
                     }
                     let levels = layer.bias_levels();
-                    let bytes = levels.iter().flat_map(|b| b.to_le_bytes()).collect();
-                    let constant = Constant::from_bytes(DType::I32, vec![levels.len()], bytes);
-                    graph.constants.insert(bias_name(conv.node), constant);
+                    graph.constants.insert(bias_name(conv.node), Constant::i32(vec![levels.len()], &levels));
                     corrected += 1;
                 }
             }
             let later = |name: &str| reads[at + 1..].iter().any(|r| r.contains(&name));
-            let request = self.request(graph, &maps, &taps)?;
-            let part = graph::part(&request, &plan, at, &inputs(&reads[at], &held), false)?;
+            let request = self.request(graph, Format::Qdq, &maps, &taps)?;
+            let part = compile::part(&request, &plan, at, &inputs(&reads[at], &held), false)?;
             if part.outputs.iter().any(|name| later(name)) {
                 let made = self.run(&part, &reads[at], &held, pictures)?;
-                let bytes = !matches!(step, Step::Island(_));
+                let bytes = !matches!(step, Step::Fallback(_));
                 for (name, maps) in part.outputs.into_iter().zip(made).filter(|(name, _)| later(name)) {
                     let first = maps.first().ok_or(Error::NoPictures)?;
                     let dims = <[usize; 4]>::try_from(first.shape()).map_err(|_| self.unplanned(&name))?;
@@ -116,32 +104,7 @@ impl Int8<'_> {
     }
 
     fn unplanned(&self, value: &str) -> Error {
-        let reason = format!("value {value:?} is no map of 8 bits");
-        Error::Backbone(BackboneError::Unsupported { path: self.model.path.clone(), reason })
-    }
-
-    fn failed(&self, error: TractError) -> Error {
-        Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{error:#}") })
-    }
-
-    fn request<'r>(
-        &'r self,
-        graph: &'r Graph,
-        maps: &'r HashMap<String, MapInfo>,
-        taps: &'r [StageOutput],
-    ) -> Result<Request<'r>, Error> {
-        Ok(Request {
-            model: self.model,
-            graph,
-            format: Format::Qdq,
-            input: self.input,
-            recipe: self.recipe,
-            maps,
-            taps,
-            round_sums: false,
-            isa: kernels::Isa::detect().map_err(BackboneError::from)?,
-            threads: 1,
-        })
+        Error::Backbone(self.model.unsupported(format!("the quantized value {value:?} is no map of 8 bits")))
     }
 
     /// Runs a step on one picture.
@@ -154,7 +117,7 @@ impl Int8<'_> {
         picture: &RgbImage,
     ) -> Result<TVec<TValue>, Error> {
         let mut values: TVec<TValue> = TVec::new();
-        values.push(graph::picture(picture).map_err(|e| self.failed(e))?);
+        values.push(compile::picture(picture).map_err(|e| self.failed(e))?);
         for held in reads.iter().filter_map(|name| held.get(*name)) {
             values.push(TValue::from_const(held.maps[n].clone()));
         }
@@ -206,15 +169,4 @@ impl Int8<'_> {
 
 fn inputs<'r>(reads: &[&'r str], held: &HashMap<String, Held>) -> Vec<(&'r str, [usize; 4], bool)> {
     reads.iter().filter_map(|name| held.get(*name).map(|h| (*name, h.dims, h.bytes))).collect()
-}
-
-/// The value in front of the activations that make `value`.
-fn behind_activations<'g>(graph: &'g Graph, mut value: &'g str) -> &'g str {
-    let activation = |value: &str| {
-        graph.nodes.iter().find(|n| (n.is("Relu") || n.is("Clip")) && n.outputs.first().is_some_and(|o| o == value))
-    };
-    while let Some(input) = activation(value).and_then(|n| n.input(0)) {
-        value = input;
-    }
-    value
 }

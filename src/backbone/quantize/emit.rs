@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::error::Error;
-use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
-use super::super::ops::Quant;
-use super::super::writer::{self, Dim, Initializer, Io};
 use super::points::Point;
 use super::weights::{Layer, bias_name};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::writer::{self, Dim, Initializer, Io};
+use crate::backbone::onnx::{Attr, DType, Graph, Index, Model, Node, Tensor, ValueInfo};
+use crate::backbone::passes::quant::Quant;
 
 /// The least operator set with scales per channel.
 const OPSET: i64 = 13;
@@ -61,46 +61,43 @@ struct Emit<'a> {
 }
 
 impl Emit<'_> {
-    fn constant(&mut self, name: String, dtype: DType, dims: Vec<usize>, bytes: Vec<u8>) -> String {
-        self.graph.constants.insert(name.clone(), Tensor::from_bytes(dtype, dims, bytes));
+    fn constant(&mut self, name: String, tensor: Tensor) -> String {
+        self.graph.constants.insert(name.clone(), tensor);
         name
     }
 
-    fn node(&mut self, node: Node) {
-        self.graph.nodes.push(node);
-    }
-
     fn point(&mut self, value: &str, quant: Quant, real: &str) {
-        let scale = self.constant(format!("{value}/scale"), DType::F32, vec![], quant.scale.to_le_bytes().to_vec());
-        let zero = self.constant(format!("{value}/zero_point"), DType::U8, vec![], vec![quant.zero]);
+        let scale = self.constant(format!("{value}/scale"), Tensor::f32(vec![], &[quant.scale]));
+        let zero = Tensor::from_bytes(DType::U8, vec![], vec![quant.zero]);
+        let zero = self.constant(format!("{value}/zero_point"), zero);
         let rounded = format!("{value}/quantized");
-        self.node(Node::new("QuantizeLinear", &[value, &scale, &zero], &[&rounded]));
-        self.node(Node::new("DequantizeLinear", &[&rounded, &scale, &zero], &[real]));
+        self.graph.nodes.push(Node::new("QuantizeLinear", &[value, &scale, &zero], &[&rounded]));
+        self.graph.nodes.push(Node::new("DequantizeLinear", &[&rounded, &scale, &zero], &[real]));
     }
 
     fn layer(&mut self, mut conv: Node, layer: &Layer) {
         let (output, n) = (conv.outputs[0].clone(), layer.dims[0]);
-        let floats = |values: &mut dyn Iterator<Item = f32>| values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
         let name = |what: &str| format!("{output}/{what}");
         let weights = layer.weights.iter().map(|&w| w as u8).collect();
-        let weights = self.constant(name("weight/quantized"), DType::I8, layer.dims.to_vec(), weights);
-        let scales = floats(&mut layer.scales.iter().copied());
-        let scales = self.constant(name("weight/scale"), DType::F32, vec![n], scales);
-        let zero = self.constant(name("weight/zero_point"), DType::I8, vec![n], vec![0; n]);
-        let bias = layer.bias_levels().iter().flat_map(|b| b.to_le_bytes()).collect();
-        let bias = self.constant(bias_name(&conv), DType::I32, vec![n], bias);
-        let bias_scales = floats(&mut layer.scales.iter().map(|s| layer.x_scale * s));
-        let bias_scales = self.constant(name("bias/scale"), DType::F32, vec![n], bias_scales);
-        let bias_zero = self.constant(name("bias/zero_point"), DType::I32, vec![n], vec![0; 4 * n]);
+        let weights = Tensor::from_bytes(DType::I8, layer.dims.to_vec(), weights);
+        let weights = self.constant(name("weight/quantized"), weights);
+        let scales = self.constant(name("weight/scale"), Tensor::f32(vec![n], &layer.scales));
+        let zero = Tensor::from_bytes(DType::I8, vec![n], vec![0; n]);
+        let zero = self.constant(name("weight/zero_point"), zero);
+        let bias = self.constant(bias_name(&conv), Tensor::i32(vec![n], &layer.bias_levels()));
+        let bias_scales: Vec<f32> = layer.scales.iter().map(|s| layer.x_scale * s).collect();
+        let bias_scales = self.constant(name("bias/scale"), Tensor::f32(vec![n], &bias_scales));
+        let bias_zero = self.constant(name("bias/zero_point"), Tensor::i32(vec![n], &vec![0; n]));
         let (w, b) = (name("weight/dequantized"), name("bias/dequantized"));
-        let axis = |node: Node| node.with("axis", Attr::Int(0));
-        self.node(axis(Node::new("DequantizeLinear", &[&weights, &scales, &zero], &[&w])));
-        self.node(axis(Node::new("DequantizeLinear", &[&bias, &bias_scales, &bias_zero], &[&b])));
+        for (inputs, output) in [([&weights, &scales, &zero], &w), ([&bias, &bias_scales, &bias_zero], &b)] {
+            let node = Node::new("DequantizeLinear", &inputs.map(String::as_str), &[output]);
+            self.graph.nodes.push(node.with("axis", Attr::Int(0)));
+        }
         for float in conv.inputs.drain(1..) {
             self.graph.constants.remove(&float);
         }
         conv.inputs.extend([w, b]);
-        self.node(conv);
+        self.graph.nodes.push(conv);
     }
 }
 
@@ -109,25 +106,22 @@ impl Emit<'_> {
 /// # Errors
 /// A node cannot be written.
 pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Result<writer::Model, Error> {
-    let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
-    let mut needed: HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
+    let needed = Index::of(graph).needed(graph.outputs.iter().map(|o| o.name.as_str()));
     let mut nodes = Vec::new();
     let mut initializers = Vec::new();
-    for node in graph.nodes.iter().rev() {
-        if !node.outputs.iter().any(|o| needed.contains(o.as_str())) {
-            continue;
-        }
-        needed.extend(node.inputs.iter().filter(|i| !i.is_empty()).map(String::as_str));
+    for (node, _) in graph.nodes.iter().zip(needed).filter(|(_, needed)| *needed) {
         let mut node = node.clone();
+        // ONNX Runtime refuses two nodes of one name, which a graph output's own rounding would make.
+        node.name = node.outputs.first().cloned().unwrap_or_default();
         if let Some((name, _)) = node.attrs.iter().find(|(_, a)| matches!(a, Attr::Tensor(_) | Attr::Other)) {
-            return Err(unsupported(format!("{} has an attribute {name} that cannot be copied", node.label())));
+            let reason = format!("{} has an attribute {name} that cannot be copied; export it without", node.label());
+            return Err(model.unsupported(reason));
         }
         if model.opset < OPSET {
             initializers.extend(renew(&mut node));
         }
         nodes.push(node);
     }
-    nodes.reverse();
     let used: HashSet<&str> = nodes.iter().flat_map(|n| n.inputs.iter().map(String::as_str)).collect();
     let mut names: Vec<&String> = graph.constants.keys().filter(|name| used.contains(name.as_str())).collect();
     names.sort();
@@ -136,7 +130,7 @@ pub fn file(model: &Model, graph: &Graph, metadata: Vec<(String, String)>) -> Re
         let bytes = model.read(tensor)?;
         initializers.push(Initializer { name: name.clone(), dtype: tensor.dtype, dims: tensor.dims.clone(), bytes });
     }
-    let io = |info: &super::super::onnx::ValueInfo| {
+    let io = |info: &ValueInfo| {
         let dim = |(i, d): (usize, &Option<usize>)| match d {
             Some(n) => Dim::Fixed(*n),
             None => Dim::Named(if i == 0 { "N".into() } else { format!("{}_{i}", info.name) }),
@@ -199,6 +193,18 @@ fn renew(node: &mut Node) -> Vec<Initializer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_nodes_have_one_name() {
+        let input =
+            ValueInfo { name: "x".into(), dtype: Some(DType::F32), dims: vec![None, Some(3), Some(8), Some(8)] };
+        let output = ValueInfo { name: "y".into(), ..input.clone() };
+        let relu = Node { name: "y".into(), ..Node::new("Relu", &["x"], &["y/real"]) };
+        let nodes = vec![relu, Node::new("Abs", &["y/real"], &["y"])];
+        let graph = Graph { nodes, inputs: vec![input], outputs: vec![output], ..Graph::default() };
+        let file = file(&Model::empty(), &graph, Vec::new()).unwrap();
+        assert_eq!(file.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["y/real", "y"]);
+    }
 
     #[test]
     fn old_operators_are_spelled_anew() {

@@ -5,11 +5,9 @@
 //! Weights of the first layer have a scale for each channel here, so that it is the reach of the map between, seen while
 //! calibrating, that is `r1`.
 
-use std::collections::HashMap;
-
-use super::super::error::Error;
-use super::super::onnx::{DType, Graph, Model, Tensor};
 use super::fold::is_plain_conv;
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{Graph, Index, Model, Tensor};
 
 /// The most that one channel is scaled against the others, either way.
 const MOST: f64 = 16.0;
@@ -26,28 +24,19 @@ pub struct Pair {
 
 /// Every such pair, in the graph's order.
 pub fn pairs(graph: &Graph) -> Vec<Pair> {
-    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
-        for value in &node.inputs {
-            readers.entry(value).or_default().push(i);
-        }
-    }
-    let output = |value: &str| graph.outputs.iter().any(|o| o.name == value);
-    let sole = |value: &str| match readers.get(value).map(Vec::as_slice) {
-        Some(&[one]) if !output(value) => Some(one),
-        _ => None,
-    };
+    let index = Index::of(graph);
     let convs = graph.nodes.iter().enumerate().filter(|(_, n)| is_plain_conv(graph, n));
     convs
         .filter_map(|(first, node)| {
             let mut between = node.outputs[0].as_str();
-            let mut next = sole(between)?;
-            if graph.nodes[next].is("Relu") {
-                between = graph.nodes[next].outputs[0].as_str();
-                next = sole(between)?;
+            let mut next = index.sole_consumer(between)?;
+            if next.is("Relu") {
+                between = next.outputs[0].as_str();
+                next = index.sole_consumer(between)?;
             }
-            let reads = is_plain_conv(graph, &graph.nodes[next]) && graph.nodes[next].inputs[0] == between;
-            reads.then(|| Pair { first, second: next, between: between.to_string() })
+            let second = index.position(next.outputs.first()?)?;
+            let reads = is_plain_conv(graph, next) && next.inputs[0] == between;
+            reads.then(|| Pair { first, second, between: between.to_string() })
         })
         .collect()
 }
@@ -98,8 +87,7 @@ pub fn equalize(model: &Model, graph: &mut Graph, pair: &Pair, reach: &[f32]) ->
 
 fn replace(graph: &mut Graph, name: &str, values: &[f32]) {
     if let Some(tensor) = graph.constants.get_mut(name) {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        *tensor = Tensor::from_bytes(DType::F32, tensor.dims.clone(), bytes);
+        *tensor = Tensor::f32(tensor.dims.clone(), values);
     }
 }
 

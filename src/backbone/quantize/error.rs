@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::error::Error as BackboneError;
+use crate::backbone::error::Error as BackboneError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,7 +16,9 @@ pub enum Error {
     Unsupported { path: PathBuf, reason: String },
     #[error("there are no pictures to calibrate with")]
     NoPictures,
-    #[error("the float network gives values that are not finite at {value:?}: are the file's weights whole?")]
+    #[error(
+        "the float network gives values that are not finite at {value:?}: its weights are damaged or its input recipe is wrong (--input)"
+    )]
     NotFinite { value: String },
     #[error("interrupted")]
     Interrupted,

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 
-use super::super::affine::{Layout, affine};
-use super::super::error::Error;
-use super::super::fold;
-use super::super::graph::{pads, pair};
-use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{Attr, DType, Graph, Index, Model, Node, Tensor};
+use crate::backbone::passes::affine::{Layout, affine};
+use crate::backbone::passes::pads;
+use crate::backbone::passes::window::{self, pair};
 
 /// Folds what can be folded; what cannot stays. `size` is height and width of the picture `input`.
 ///
@@ -18,7 +18,8 @@ use super::super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
 /// A tensor cannot be read, or a stride, pad or kernel makes no sense.
 pub fn fold(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
     plain_pads(model, graph, input, size)?;
-    fold::pads(model, graph)?;
+    // Once more after loading: operators whose own pads are plain only now can take a `Pad`.
+    pads::fold(model, graph)?;
     own_weights(model, graph)?;
     while merge_affine(model, graph)? {}
     Ok(())
@@ -35,10 +36,6 @@ pub fn is_plain_conv(graph: &Graph, node: &Node) -> bool {
         && matches!(node.text("auto_pad"), None | Some("NOTSET" | "VALID"))
 }
 
-fn constant_f32(dims: Vec<usize>, values: &[f32]) -> Tensor {
-    Tensor::from_bytes(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-}
-
 /// Replaces `auto_pad` and `ceil_mode` by pads where the sizes are known.
 fn plain_pads(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -> Result<(), Error> {
     let mut sizes = HashMap::from([(input.to_string(), size)]);
@@ -53,7 +50,7 @@ fn plain_pads(model: &Model, graph: &mut Graph, input: &str, size: [usize; 2]) -
                 None => None,
             }
         } else if node.is("Pad") {
-            fold::padding(model, &graph.constants, node)?
+            pads::padding(model, &graph.constants, node)?
                 .map(|[top, left, bottom, right]| [from[0] + top + bottom, from[1] + left + right])
         } else {
             let same =
@@ -86,7 +83,7 @@ fn resolve(
 ) -> Result<[usize; 2], Error> {
     let reach: [usize; 2] = std::array::from_fn(|i| (kernel[i].max(1) - 1) * dilation[i] + 1);
     let auto = node.text("auto_pad").unwrap_or("NOTSET").to_string();
-    let mut pads = if auto == "VALID" { [0; 4] } else { pads(model, node)? };
+    let mut pads = if auto == "VALID" { [0; 4] } else { window::pads(model, node)? };
     if let "SAME_UPPER" | "SAME_LOWER" = auto.as_str() {
         for i in 0..2 {
             let whole = (from[i].div_ceil(stride[i]).max(1) - 1) * stride[i] + reach[i];
@@ -130,13 +127,13 @@ fn own_weights(model: &Model, graph: &mut Graph) -> Result<(), Error> {
             None => vec![0.0; dims[0]],
         };
         if bias.len() != dims[0] || values.is_empty() {
-            let reason = format!("{}: its bias does not have one value per channel", node.label());
-            return Err(Error::NotOnnx { path: model.path.clone(), reason });
+            let reason = format!("{}: its bias does not have one value per output channel", node.label());
+            return Err(model.invalid(reason));
         }
         let name = format!("{}/weight", node.outputs[0]);
         let bias_name = format!("{}/bias", node.outputs[0]);
-        graph.constants.insert(bias_name.clone(), constant_f32(vec![dims[0]], &bias));
-        graph.constants.insert(name.clone(), constant_f32(dims, &values));
+        graph.constants.insert(bias_name.clone(), Tensor::f32(vec![dims[0]], &bias));
+        graph.constants.insert(name.clone(), Tensor::f32(dims, &values));
         let node = &mut graph.nodes[at];
         node.inputs.truncate(1);
         node.inputs.extend([name, bias_name]);
@@ -146,18 +143,13 @@ fn own_weights(model: &Model, graph: &mut Graph) -> Result<(), Error> {
 
 /// Folds the first affine node whose convolution nothing else reads; false if there is none.
 fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
-    let mut readers: HashMap<&str, usize> = HashMap::new();
-    for value in graph.nodes.iter().flat_map(|n| &n.inputs).chain(graph.outputs.iter().map(|o| &o.name)) {
-        *readers.entry(value).or_default() += 1;
-    }
-    let convs: HashMap<&str, usize> = (graph.nodes.iter().enumerate())
-        .filter(|(_, n)| is_plain_conv(graph, n) && readers.get(n.outputs[0].as_str()) == Some(&1))
-        .map(|(i, n)| (n.outputs[0].as_str(), i))
-        .collect();
+    let index = Index::of(graph);
     let mut found = None;
     for (at, node) in graph.nodes.iter().enumerate() {
         if let Some((x, affine)) = affine(model, graph, node, Layout::ChannelsFirst)?
-            && let Some(&conv) = convs.get(x)
+            && let Some(conv) = index.position(x)
+            && is_plain_conv(graph, &graph.nodes[conv])
+            && index.sole_consumer(x).is_some()
         {
             found = Some((at, conv, affine));
             break;
@@ -169,7 +161,7 @@ fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
     let of = |list: &[f64], c: usize| list[if list.len() == 1 { 0 } else { c }];
     if [&affine.scale, &affine.shift].iter().any(|list| list.len() != 1 && list.len() != dims[0]) {
         let reason = format!("{}: it does not have one value per channel", graph.nodes[at].label());
-        return Err(Error::NotOnnx { path: model.path.clone(), reason });
+        return Err(model.invalid(reason));
     }
     let mut values = model.read_f32(&graph.constants[&weight])?;
     let mut biases = model.read_f32(&graph.constants[&bias])?;
@@ -178,8 +170,8 @@ fn merge_affine(model: &Model, graph: &mut Graph) -> Result<bool, Error> {
         rows.iter_mut().for_each(|w| *w = (f64::from(*w) * of(&affine.scale, c)) as f32);
         biases[c] = (f64::from(biases[c]) * of(&affine.scale, c) + of(&affine.shift, c)) as f32;
     }
-    graph.constants.insert(weight, constant_f32(dims.clone(), &values));
-    graph.constants.insert(bias, constant_f32(vec![dims[0]], &biases));
+    graph.constants.insert(weight, Tensor::f32(dims.clone(), &values));
+    graph.constants.insert(bias, Tensor::f32(vec![dims[0]], &biases));
     let output = graph.nodes[at].outputs[0].clone();
     graph.nodes[conv].outputs[0] = output;
     graph.nodes.remove(at);

@@ -18,16 +18,14 @@ use std::path::Path;
 
 use ::image::RgbImage;
 
+use super::compile::stages;
+use super::compile::trunk::Trunk;
 use super::error::Error as BackboneError;
-use super::lower::Format;
-use super::onnx::{Graph, Model};
-use super::ops::Quant;
-use super::options::INPUT_KEY;
-use super::options::SUMS_KEY;
-use super::options::input_table;
-use super::trunk::Trunk;
-use super::wire::Source;
-use super::{stages, writer};
+use super::onnx::{Graph, Model, Source, writer};
+use super::options::{self, INPUT_KEY, SUMS_KEY, input_table};
+use super::passes::input;
+use super::passes::lower::Format;
+use super::passes::quant::Quant;
 use crate::image::{InputRecipe, Resize};
 
 mod correct;
@@ -45,7 +43,7 @@ pub use error::Error;
 pub use progress::Watch;
 pub use ranges::Ranges;
 
-use observe::{Float, Seen, Wanted};
+use observe::{Observer, Statistics, Subject};
 use points::{Kind, Point};
 use weights::Layer;
 
@@ -128,7 +126,7 @@ impl Network {
 
     fn from_model(mut model: Model, input: Option<InputRecipe>, resize: Option<Resize>) -> Result<Network, Error> {
         let path = model.path.clone();
-        let options = super::Options { input, resize, ..super::Options::default() };
+        let options = options::Options { input, resize, ..options::Options::default() };
         let mut trunk = Trunk::of(&mut model, &options)?;
         let taps = trunk.found.clone();
         if !taps.is_empty() {
@@ -141,11 +139,11 @@ impl Network {
             return Err(Error::NoConvolution { path });
         }
         if taps.is_empty() {
-            let reason = "it has no residual stages: it is not a ResNet".into();
+            let reason = "it has no residual stages: it is not a ResNet; give one of 18 to 152 layers".into();
             return Err(Error::Unsupported { path, reason });
         }
         if model.opset < emit::OLDEST {
-            let reason = format!("operator set {} is too old; {} or newer is needed", model.opset, emit::OLDEST);
+            let reason = format!("operator set {} is too old; export with {} or newer", model.opset, emit::OLDEST);
             return Err(Error::Unsupported { path, reason });
         }
         let Trunk { mut graph, picture, .. } = trunk;
@@ -183,26 +181,25 @@ impl Network {
             return Err(BackboneError::PictureSize { width, height, got_width, got_height }.into());
         }
         let Network { model, mut graph, input, recipe, outputs } = self;
+        let subject = Subject { model: &model, input: &input, recipe: &recipe };
         let equalized = match options.equalize {
-            true => equalize_all(&model, &mut graph, &input, &recipe, pictures, watch)?,
+            true => equalize_all(subject, &mut graph, pictures, watch)?,
             false => 0,
         };
         let mut points = points::find(&model, &graph, &input, &stages::maps(&graph, &input))?;
-        let wanted = wanted(&graph, &points);
+        let observers = observers(&graph, &points);
         (watch.begin)("ranges", pictures.len());
-        let float = Float { model: &model, graph: &graph, input: &input, recipe: &recipe };
-        let seen = float.observe(&wanted, pictures, watch)?;
-        let quants = quants(&points, &wanted, &seen, &recipe, options.ranges);
+        let seen = subject.observe(&graph, &observers, pictures, watch)?;
+        let quants = quants(&points, &observers, &seen, &recipe, options.ranges);
         points.retain(|p| quants.contains_key(&p.value));
         let mut layers = layers(&model, &graph, &quants)?;
         let mut rounded = emit::quantized(&graph, &points, &quants, &layers, &outputs);
         let mut corrected = 0;
         if options.correct {
             let means: HashMap<&str, &[f64]> =
-                wanted.iter().zip(&seen).map(|(w, s)| (w.value.as_str(), s.mean.as_slice())).collect();
+                observers.iter().zip(&seen).map(|(o, s)| (o.value.as_str(), s.mean.as_slice())).collect();
             (watch.begin)("biases", layers.len());
-            let int8 = correct::Int8 { model: &model, input: &input, recipe: &recipe };
-            corrected = int8.correct(&mut rounded, &mut layers, &means, pictures, watch)?;
+            corrected = subject.correct(&mut rounded, &mut layers, &means, pictures, watch)?;
         }
         let convolutions = layers.len();
         let report = Report {
@@ -232,58 +229,51 @@ fn rename_outputs(graph: &mut Graph, input: &str) -> HashMap<String, String> {
     outputs
 }
 
-fn equalize_all(
-    model: &Model,
-    graph: &mut Graph,
-    input: &str,
-    recipe: &InputRecipe,
-    pictures: &[RgbImage],
-    watch: &Watch,
-) -> Result<usize, Error> {
+fn equalize_all(subject: Subject, graph: &mut Graph, pictures: &[RgbImage], watch: &Watch) -> Result<usize, Error> {
     let pairs = equalize::pairs(graph);
-    let wanted: Vec<Wanted> =
-        pairs.iter().map(|p| Wanted { value: p.between.clone(), histogram: None, greatest: true }).collect();
-    if wanted.is_empty() {
+    let observers: Vec<Observer> =
+        pairs.iter().map(|p| Observer { value: p.between.clone(), histogram: None, greatest: true }).collect();
+    if observers.is_empty() {
         return Ok(0);
     }
     (watch.begin)("equalisation", pictures.len());
-    let seen = Float { model, graph, input, recipe }.observe(&wanted, pictures, watch)?;
+    let seen = subject.observe(graph, &observers, pictures, watch)?;
     for (pair, seen) in pairs.iter().zip(&seen) {
-        equalize::equalize(model, graph, pair, &seen.greatest)?;
+        equalize::equalize(subject.model, graph, pair, &seen.greatest)?;
     }
     Ok(pairs.len())
 }
 
-/// The values that ranges and bias correction need, each once for each pair of bounds.
-fn wanted(graph: &Graph, points: &[Point]) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
-    for point in points.iter().filter(|p| matches!(p.kind, Kind::Seen | Kind::Summand)) {
-        let one = Wanted { value: point.source.clone(), histogram: Some(point.bounds), greatest: false };
-        if !wanted.contains(&one) {
-            wanted.push(one);
+/// What ranges and bias correction need to be observed, each value once for each pair of bounds.
+fn observers(graph: &Graph, points: &[Point]) -> Vec<Observer> {
+    let mut observers: Vec<Observer> = Vec::new();
+    for point in points.iter().filter(|p| matches!(p.kind, Kind::Observed | Kind::Summand)) {
+        let one = Observer { value: point.source.clone(), histogram: Some(point.bounds), greatest: false };
+        if !observers.contains(&one) {
+            observers.push(one);
         }
     }
     for node in graph.nodes.iter().filter(|n| fold::is_plain_conv(graph, n)) {
         let value = node.outputs[0].clone();
-        if !wanted.iter().any(|w| w.value == value) {
-            wanted.push(Wanted { value, histogram: None, greatest: false });
+        if !observers.iter().any(|o| o.value == value) {
+            observers.push(Observer { value, histogram: None, greatest: false });
         }
     }
-    wanted
+    observers
 }
 
 fn quants(
     points: &[Point],
-    wanted: &[Wanted],
-    seen: &[Seen],
+    observers: &[Observer],
+    seen: &[Statistics],
     recipe: &InputRecipe,
     rule: Ranges,
 ) -> HashMap<String, Quant> {
     let mut quants: HashMap<String, Quant> = HashMap::new();
     for point in points {
         let chosen = |rule: Ranges| {
-            let is = |w: &Wanted| w.value == point.source && w.histogram == Some(point.bounds);
-            wanted.iter().zip(seen).find(|(w, _)| is(w)).map(|(_, seen)| seen.histogram.choose(rule))
+            let is = |o: &Observer| o.value == point.source && o.histogram == Some(point.bounds);
+            observers.iter().zip(seen).find(|(o, _)| is(o)).map(|(_, seen)| seen.histogram.choose(rule))
         };
         let quant = match point.kind {
             Kind::Picture => {
@@ -294,7 +284,7 @@ fn quants(
             }
             Kind::Pooled => quants.get(&point.source).copied(),
             Kind::Summand => chosen(Ranges::MinMax),
-            Kind::Seen => chosen(rule),
+            Kind::Observed => chosen(rule),
         };
         if let Some(quant) = quant {
             quants.insert(point.value.clone(), quant);
@@ -312,7 +302,7 @@ fn layers(model: &Model, graph: &Graph, quants: &HashMap<String, Quant>) -> Resu
         let dims = <[usize; 4]>::try_from(weight.dims.as_slice()).unwrap_or_default();
         let (weight, bias) = (model.read_f32(weight)?, model.read_f32(bias)?);
         if weight.iter().chain(&bias).any(|v| !v.is_finite()) {
-            let reason = format!("{}: its weights are not finite", node.label());
+            let reason = format!("{}: its weights are not finite; give the file as it was trained", node.label());
             return Err(Error::Unsupported { path: model.path.clone(), reason });
         }
         layers.insert(node.outputs[0].clone(), Layer::round(dims, &weight, &bias, quant.scale));
@@ -325,16 +315,17 @@ fn metadata(model: &Model, recipe: &InputRecipe) -> Vec<(String, String)> {
     let ours = [INPUT_KEY, SUMS_KEY];
     let mut metadata: Vec<(String, String)> =
         model.metadata.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
-    metadata.push((INPUT_KEY.into(), super::input::mark(recipe)));
+    metadata.push((INPUT_KEY.into(), input::mark(recipe)));
     metadata.push((SUMS_KEY.into(), "unrounded".into()));
     metadata
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::onnx::writer::Initializer;
     use super::super::onnx::{Attr, Node};
+    use super::super::passes::lower::lower;
     use super::super::untrained::{Params, resnet50};
-    use super::super::writer::{self, Initializer};
     use super::*;
 
     static RUNS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -391,16 +382,16 @@ mod tests {
     /// The channel means of the last stage.
     fn means(model: &Model, graph: &Graph, input: &str, recipe: &InputRecipe) -> Vec<f64> {
         let value = stages::find(graph, &stages::maps(graph, input)).pop().unwrap().value;
-        let wanted = [Wanted { value, histogram: None, greatest: false }];
-        let float = Float { model, graph, input, recipe };
-        float.observe(&wanted, &pictures(), &nobody()).unwrap().remove(0).mean
+        let observers = [Observer { value, histogram: None, greatest: false }];
+        let subject = Subject { model, input, recipe };
+        subject.observe(graph, &observers, &pictures(), &nobody()).unwrap().remove(0).mean
     }
 
     #[test]
     fn folding_and_equalisation_leave_the_float_function_as_it_is() {
         let bytes = normalized().to_bytes();
         let mut plain = Model::parse(Path::new("plain"), Source::Bytes(bytes.clone().into())).unwrap();
-        let unfolded = super::super::lower::lower(std::mem::take(&mut plain.graph), 13);
+        let unfolded = lower(std::mem::take(&mut plain.graph), 13);
         let network = Network::from_bytes("folded", bytes, None, None).unwrap();
         let Network { model, mut graph, input, recipe, .. } = network;
         assert!(!graph.nodes.iter().any(|n| n.is("BatchNormalization") || n.is("Pad")));
@@ -413,7 +404,8 @@ mod tests {
         };
         near(means(&model, &graph, &input, &recipe), "folded");
         let before = model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap();
-        let n = equalize_all(&model, &mut graph, &input, &recipe, &pictures(), &nobody()).unwrap();
+        let subject = Subject { model: &model, input: &input, recipe: &recipe };
+        let n = equalize_all(subject, &mut graph, &pictures(), &nobody()).unwrap();
         assert_eq!(n, 4);
         assert_ne!(before, model.read_f32(&graph.constants["layer1.0.conv2/weight"]).unwrap());
         near(means(&model, &graph, &input, &recipe), "equalised");
@@ -431,6 +423,6 @@ mod tests {
         assert_eq!(of(Kind::Pooled), ["pool1"]);
         assert_eq!(of(Kind::Summand), ["layer1.0.downsample.normalized", "layer2.0.downsample.normalized"]);
         // Seven activations, two earlier summands.
-        assert_eq!(of(Kind::Seen).len(), 9);
+        assert_eq!(of(Kind::Observed).len(), 9);
     }
 }

@@ -7,22 +7,22 @@ use ::image::RgbImage;
 use rayon::prelude::*;
 use tract_onnx::prelude::TractError;
 
-use super::super::error::Error as BackboneError;
-use super::super::graph::{self, Request};
-use super::super::kernels;
-use super::super::lower::Format;
-use super::super::onnx::{Graph, Model};
-use super::super::ops::slice;
-use super::super::stages::{MapInfo, StageOutput};
-use super::super::tap::Stage;
 use super::error::Error;
 use super::progress::Watch;
 use super::ranges::Histogram;
+use crate::backbone::compile::ops::slice;
+use crate::backbone::compile::stages::{MapInfo, StageOutput};
+use crate::backbone::compile::{Request, build};
+use crate::backbone::error::Error as BackboneError;
+use crate::backbone::kernels;
+use crate::backbone::onnx::{Graph, Model};
+use crate::backbone::passes::lower::Format;
+use crate::backbone::tap::Stage;
 use crate::image::InputRecipe;
 
-/// What is wanted of one value.
+/// What is observed of one value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
+pub struct Observer {
     pub value: String,
     /// A histogram of the value within these bounds.
     pub histogram: Option<[f32; 2]>,
@@ -30,9 +30,9 @@ pub struct Wanted {
     pub greatest: bool,
 }
 
-/// What was seen of one value.
+/// What an observer saw.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct Statistics {
     pub histogram: Histogram,
     /// The mean of each channel over pictures and places, before any bounds.
     pub mean: Vec<f64>,
@@ -49,49 +49,59 @@ struct Gathered {
     greatest: Vec<f32>,
 }
 
-/// A float graph that is ready to be watched.
-pub struct Float<'a> {
+/// The network that is quantized, beside its graph.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
     pub model: &'a Model,
-    pub graph: &'a Graph,
+    /// The picture among the graph's inputs.
     pub input: &'a str,
     pub recipe: &'a InputRecipe,
 }
 
-impl Float<'_> {
-    /// Runs all pictures, several at once, and gives what was seen of each wanted value.
+impl<'a> Subject<'a> {
+    /// A graph of it, to be run on one picture by one thread.
+    pub fn request(
+        &self,
+        graph: &'a Graph,
+        format: Format,
+        maps: &'a HashMap<String, MapInfo>,
+        taps: &'a [StageOutput],
+    ) -> Result<Request<'a>, Error> {
+        let Subject { model, input, recipe } = *self;
+        let isa = kernels::Isa::detect().map_err(BackboneError::from)?;
+        Ok(Request { model, graph, format, input, recipe, maps, taps, round_sums: false, isa, threads: 1 })
+    }
+
+    pub fn failed(&self, error: TractError) -> Error {
+        Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{error:#}") })
+    }
+
+    /// Runs a float graph on all pictures, several at once, and gives what each observer saw.
     ///
     /// # Errors
     /// The network cannot be run, gives values that are not finite, or `watch` says stop.
-    pub fn observe(&self, wanted: &[Wanted], pictures: &[RgbImage], watch: &Watch) -> Result<Vec<Seen>, Error> {
+    pub fn observe(
+        &self,
+        graph: &Graph,
+        observers: &[Observer],
+        pictures: &[RgbImage],
+        watch: &Watch,
+    ) -> Result<Vec<Statistics>, Error> {
         let info = MapInfo { stride: [1, 1], channels: None };
         let taps: Vec<StageOutput> =
-            wanted.iter().map(|w| StageOutput { stage: Stage::Layer1, value: w.value.clone(), info }).collect();
-        let request = Request {
-            model: self.model,
-            graph: self.graph,
-            format: Format::Float,
-            input: self.input,
-            recipe: self.recipe,
-            maps: &HashMap::new(),
-            taps: &taps,
-            round_sums: false,
-            isa: kernels::Isa::detect().map_err(BackboneError::from)?,
-            threads: 1,
-        };
-        let network = graph::build(&request)?;
-        let gathered: Vec<Mutex<Gathered>> = wanted.iter().map(|_| Mutex::default()).collect();
+            observers.iter().map(|o| StageOutput { stage: Stage::Layer1, value: o.value.clone(), info }).collect();
+        let network = build(&self.request(graph, Format::Float, &HashMap::new(), &taps)?)?;
+        let gathered: Vec<Mutex<Gathered>> = observers.iter().map(|_| Mutex::default()).collect();
         pictures.par_iter().try_for_each(|picture| {
             watch.check()?;
-            let fail = |e: TractError| {
-                Error::Backbone(BackboneError::Run { path: self.model.path.clone(), reason: format!("{e:#}") })
-            };
-            let outputs = network.run(picture).map_err(fail)?;
-            for (((tensor, wanted), gathered), dims) in outputs.iter().zip(wanted).zip(&gathered).zip(&network.outputs)
+            let outputs = network.run(picture).map_err(|e| self.failed(e))?;
+            for (((tensor, observer), gathered), dims) in
+                outputs.iter().zip(observers).zip(&gathered).zip(&network.outputs)
             {
-                let values = slice::<f32>(tensor).map_err(fail)?;
+                let values = slice::<f32>(tensor).map_err(|e| self.failed(e))?;
                 let mut gathered = gathered.lock().map_err(|_| Error::Interrupted)?;
-                if !gathered.take(wanted, values, dims[2]) {
-                    return Err(Error::NotFinite { value: wanted.value.clone() });
+                if !gathered.take(observer, values, dims[2]) {
+                    return Err(Error::NotFinite { value: observer.value.clone() });
                 }
             }
             watch.done();
@@ -100,7 +110,7 @@ impl Float<'_> {
         let finish = |gathered: Mutex<Gathered>| {
             let Gathered { histogram, sums, greatest } = gathered.into_inner().map_err(|_| Error::Interrupted)?;
             let mean = sums.iter().map(|&s| s as f64 / UNIT / pictures.len() as f64).collect();
-            Ok(Seen { histogram, mean, greatest })
+            Ok(Statistics { histogram, mean, greatest })
         };
         gathered.into_iter().map(finish).collect()
     }
@@ -108,9 +118,9 @@ impl Float<'_> {
 
 impl Gathered {
     /// Takes the values of one picture, channels last; false if one is not finite.
-    fn take(&mut self, wanted: &Wanted, values: &[f32], channels: usize) -> bool {
-        let bounds = wanted.histogram.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
-        if wanted.histogram.is_some() && !self.histogram.add(values, bounds) {
+    fn take(&mut self, observer: &Observer, values: &[f32], channels: usize) -> bool {
+        let bounds = observer.histogram.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
+        if observer.histogram.is_some() && !self.histogram.add(values, bounds) {
             return false;
         }
         let mean = channel_means(values, channels);
@@ -122,7 +132,7 @@ impl Gathered {
             .iter_mut()
             .zip(&mean)
             .for_each(|(sum, mean)| *sum = sum.saturating_add((mean * UNIT).round() as i128));
-        if wanted.greatest {
+        if observer.greatest {
             self.greatest.resize(channels, 0.0);
             for row in values.chunks_exact(channels.max(1)) {
                 for (greatest, value) in self.greatest.iter_mut().zip(row) {

@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::error::Error;
-use super::super::onnx::{Graph, Model, Node};
-use super::super::plan::activation_bounds;
-use super::super::stages::MapInfo;
+use crate::backbone::compile::stages::MapInfo;
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{Graph, Index, Model, Node};
+use crate::backbone::passes::activations::Activations;
 
 /// How a point gets its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The picture: the range of the input recipe.
     Picture,
-    /// From what is seen while calibrating.
-    Seen,
-    /// As `Seen`, but a convolution's output that meets its residual sum: its rounding is left out when outlierd runs
+    /// From what an observer sees while calibrating.
+    Observed,
+    /// As `Observed`, but a convolution's output that meets its residual sum: its rounding is left out when outlierd runs
     /// the file, so that everything that is seen can be kept.
     Summand,
     /// The same as that of the value in front of a max pool.
@@ -39,48 +39,29 @@ const READERS: [&str; 7] = ["Conv", "Add", "Sum", "MaxPool", "AveragePool", "Glo
 /// # Errors
 /// The bounds of a `Clip` cannot be read.
 pub fn find(model: &Model, graph: &Graph, input: &str, maps: &HashMap<String, MapInfo>) -> Result<Vec<Point>, Error> {
-    let outputs: HashSet<&str> = graph.outputs.iter().map(|o| o.name.as_str()).collect();
-    let makers: HashMap<&str, (usize, &Node)> =
-        graph.nodes.iter().enumerate().filter_map(|(i, n)| Some((n.outputs.first()?.as_str(), (i, n)))).collect();
-    let mut readers: HashMap<&str, Vec<&Node>> = HashMap::new();
-    for node in &graph.nodes {
-        for value in &node.inputs {
-            readers.entry(value).or_default().push(node);
-        }
-    }
-    let mut activations: HashMap<&str, [f32; 2]> = HashMap::new();
-    for node in &graph.nodes {
-        if let (Some(bounds), Some(output)) = (activation_bounds(model, graph, node)?, node.outputs.first()) {
-            activations.insert(output, bounds);
-        }
-    }
+    let index = Index::of(graph);
+    let activations = Activations::of(model, graph)?;
     let sum = |n: &Node| n.is("Add") || n.is("Sum");
     let mut points: Vec<Point> = Vec::new();
     let mut known: HashSet<String> = HashSet::new();
     let values = std::iter::once(input).chain(graph.nodes.iter().filter_map(|n| n.outputs.first()).map(|s| s.as_str()));
     for value in values.filter(|v| maps.contains_key(*v)) {
-        let maker = makers.get(value).map(|m| m.1);
-        let read = readers.get(value).map_or(&[][..], Vec::as_slice);
-        let fused = maker.is_some_and(|m| m.is("Conv") || sum(m))
-            && matches!(read, [one] if activations.contains_key(one.outputs[0].as_str()))
-            && !outputs.contains(value);
-        let (mut source, mut bounds) = (value, [f32::NEG_INFINITY, f32::INFINITY]);
-        while let Some(own) = activations.get(source) {
-            bounds = own.map(|bound| bound.clamp(bounds[0], bounds[1]));
-            source = makers[source].1.inputs[0].as_str();
-        }
-        let ends_block = makers.get(source).is_some_and(|m| sum(m.1));
-        let wanted = read.iter().any(|n| READERS.iter().any(|op| n.is(op))) || outputs.contains(value) || ends_block;
-        if fused || !wanted {
+        let producer = index.producer(value);
+        let fused = producer.is_some_and(|n| n.is("Conv") || sum(n))
+            && index.sole_consumer(value).is_some_and(|n| n.outputs.first().is_some_and(|o| activations.contains(o)));
+        let (source, bounds) = activations.source(value, |_| true);
+        let ends_block = index.producer(source).is_some_and(sum);
+        let read = index.readers(value).any(|n| READERS.iter().any(|op| n.is(op)));
+        if fused || !(read || index.is_output(value) || ends_block) {
             continue;
         }
-        let pooled = maker.filter(|m| m.is("MaxPool")).and_then(|m| m.input(0)).filter(|x| known.contains(*x));
-        let summand = match (maker, read) {
-            (Some(m), [one]) if m.is("Conv") && sum(one) && one.inputs.len() == 2 => {
-                let at = |v: &String| makers.get(v.as_str()).filter(|m| m.1.is("Conv")).map(|m| m.0);
-                let other = one.inputs.iter().find(|v| *v != value).and_then(at);
+        let pooled = producer.filter(|n| n.is("MaxPool")).and_then(|n| n.input(0)).filter(|x| known.contains(*x));
+        let conv = |value: &str| index.position(value).filter(|at| graph.nodes[*at].is("Conv"));
+        let summand = match (conv(value), index.consumers(value)) {
+            (Some(own), &[one]) if sum(&graph.nodes[one]) && graph.nodes[one].inputs.len() == 2 => {
+                let inputs = &graph.nodes[one].inputs;
                 // Of two convolutions the later one is run together with the sum.
-                other < at(&value.to_string())
+                inputs[0] != inputs[1] && inputs.iter().filter_map(|v| conv(v)).all(|at| at <= own)
             }
             _ => false,
         };
@@ -88,7 +69,7 @@ pub fn find(model: &Model, graph: &Graph, input: &str, maps: &HashMap<String, Ma
             (true, ..) => Kind::Picture,
             (_, Some(_), _) => Kind::Pooled,
             (.., true) => Kind::Summand,
-            _ => Kind::Seen,
+            _ => Kind::Observed,
         };
         let source = pooled.unwrap_or(source).to_string();
         known.insert(value.into());

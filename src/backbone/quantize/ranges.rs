@@ -1,6 +1,6 @@
 //! Which range of real values the 256 levels of a map cover.
 
-use super::super::ops::Quant;
+use crate::backbone::passes::quant::Quant;
 
 /// Bins on each side of 0.
 const HALF: usize = 4096;

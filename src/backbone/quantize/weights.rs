@@ -1,6 +1,6 @@
 //! Weights in 8 bits: symmetric, one scale per output channel.
 
-use super::super::onnx::Node;
+use crate::backbone::onnx::Node;
 
 /// The levels of a weight are -127 to 127: symmetric, so that no zero point is needed.
 const LEVELS: f32 = 127.0;

@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::error::Error;
-use super::fold;
-use super::input::{self, Picture};
-use super::lower::{Format, lower, q_operators};
-use super::onnx::{DType, Graph, Model, Node, ValueInfo};
-use super::options::Options;
 use super::stages::{self, MapInfo, StageOutput};
-use super::tap::Stage;
-use super::tensor::type_name;
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{DType, Graph, Index, Model, Node, ValueInfo, type_name};
+use crate::backbone::options::Options;
+use crate::backbone::passes::input::{self, Picture};
+use crate::backbone::passes::lower::{Format, lower, q_operators};
+use crate::backbone::passes::{pads, redundant};
+use crate::backbone::tap::Stage;
 
 /// A lowered graph without what it does to its picture first.
 #[derive(Debug)]
@@ -31,23 +30,23 @@ impl Trunk {
     pub fn of(model: &mut Model, options: &Options) -> Result<Trunk, Error> {
         let mut graph = std::mem::take(&mut model.graph);
         let operators = q_operators(&graph);
-        fold::pads(model, &mut graph)?;
+        pads::fold(model, &mut graph)?;
         let mut graph = lower(graph, model.opset);
-        fold::roundings(model, &mut graph)?;
+        redundant::quantization(model, &mut graph)?;
         let picture = input::take(model, &mut graph, options)?;
         let maps = stages::maps(&graph, &picture.name);
         let found = stages::find(&graph, &maps);
         let trunk = Trunk { graph, picture, maps, found, operators };
-        match trunk.foreign() {
-            Some(node) => Err(foreign(model, node)),
+        match trunk.non_standard() {
+            Some(node) => Err(refusal(model, node)),
             None => Ok(trunk),
         }
     }
 
     /// An operator of another domain on which the network depends: with fewer stages than a ResNet has, one that
     /// convolutions depend on; else one that alone reads a stage's sum.
-    fn foreign(&self) -> Option<&Node> {
-        let readers = self.graph.readers();
+    fn non_standard(&self) -> Option<&Node> {
+        let index = Index::of(&self.graph);
         let mut first: Option<&Node> = None;
         let mut seen: HashSet<&str> = HashSet::from([self.picture.name.as_str()]);
         let mut behind: HashSet<&str> = HashSet::new();
@@ -60,7 +59,9 @@ impl Trunk {
             seen.extend(outputs());
             if !node.is_standard() {
                 let mut sums = self.found.iter().filter(|stage| self.made_by_sum(&stage.value));
-                if sums.any(|stage| sole_reader(&readers, &stage.value).is_some_and(|one| std::ptr::eq(one, node))) {
+                if sums.any(|stage| {
+                    reader_behind_rounding(&index, &stage.value).is_some_and(|one| std::ptr::eq(one, node))
+                }) {
                     return Some(node);
                 }
                 first = first.or(Some(node));
@@ -76,8 +77,7 @@ impl Trunk {
     }
 
     fn made_by_sum(&self, value: &str) -> bool {
-        let maker = self.graph.nodes.iter().find(|n| n.outputs.first().is_some_and(|o| o == value));
-        maker.is_some_and(|n| n.is("Add") || n.is("Sum"))
+        self.graph.producer(value).is_some_and(|n| n.is("Add") || n.is("Sum"))
     }
 
     /// Leaves what `taps` need, with the roundings right behind them; the last tap becomes an output.
@@ -86,19 +86,12 @@ impl Trunk {
     /// What is left cannot be run, with the reason.
     pub fn cut(&mut self, model: &Model, taps: &[StageOutput]) -> Result<(), Error> {
         let graph = &mut self.graph;
-        let is_tap = |value: &str| taps.iter().any(|tap| tap.value == value);
-        let mut needed: HashSet<String> = taps.iter().map(|tap| tap.value.clone()).collect();
-        let mut nodes = Vec::new();
-        for node in std::mem::take(&mut graph.nodes).into_iter().rev() {
-            let rounds_tap = node.is("QuantizeLinear") && node.input(0).is_some_and(is_tap);
-            if rounds_tap || node.outputs.iter().any(|output| needed.contains(output)) {
-                needed.extend(node.inputs.iter().filter(|i| !i.is_empty()).cloned());
-                nodes.push(node);
-            }
-        }
-        nodes.reverse();
-        graph.nodes = nodes;
-        graph.inputs.retain(|i| i.name == self.picture.name || needed.contains(&i.name));
+        let values: Vec<&str> = taps.iter().map(|tap| tap.value.as_str()).collect();
+        let needed = Index::of(graph).needed(stages::with_roundings(graph, &values));
+        let mut needed = needed.into_iter();
+        graph.nodes.retain(|_| needed.next() == Some(true));
+        let read: HashSet<&String> = graph.nodes.iter().flat_map(|n| &n.inputs).collect();
+        graph.inputs.retain(|i| i.name == self.picture.name || read.contains(&i.name));
         let mut made: HashSet<String> = graph.nodes.iter().flat_map(|n| &n.outputs).cloned().collect();
         graph.outputs.retain(|o| made.contains(&o.name) && self.maps.contains_key(&o.name));
         if let Some(last) = taps.last().filter(|tap| graph.outputs.iter().all(|o| o.name != tap.value)) {
@@ -116,18 +109,20 @@ impl Trunk {
     /// Refuses a node that means something else than it would be run as. `known` are the values that there are beside
     /// the constants.
     fn check(&self, model: &Model, node: &Node, known: &HashSet<String>) -> Result<(), Error> {
-        let fail = |reason: String| Err(Error::Unsupported { path: model.path.clone(), reason });
+        let fail = |reason: String| Err(model.unsupported(reason));
         let graph = &self.graph;
         if !node.is_standard() {
-            return Err(foreign(model, node));
+            return Err(refusal(model, node));
         }
         let known = |value: &String| value.is_empty() || known.contains(value) || graph.constants.contains_key(value);
         if let Some(missing) = node.inputs.iter().find(|i| !known(i)) {
-            return match graph.unread.get(missing) {
-                Some(code) => {
-                    fail(format!("{} uses {missing:?} of type {}, which is not read", node.label(), type_name(*code)))
-                }
-                None => fail(format!("{} uses {missing:?}, which nothing makes", node.label())),
+            return match graph.unsupported.get(missing) {
+                Some(code) => fail(format!(
+                    "{} uses {missing:?} of type {}, which is not supported; store it in 8 bits or as floats",
+                    node.label(),
+                    type_name(*code)
+                )),
+                None => fail(format!("{} uses {missing:?}, which nothing makes: the file is damaged", node.label())),
             };
         }
         if node.is("BatchNormalization") {
@@ -155,18 +150,22 @@ impl Trunk {
 }
 
 /// The node that alone reads a value, rounded or not.
-fn sole_reader<'g>(readers: &HashMap<&'g str, Vec<&'g Node>>, value: &str) -> Option<&'g Node> {
-    let mut one = readers.get(value).and_then(|list| <[_; 1]>::try_from(list.as_slice()).ok())?[0];
+fn reader_behind_rounding<'g>(index: &Index<'g>, value: &str) -> Option<&'g Node> {
+    let reader = |value: &str| {
+        let mut readers = index.readers(value);
+        readers.next().filter(|_| readers.next().is_none())
+    };
+    let mut node = reader(value)?;
     for op in ["QuantizeLinear", "DequantizeLinear"] {
-        if one.is(op) {
-            let list = readers.get(one.outputs.first()?.as_str())?;
-            one = <[_; 1]>::try_from(list.as_slice()).ok()?[0];
+        if node.is(op) {
+            node = reader(node.outputs.first()?)?;
         }
     }
-    Some(one)
+    Some(node)
 }
 
-fn foreign(model: &Model, node: &Node) -> Error {
+/// Why an operator of another domain is not run, and what to do.
+fn refusal(model: &Model, node: &Node) -> Error {
     let domain = if node.domain.is_empty() { "ai.onnx" } else { &node.domain };
     let why = match domain {
         _ if node.function => {
@@ -176,8 +175,7 @@ fn foreign(model: &Model, node: &Node) -> Error {
             "which ONNX Runtime writes when it saves a network after its own optimisations; give the file that it was \
              made from, or save it at the level ORT_ENABLE_BASIC"
         }
-        _ => "which is not known; only standard operators are run",
+        _ => "which is not known; export the network with standard operators alone",
     };
-    let reason = format!("operator {} is of the domain {domain}, {why}", node.label());
-    Error::Unsupported { path: model.path.clone(), reason }
+    model.unsupported(format!("operator {} is of the domain {domain}, {why}", node.label()))
 }

@@ -1,16 +1,15 @@
-//! Takes out what exporters and quantizers write around an operator and what the operator can do itself: a `Pad`
-//! before a convolution or max pool, a rounding before a ReLU, a rounding of what is rounded so already.
+//! Takes out a `Pad` in front of a convolution or max pool, which can pad themselves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::error::Error;
-use super::island::ConstantDequantize;
-use super::onnx::{Attr, DType, Graph, Model, Node, Tensor};
+use super::quant::ConstantDequantize;
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{Attr, DType, Graph, Index, Model, Node, Tensor};
 
 /// Folds every `Pad` of height and width with zeros into the padding of the convolutions and max pools that read it,
 /// directly or behind a `QuantizeLinear` and `DequantizeLinear`. A max pool's padding is below every value, so the
 /// padded map must have no value below zero. A `Pad` with another reader stays.
-pub fn pads(model: &Model, graph: &mut Graph) -> Result<(), Error> {
+pub fn fold(model: &Model, graph: &mut Graph) -> Result<(), Error> {
     if !graph.nodes.iter().any(|n| n.is("Pad")) {
         return Ok(());
     }
@@ -23,58 +22,22 @@ pub fn pads(model: &Model, graph: &mut Graph) -> Result<(), Error> {
     }
     let mut renamed = HashMap::new();
     for (i, fold) in folds {
-        for reader in fold.readers {
-            add_pads(&mut graph.nodes[reader], fold.pads);
+        for consumer in fold.consumers {
+            add_pads(&mut graph.nodes[consumer], fold.pads);
         }
         let pad = std::mem::take(&mut graph.nodes[i]);
         renamed.extend(pad.outputs.into_iter().zip(pad.inputs));
     }
     graph.nodes.retain(|n| !n.op.is_empty());
-    rename(graph, &renamed);
+    graph.rename_inputs(&renamed);
     Ok(())
-}
-
-/// Who makes and who reads each value.
-struct Index<'g> {
-    makers: HashMap<&'g str, &'g Node>,
-    users: HashMap<&'g str, Vec<usize>>,
-    outputs: HashSet<&'g str>,
-}
-
-impl<'g> Index<'g> {
-    fn of(graph: &'g Graph) -> Index<'g> {
-        let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (i, node) in graph.nodes.iter().enumerate() {
-            for input in &node.inputs {
-                users.entry(input).or_default().push(i);
-            }
-        }
-        Index {
-            makers: graph.nodes.iter().flat_map(|n| n.outputs.iter().map(move |o| (o.as_str(), n))).collect(),
-            users,
-            outputs: graph.outputs.iter().map(|o| o.name.as_str()).collect(),
-        }
-    }
-
-    fn maker(&self, value: &str) -> Option<&'g Node> {
-        self.makers.get(value).copied()
-    }
-
-    fn users(&self, value: &str) -> &[usize] {
-        self.users.get(value).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether one node reads the value and nothing else.
-    fn has_one_user(&self, value: &str) -> bool {
-        self.users(value).len() == 1 && !self.outputs.contains(value)
-    }
 }
 
 /// Padding of height and width, and which nodes take it over.
 struct PadFold {
     /// Top, left, bottom, right.
     pads: [usize; 4],
-    readers: Vec<usize>,
+    consumers: Vec<usize>,
 }
 
 impl PadFold {
@@ -84,13 +47,13 @@ impl PadFold {
         }
         let Some(pads) = padding(model, &graph.constants, node)? else { return Ok(None) };
         let Some(value) = fill(model, graph, index, node)? else { return Ok(None) };
-        let mut readers = Vec::new();
+        let mut consumers = Vec::new();
         let mut open = vec![node.outputs[0].as_str()];
         while let Some(read) = open.pop() {
-            if index.outputs.contains(read) {
+            if index.is_output(read) {
                 return Ok(None);
             }
-            for &i in index.users(read) {
+            for &i in index.consumers(read) {
                 let reader = &graph.nodes[i];
                 let first = reader.inputs.first().is_some_and(|x| x == read)
                     && reader.inputs.iter().filter(|x| *x == read).count() == 1;
@@ -107,7 +70,7 @@ impl PadFold {
                         Fill::Zero | Fill::Least => false,
                     },
                     "MaxPool" if reader.outputs.len() == 1 && windows_reach(reader, pads) => match value {
-                        Fill::Zero => is_non_negative(model, graph, index.maker(&node.inputs[0]))?,
+                        Fill::Zero => is_non_negative(model, graph, index.producer(&node.inputs[0]))?,
                         Fill::Least => true,
                         Fill::Level(level) => level == 0,
                     },
@@ -116,10 +79,10 @@ impl PadFold {
                 if !(takes && first && explicit && own_pads) {
                     return Ok(None);
                 }
-                readers.push(i);
+                consumers.push(i);
             }
         }
-        Ok((!readers.is_empty()).then_some(PadFold { pads, readers }))
+        Ok((!consumers.is_empty()).then_some(PadFold { pads, consumers }))
     }
 }
 
@@ -175,7 +138,8 @@ fn fill(model: &Model, graph: &Graph, index: &Index, pad: &Node) -> Result<Optio
     };
     let Some(name) = pad.input(2) else {
         // The default is a zero of the map's own type; only a real one says which.
-        let quantized = index.maker(&pad.inputs[0]).is_some_and(|n| n.is("QuantizeLinear") || n.op.starts_with("QL"));
+        let quantized =
+            index.producer(&pad.inputs[0]).is_some_and(|n| n.is("QuantizeLinear") || n.op.starts_with("QL"));
         return Ok(if quantized { None } else { real(pad.float("value").unwrap_or(0.0)) });
     };
     if let Some(tensor) = graph.constants.get(name).filter(|t| t.len() == 1) {
@@ -204,9 +168,9 @@ fn level_of(model: &Model, graph: &Graph, name: Option<&str>) -> Result<Option<i
     Ok(Some(model.read_i32(tensor)?[0] - least))
 }
 
-/// Whether what `maker` makes cannot be below zero: behind a ReLU, or rounded with zero as the least level.
-fn is_non_negative(model: &Model, graph: &Graph, maker: Option<&Node>) -> Result<bool, Error> {
-    let Some(node) = maker else { return Ok(false) };
+/// Whether what `producer` makes cannot be below zero: behind a ReLU, or rounded with zero as the least level.
+fn is_non_negative(model: &Model, graph: &Graph, producer: Option<&Node>) -> Result<bool, Error> {
+    let Some(node) = producer else { return Ok(false) };
     if node.is("Relu") {
         return Ok(true);
     }
@@ -220,79 +184,9 @@ fn add_pads(node: &mut Node, more: [usize; 4]) {
     node.attrs.push(("pads".into(), Attr::Ints(sum)));
 }
 
-/// On a lowered graph: drops a rounding between a convolution or sum and its ReLU, where the ReLU's output is rounded
-/// again (quantizers with ranges around zero write that), and a rounding of what is rounded in the same way already.
-pub fn roundings(model: &Model, graph: &mut Graph) -> Result<(), Error> {
-    let index = Index::of(graph);
-    let mut renamed: HashMap<String, String> = HashMap::new();
-    for node in &graph.nodes {
-        let dequantize = node.input(0).and_then(|x| index.maker(x)).filter(|n| n.is("DequantizeLinear"));
-        let Some((dequantize, x)) = dequantize.and_then(|n| Some((n, n.input(0)?))) else { continue };
-        if node.is("QuantizeLinear") && !node.outputs.is_empty() {
-            let free = !graph.constants.contains_key(x) && !index.outputs.contains(node.outputs[0].as_str());
-            if free && same_scale(model, graph, node, dequantize)? {
-                let x = renamed.get(x).cloned().unwrap_or_else(|| x.into());
-                renamed.insert(node.outputs[0].clone(), x);
-            }
-        } else if node.is("Relu") && !node.outputs.is_empty() {
-            let quantize = index.maker(x).filter(|n| n.is("QuantizeLinear"));
-            let Some(real) = quantize.and_then(|n| n.input(0)) else { continue };
-            let made = index.maker(real).is_some_and(|n| n.is("Conv") || n.is("Add") || n.is("Sum"));
-            let sole = [real, x, node.inputs[0].as_str()].iter().all(|value| index.has_one_user(value));
-            let rounded = index.users(&node.outputs[0]).iter().all(|&i| graph.nodes[i].is("QuantizeLinear"));
-            if made && sole && rounded {
-                renamed.insert(node.inputs[0].clone(), real.into());
-            }
-        }
-    }
-    rename(graph, &renamed);
-    Ok(())
-}
-
-/// Whether two Q or DQ nodes have the same constant scale and zero point.
-fn same_scale(model: &Model, graph: &Graph, a: &Node, b: &Node) -> Result<bool, Error> {
-    let constant = |node: &Node, i: usize| node.input(i).and_then(|name| graph.constants.get(name)).cloned();
-    let (Some(x), Some(y)) = (constant(a, 1), constant(b, 1)) else { return Ok(false) };
-    let (zero_x, zero_y) = (constant(a, 2), constant(b, 2));
-    if x.dtype != DType::F32 || y.dtype != DType::F32 || (x.len(), y.len()) != (1, 1) {
-        return Ok(false);
-    }
-    let zeros = match (zero_x, zero_y) {
-        (None, None) => a.input(2).is_none() && b.input(2).is_none(),
-        (Some(p), Some(q)) => p.dtype == q.dtype && model.read_i32(&p)? == model.read_i32(&q)?,
-        _ => false,
-    };
-    Ok(zeros && model.read_f32(&x)? == model.read_f32(&y)?)
-}
-
-/// Lets every reader of a renamed value read the other.
-fn rename(graph: &mut Graph, renamed: &HashMap<String, String>) {
-    for input in graph.nodes.iter_mut().flat_map(|n| &mut n.inputs) {
-        if let Some(name) = renamed.get(input) {
-            *input = name.clone();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::wire::Source;
     use super::*;
-
-    fn model() -> Model {
-        Model {
-            path: Path::new("small.onnx").into(),
-            source: Source::Bytes(Vec::new().into()),
-            folder: None,
-            beside: Default::default(),
-            opset: 13,
-            metadata: Vec::new(),
-            graph: Graph::default(),
-            read: Default::default(),
-        }
-    }
 
     fn graph(nodes: Vec<Node>) -> Graph {
         let longs = |v: &[i64]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -304,8 +198,6 @@ mod tests {
             ("z0".to_string(), byte(0)),
             ("z7".to_string(), byte(7)),
             ("s".to_string(), real(0.5)),
-            ("same".to_string(), real(0.5)),
-            ("s2".to_string(), real(0.25)),
             ("w".to_string(), real(1.0)),
             ("one".to_string(), real(1.0)),
         ]);
@@ -314,7 +206,7 @@ mod tests {
 
     fn folded(nodes: Vec<Node>) -> Vec<Node> {
         let mut graph = graph(nodes);
-        pads(&model(), &mut graph).unwrap();
+        fold(&Model::empty(), &mut graph).unwrap();
         graph.nodes
     }
 
@@ -377,24 +269,5 @@ mod tests {
         let relu = Node::new("Relu", &["x"], &["r"]);
         stays(vec![relu, Node::new("Pad", &["r", "pads"], &["p"]), pool(4)]);
         stays(vec![Node::new("Pad", &["x", "pads"], &["p"]), conv, Node::new("Sigmoid", &["p"], &["z"])]);
-    }
-
-    #[test]
-    fn roundings_that_say_nothing_disappear() {
-        let mut graph = graph(vec![
-            Node::new("Conv", &["x", "w"], &["c"]),
-            Node::new("QuantizeLinear", &["c", "s2", "z7"], &["q0"]),
-            Node::new("DequantizeLinear", &["q0", "s2", "z7"], &["d0"]),
-            Node::new("Relu", &["d0"], &["r"]),
-            Node::new("QuantizeLinear", &["r", "s", "z0"], &["q1"]),
-            Node::new("DequantizeLinear", &["q1", "s", "z0"], &["d1"]),
-            Node::new("QuantizeLinear", &["d1", "same", "z0"], &["q2"]),
-            Node::new("DequantizeLinear", &["q2", "same", "z0"], &["d2"]),
-            Node::new("QuantizeLinear", &["d2", "s2", "z0"], &["q3"]),
-        ]);
-        roundings(&model(), &mut graph).unwrap();
-        let inputs: Vec<&str> = graph.nodes.iter().map(|n| n.inputs[0].as_str()).collect();
-        // The ReLU reads the convolution, the second DQ what the first reads; another scale stays a rounding.
-        assert_eq!(inputs, ["x", "c", "q0", "c", "r", "q1", "d1", "q1", "d2"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The operators of [`super::graph`] as tract ops. Quantized values are u8, NHWC; float values that tract's own
+//! The fused operators as tract ops. Quantized values are u8, NHWC; float values that tract's own
 //! operators make are f32, NCHW.
 
 use std::fmt::Debug;
@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tract_onnx::tract_hir::internal::*;
 
-use super::kernels::{self, Conv, Isa, MaxPool, OutputMut, Pool, Scratch};
+use crate::backbone::kernels::{self, Conv, Isa, MaxPool, OutputMut, Pool, Scratch};
+use crate::backbone::passes::quant::Quant;
 
 /// What an operator does with its inputs.
 pub trait Run: Debug + Send + Sync + 'static {
@@ -225,25 +226,6 @@ impl Run for QMaxPool {
     }
 }
 
-/// Scale and zero point of a quantized value, shifted into u8 where the file has s8.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quant {
-    pub scale: f32,
-    pub zero: u8,
-}
-
-impl Quant {
-    /// `saturate(round_half_even(x / scale) + zero)`, as `QuantizeLinear`.
-    pub fn quantize(self, x: f32) -> u8 {
-        ((x / self.scale).round_ties_even() + f32::from(self.zero)).clamp(0.0, 255.0) as u8
-    }
-
-    /// `(q - zero) * scale`, as `DequantizeLinear`.
-    pub fn dequantize(self, q: u8) -> f32 {
-        (f32::from(q) - f32::from(self.zero)) * self.scale
-    }
-}
-
 /// u8 `[1, h, w, c]` -> f32 `[1, c, h, w]`.
 #[derive(Debug)]
 pub struct Dequantize(pub Quant);
@@ -285,11 +267,11 @@ impl Run for Quantize {
 
 /// f32 `[1, c, h, w]` -> f32 `[1, h, w, c]`, within the bounds: a tap.
 #[derive(Debug)]
-pub struct Rows(pub [f32; 2]);
+pub struct ChannelsLast(pub [f32; 2]);
 
-impl Run for Rows {
+impl Run for ChannelsLast {
     fn name(&self) -> &'static str {
-        "Rows"
+        "ChannelsLast"
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Arc<Tensor>]) -> TractResult<()> {
@@ -308,17 +290,4 @@ fn transpose<T>(input: &Tensor, output: &mut [T], map: impl Fn(f32) -> T) -> Tra
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantization_rounds_half_to_even_and_saturates() {
-        let quant = Quant { scale: 0.5, zero: 10 };
-        let got: Vec<u8> = [0.25, 0.75, -0.25, -100.0, 1000.0].map(|x| quant.quantize(x)).into();
-        assert_eq!(got, [10, 12, 10, 0, 255]);
-        assert_eq!(quant.dequantize(12), 1.0);
-    }
 }

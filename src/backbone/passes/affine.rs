@@ -1,7 +1,7 @@
 //! Operators that scale and shift each channel of a map by constants.
 
-use super::error::Error;
-use super::onnx::{DType, Graph, Model, Node};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{DType, Graph, Model, Node};
 
 /// A per-channel map `scale * x + shift`, one value for all channels or one for each.
 #[derive(Debug, Clone, PartialEq)]

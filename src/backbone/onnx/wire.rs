@@ -1,84 +1,23 @@
-//! The protobuf wire format, read straight from a file or from bytes without holding the whole of it.
+//! The protobuf wire format, read field by field from a file or from bytes.
+//!
+//! prost decodes a message as a whole: it would hold all weights in memory, and each byte of a hostile file could become
+//! hundreds. Here a field is a place in the source until it is asked for, and all lists are limited. Small messages are
+//! left to prost.
 
-use std::borrow::Cow;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use prost::Message;
 
-use crate::fs;
+use super::source::Source;
 
 const CHUNK: usize = 32 * 1024;
 
-/// Larger files are refused; protobuf's own limit is twice that.
-const MAX_BYTES: u64 = 1 << 30;
 /// What is read beside the data of tensors. A ResNet-152 has a tenth of it.
 const MAX_FIELDS: u64 = 1_000_000;
 const MAX_TEXT: u64 = 32 << 20;
-
-/// Where the bytes of an ONNX model are.
-#[derive(Debug)]
-pub enum Source {
-    File { file: File, len: u64 },
-    Bytes(Cow<'static, [u8]>),
-}
-
-impl Source {
-    pub fn open(path: &Path) -> io::Result<Source> {
-        let file = fs::open(path)?;
-        let len = file.metadata()?.len();
-        if len > MAX_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {MAX_BYTES} bytes")));
-        }
-        Ok(Source::File { file, len })
-    }
-
-    pub fn len(&self) -> u64 {
-        match self {
-            Source::File { len, .. } => *len,
-            Source::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-
-    #[cfg(any(test, feature = "internals"))]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Fills `buf` from `offset`; the end of the data before `buf` is full is an error.
-    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        match self {
-            Source::File { file, .. } => file.read_exact_at(buf, offset),
-            Source::Bytes(bytes) => {
-                let range = usize::try_from(offset).ok().and_then(|at| Some(at..at.checked_add(buf.len())?));
-                let found = range.and_then(|r| bytes.get(r)).ok_or(io::ErrorKind::UnexpectedEof)?;
-                buf.copy_from_slice(found);
-                Ok(())
-            }
-        }
-    }
-
-    /// SHA-256 of the whole, read in pieces.
-    pub fn sha256(&self) -> io::Result<[u8; 32]> {
-        let mut hash = Sha256::new();
-        if let Source::Bytes(bytes) = self {
-            hash.update(bytes);
-            return Ok(hash.finalize().into());
-        }
-        let mut buf = vec![0; 4 * CHUNK];
-        let mut at = 0;
-        while at < self.len() {
-            let n = (self.len() - at).min(buf.len() as u64) as usize;
-            self.read_at(&mut buf[..n], at)?;
-            hash.update(&buf[..n]);
-            at += n as u64;
-        }
-        Ok(hash.finalize().into())
-    }
-}
+/// Bytes of a message that prost decodes.
+pub(super) const MAX_MESSAGE: u64 = 64 << 10;
 
 /// Why bytes are not the protobuf that was expected.
 #[derive(Debug, thiserror::Error)]
@@ -230,18 +169,10 @@ impl<'a> Cursor<'a> {
             .map_err(|_| WireError::Malformed { at, what: "a string that is not UTF-8" })
     }
 
-    /// A message of a key and a value, both text.
-    pub fn entry(&mut self, range: Range<u64>, what: &'static str, limit: u64) -> Result<(String, String), WireError> {
-        let (mut key, mut text) = (String::new(), String::new());
-        self.message(range, |c, number, value| {
-            match (number, value) {
-                (1, Value::Bytes(r)) => key = c.string(r, what, limit)?,
-                (2, Value::Bytes(r)) => text = c.string(r, what, limit)?,
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok((key, text))
+    /// A message as a whole, for those that are small and hold neither tensors nor nodes.
+    pub fn decode<M: Message + Default>(&mut self, range: Range<u64>, what: &'static str) -> Result<M, WireError> {
+        let bytes = self.bytes(range, what, MAX_MESSAGE)?;
+        M::decode(bytes.as_slice()).map_err(|error| WireError::Meaning(format!("{what}: {error}")))
     }
 
     /// Calls `each` for every number of a packed field.

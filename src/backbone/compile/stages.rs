@@ -1,44 +1,12 @@
 //! Finds the residual stages of a ResNet by structure: sums of two computed values, grouped by stride and width.
 
 use std::collections::{HashMap, HashSet};
-
 use std::path::Path;
 
-use super::error::Error;
-use super::onnx::{Graph, Node};
-use super::tap::{Stage, Tap};
-
-/// Operators of one map that compute each of its values by itself.
-pub(super) const ACTIVATIONS: [&str; 25] = [
-    "Abs",
-    "Celu",
-    "Clip",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Log",
-    "Mish",
-    "Neg",
-    "PRelu",
-    "Reciprocal",
-    "Relu",
-    "Selu",
-    "Shrink",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-    "ThresholdedRelu",
-];
-
-/// Operators of several maps that compute value by value.
-pub(super) const ARITHMETIC: [&str; 8] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"];
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{Graph, Index, Node};
+use crate::backbone::passes::activations::{is_activation, is_arithmetic};
+use crate::backbone::tap::{Stage, Tap};
 
 /// What is known of a value that descends from the picture: a map at `1 / stride` of the input's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,8 +51,8 @@ pub fn maps(graph: &Graph, input: &str) -> HashMap<String, MapInfo> {
             "BatchNormalization" | "Cast" | "Pad" | "QuantizeLinear" | "DequantizeLinear" | "Identity" | "Dropout" => {
                 known(0)
             }
-            op if ACTIVATIONS.contains(&op) => known(0),
-            op if ARITHMETIC.contains(&op) => {
+            op if is_activation(op) => known(0),
+            op if is_arithmetic(op) => {
                 let mut all = (0..node.inputs.len()).filter_map(known);
                 let one = all.next();
                 one.filter(|one| all.all(|other| other == *one))
@@ -118,9 +86,9 @@ impl<'g> Origins<'g> {
                 single.insert(output);
             } else if graph.constants.contains_key(first) && !single.contains(first) {
                 continue;
-            } else if rounding || ACTIVATIONS.contains(&node.op.as_str()) {
+            } else if rounding || is_activation(&node.op) {
                 origins.0.insert(output, origins.get(first));
-            } else if ARITHMETIC.contains(&node.op.as_str()) {
+            } else if is_arithmetic(&node.op) {
                 let mut maps = node.inputs.iter().filter(|i| !single.contains(i.as_str())).map(|i| origins.get(i));
                 if let Some(one) = maps.next()
                     && maps.all(|other| other == one)
@@ -175,7 +143,7 @@ pub fn find(graph: &Graph, maps: &HashMap<String, MapInfo>) -> Vec<StageOutput> 
     if last.len() > Stage::ALL.len() {
         return Vec::new();
     }
-    let readers = graph.readers();
+    let index = Index::of(graph);
     let mut made: HashMap<&str, Vec<&Node>> = HashMap::new();
     for node in &graph.nodes {
         if let Some(origin) = node.outputs.first().and_then(|output| origins.0.get(output.as_str())) {
@@ -186,7 +154,7 @@ pub fn find(graph: &Graph, maps: &HashMap<String, MapInfo>) -> Vec<StageOutput> 
     named
         .map(|((info, node), stage)| {
             let sum = node.outputs[0].as_str();
-            let value = behind_activation(made.get(sum).map_or(&[], Vec::as_slice), &readers, sum).to_string();
+            let value = behind_activation(made.get(sum).map_or(&[], Vec::as_slice), &index, sum).to_string();
             StageOutput { stage, value, info }
         })
         .collect()
@@ -194,9 +162,9 @@ pub fn find(graph: &Graph, maps: &HashMap<String, MapInfo>) -> Vec<StageOutput> 
 
 /// The last value that is made of `sum` alone, value by value, and through which everything passes that reads `sum`;
 /// `sum` itself where that is read directly. A rounding at the end does not belong to it. `made` is what is made of it.
-fn behind_activation<'g>(made: &[&'g Node], readers: &HashMap<&'g str, Vec<&'g Node>>, sum: &'g str) -> &'g str {
+fn behind_activation<'g>(made: &[&'g Node], index: &Index, sum: &'g str) -> &'g str {
     // How many readers of each value that is made of the sum are still to come, and of how many values there are any.
-    let mut left: HashMap<&str, usize> = HashMap::from([(sum, readers.get(sum).map_or(0, Vec::len))]);
+    let mut left: HashMap<&str, usize> = HashMap::from([(sum, index.readers(sum).count())]);
     let mut open = usize::from(left[sum] > 0);
     let mut end = sum;
     for node in made {
@@ -213,12 +181,19 @@ fn behind_activation<'g>(made: &[&'g Node], readers: &HashMap<&'g str, Vec<&'g N
         if !is_rounding(node) && open == 0 {
             end = output;
         }
-        let count = readers.get(output).map_or(0, Vec::len);
+        let count = index.readers(output).count();
         if left.insert(output, count).is_none() {
             open += usize::from(count > 0);
         }
     }
     end
+}
+
+/// The values `taps` and the roundings right behind them, which say how a tap's convolution is scaled.
+pub fn with_roundings<'g>(graph: &'g Graph, taps: &[&'g str]) -> Vec<&'g str> {
+    let rounds = |n: &&Node| n.is("QuantizeLinear") && n.input(0).is_some_and(|x| taps.contains(&x));
+    let rounded = graph.nodes.iter().filter(rounds).map(|n| n.outputs[0].as_str());
+    taps.iter().copied().chain(rounded).collect()
 }
 
 /// The stages that a tap asks for, of the backbone at `path`; the last one without a tap.

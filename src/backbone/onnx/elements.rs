@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::error::Error;
-use super::onnx::Model;
-use super::tensor::{Chunk, DType, Tensor, beside};
-use super::wire::{Cursor, Source, WireError};
+use super::model::Model;
+use super::source::{Source, external};
+use super::tensor::{Chunk, DType, Tensor};
+use super::wire::{Cursor, WireError};
+use crate::backbone::error::Error;
 
 /// How often a file's tensor data may be read: weights that many nodes share would be unpacked for each of them.
 const MAX_READS: u64 = 16;
@@ -18,15 +19,15 @@ impl Model {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let malformed = |e: WireError| match e {
             WireError::Io(source) => io(source),
-            e => Error::NotOnnx { path: self.path.clone(), reason: e.to_string() },
+            e => self.invalid(e.to_string()),
         };
         let size = tensor.half.map_or(tensor.dtype.size(), |_| 2);
         let expected = tensor.len() * size;
         if tensor.data.iter().any(|chunk| !matches!(chunk, Chunk::Owned(_))) {
             let read = self.read.fetch_add(expected as u64, Ordering::Relaxed);
             if read > MAX_READS * self.bytes() + FREE_READS {
-                let reason = "its nodes share more weights than those of a ResNet".into();
-                return Err(Error::Unsupported { path: self.path.clone(), reason });
+                let reason = "its nodes share weights, and read them more than 16 times over; export a plain ResNet";
+                return Err(self.unsupported(reason));
             }
         }
         let mut out = Vec::with_capacity(expected);
@@ -39,10 +40,11 @@ impl Model {
             match chunk {
                 Chunk::Plain(range) => plain(&mut out, &self.source, range).map_err(io)?,
                 Chunk::External { file, range } => {
-                    let source = beside(&self.path, self.folder.as_deref(), file)?;
+                    let source = external(&self.path, self.folder.as_deref(), file)?;
                     if source.len() < range.end {
-                        let reason = format!("{file:?}, which holds the data of its tensors, ends early");
-                        return Err(Error::NotOnnx { path: self.path.clone(), reason });
+                        let reason =
+                            format!("{file:?}, which holds the data of its tensors, ends early; copy it again");
+                        return Err(self.invalid(reason));
                     }
                     plain(&mut out, &source, range).map_err(io)?;
                 }
@@ -54,8 +56,8 @@ impl Model {
             }
         }
         if out.len() != expected {
-            let reason = format!("a tensor of shape {:?} has {} bytes of data", tensor.dims, out.len());
-            return Err(Error::NotOnnx { path: self.path.clone(), reason });
+            let (dims, found) = (&tensor.dims, out.len());
+            return Err(self.invalid(format!("a tensor of shape {dims:?} has {found} bytes of data, not {expected}")));
         }
         Ok(match tensor.half {
             Some(half) => out.as_chunks::<2>().0.iter().flat_map(|c| half.wide(*c).to_le_bytes()).collect(),
@@ -90,6 +92,6 @@ impl Model {
     }
 
     fn wrong_type(&self, found: DType, wanted: &str) -> Error {
-        Error::NotOnnx { path: self.path.clone(), reason: format!("{found:?} data where {wanted} is needed") }
+        self.invalid(format!("{found:?} data where {wanted} is needed"))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::onnx::{Attr, DType, Graph, Node, Tensor};
+use crate::backbone::onnx::{Attr, DType, Graph, Node, Tensor};
 
 /// How the file says what it computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub fn q_operators(graph: &Graph) -> HashSet<String> {
 ///
 /// Operators with other vendor names stay as they are.
 pub fn lower(graph: Graph, opset: i64) -> Graph {
-    let Graph { nodes, constants, unread, inputs, outputs } = graph;
+    let Graph { nodes, constants, unsupported, inputs, outputs } = graph;
     let mut lowering =
         Lowering { nodes: Vec::new(), constants, opset, renamed: HashMap::new(), quantized: HashMap::new() };
     for mut node in nodes {
@@ -72,7 +72,7 @@ pub fn lower(graph: Graph, opset: i64) -> Graph {
         }
         o
     });
-    Graph { outputs: outputs.collect(), inputs, nodes: lowering.nodes, constants: lowering.constants, unread }
+    Graph { outputs: outputs.collect(), inputs, nodes: lowering.nodes, constants: lowering.constants, unsupported }
 }
 
 struct Lowering {
@@ -112,37 +112,30 @@ impl Lowering {
         }
         let arg = |i: usize| node.input(i).unwrap_or_default().to_string();
         let output = node.outputs.first().cloned().unwrap_or_default();
-        let suffix = format!("/{output}");
-        let real = format!("{output}/real");
-        let op = |inputs: &[&str], op: &str| Node { attrs: node.attrs.clone(), ..Node::new(op, inputs, &[&real]) };
+        let (suffix, real) = (format!("/{output}"), format!("{output}/real"));
+        let attrs: Vec<_> = node.attrs.iter().filter(|(name, _)| name != "channels_last").cloned().collect();
+        let op = |inputs: &[&str], op: &str| Node { attrs: attrs.clone(), ..Node::new(op, inputs, &[&real]) };
         let channels_first = node.int("channels_last").unwrap_or(0) == 0;
-        if node.is("QLinearConv") && node.inputs.len() >= 8 {
-            let x = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
-            let w = self.dequantize([&arg(3), &arg(4), &arg(5)], &suffix, Some(0));
+        // How many inputs are maps or weights; each has a scale and a zero point, as has the output behind them.
+        let quantized = match node.op.as_str() {
+            "QLinearConv" if node.is("QLinearConv") => 2,
+            "QLinearAdd" | "QLinearMul" if microsoft => 2,
+            "QLinearLeakyRelu" | "QLinearSigmoid" if microsoft => 1,
+            "QLinearAveragePool" | "QLinearGlobalAveragePool" if microsoft && channels_first => 1,
+            _ => 0,
+        };
+        if quantized > 0 && node.inputs.len() > 3 * quantized {
+            let is_conv = node.op == "QLinearConv";
+            let mut inputs = vec![self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None)];
+            if quantized > 1 {
+                let axis = is_conv.then_some(0);
+                inputs.push(self.dequantize([&arg(3), &arg(4), &arg(5)], &format!("{suffix}/b"), axis));
+            }
             // The bias is int32 at scale x_scale * w_scale; it stays a third input that is not dequantized.
-            let bias = arg(8);
-            let inputs: Vec<&str> = if bias.is_empty() { vec![&x, &w] } else { vec![&x, &w, &bias] };
-            self.nodes.push(op(&inputs, "Conv"));
-            self.quantize(&real, &arg(6), &arg(7), &output);
-        } else if microsoft && matches!(node.op.as_str(), "QLinearAdd" | "QLinearMul") && node.inputs.len() >= 7 {
-            let a = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
-            let b = self.dequantize([&arg(3), &arg(4), &arg(5)], &format!("{suffix}/b"), None);
-            self.nodes.push(op(&[&a, &b], node.op.trim_start_matches("QLinear")));
-            self.quantize(&real, &arg(6), &arg(7), &output);
-        } else if microsoft && matches!(node.op.as_str(), "QLinearLeakyRelu" | "QLinearSigmoid") {
-            let x = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
-            self.nodes.push(op(&[&x], node.op.trim_start_matches("QLinear")));
-            self.quantize(&real, &arg(3), &arg(4), &output);
-        } else if microsoft && node.op == "QLinearGlobalAveragePool" && channels_first {
-            let x = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
-            self.nodes.push(Node::new("GlobalAveragePool", &[&x], &[&real]));
-            self.quantize(&real, &arg(3), &arg(4), &output);
-        } else if microsoft && node.op == "QLinearAveragePool" && channels_first {
-            let x = self.dequantize([&arg(0), &arg(1), &arg(2)], &suffix, None);
-            let mut pool = op(&[&x], "AveragePool");
-            pool.attrs.retain(|(name, _)| name != "channels_last");
-            self.nodes.push(pool);
-            self.quantize(&real, &arg(3), &arg(4), &output);
+            inputs.extend(node.input(8).filter(|_| is_conv).map(String::from));
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            self.nodes.push(op(&inputs, node.op.trim_start_matches("QLinear")));
+            self.quantize(&real, &arg(3 * quantized), &arg(3 * quantized + 1), &output);
         } else if microsoft && node.op == "FusedConv" {
             self.fused_conv(node, output);
         } else if node.is("MaxPool")
@@ -225,8 +218,8 @@ impl Lowering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::onnx::ValueInfo;
     use super::*;
+    use crate::backbone::onnx::ValueInfo;
 
     fn lowered(nodes: Vec<Node>) -> Graph {
         let input = ValueInfo { name: "x".into(), dtype: None, dims: vec![None, Some(3), Some(8), Some(8)] };

@@ -5,11 +5,10 @@
 use std::collections::HashSet;
 
 use super::affine::{Affine, Layout, affine};
-use super::error::Error;
-use super::island::folded;
-use super::onnx::{DType, Graph, Model, Node};
-use super::options::INPUT_KEY;
-use super::options::Options;
+use super::quant::dequantized;
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{DType, Graph, Index, Model, Node};
+use crate::backbone::options::{INPUT_KEY, Options};
 use crate::image::{ChannelOrder, InputRecipe};
 
 /// The largest side of a network's input.
@@ -50,9 +49,9 @@ pub enum Range {
 /// # Errors
 /// There is no picture of 3 channels and a supported size, or the graph begins with arithmetic of unknown meaning.
 pub fn take(model: &Model, graph: &mut Graph, options: &Options) -> Result<Picture, Error> {
-    let unsupported = |reason: String| Error::Unsupported { path: model.path.clone(), reason };
+    let unsupported = |reason: String| model.unsupported(reason);
     let unknown = |name: &str| Error::UnknownRecipe { path: model.path.clone(), name: name.into() };
-    let said = match (&options.input, model.metadata(INPUT_KEY)) {
+    let declared = match (&options.input, model.metadata(INPUT_KEY)) {
         (Some(recipe), _) => Some(recipe.clone()),
         (None, Some(name)) => Some(from_mark(name).ok_or_else(|| unknown(name))?),
         (None, None) => None,
@@ -60,37 +59,37 @@ pub fn take(model: &Model, graph: &mut Graph, options: &Options) -> Result<Pictu
     let mut pictures = graph.inputs.iter().filter(|i| graph.inputs.len() == 1 || i.dims.len() == 4);
     let (Some(input), None) = (pictures.next(), pictures.next()) else {
         let names: Vec<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
-        return Err(unsupported(format!("it has the inputs {names:?}; one picture is needed")));
+        return Err(unsupported(format!("it has the inputs {names:?}; export it with one picture as its only input")));
     };
     let mut input = input.clone();
     let Ok(mut dims) = <[Option<usize>; 4]>::try_from(input.dims.as_slice()) else {
-        return Err(unsupported(format!("its input has {} dimensions; N, C, H, W are needed", input.dims.len())));
+        return Err(unsupported(format!("its input has {} dimensions; export it with N, C, H, W", input.dims.len())));
     };
-    let begin = Beginning::of(model, graph, &input.name, dims)?;
-    if begin.channels_last {
+    let front = Preprocessing::of(model, graph, &input.name, dims)?;
+    if front.channels_last {
         dims = TO_FIRST.map(|i| dims[i as usize]);
     }
     let [_, channels, height, width] = dims;
     let levels = input.dtype == Some(DType::U8);
     if channels.is_some_and(|c| c != 3) || !(levels || input.dtype == Some(DType::F32)) {
-        return Err(unsupported("its input is not a float picture of 3 channels".into()));
+        return Err(unsupported("its input is no picture of 3 channels in f32 or u8".into()));
     }
-    let range = if levels { Some(Range::Raw) } else { begin.normalisation.range() };
-    let (left, own, recipe) = match (begin.normalised, range) {
-        (None, _) if levels => (begin.plain, None, Normalisation::default().recipe(Range::Raw, said)),
-        (None, _) => (begin.plain, None, said.unwrap_or_else(InputRecipe::torch)),
-        (Some(left), Some(range)) => (left, Some(range), begin.normalisation.recipe(range, said)),
-        (Some(left), None) if begin.normalisation.is_none() => {
-            (left, None, begin.normalisation.ordered(said.unwrap_or_else(InputRecipe::torch)))
+    let range = if levels { Some(Range::Raw) } else { front.normalisation.range() };
+    let (left, own, recipe) = match (front.normalised, range) {
+        (None, _) if levels => (front.plain, None, Normalisation::default().recipe(Range::Raw, declared)),
+        (None, _) => (front.plain, None, declared.unwrap_or_else(InputRecipe::torch)),
+        (Some(left), Some(range)) => (left, Some(range), front.normalisation.recipe(range, declared)),
+        (Some(left), None) if front.normalisation.is_none() => {
+            (left, None, front.normalisation.ordered(declared.unwrap_or_else(InputRecipe::torch)))
         }
-        (Some(_), None) if begin.normalisation.learnt || said.is_some() => {
-            (begin.plain, None, said.unwrap_or_else(InputRecipe::torch))
+        (Some(_), None) if front.normalisation.learnt || declared.is_some() => {
+            (front.plain, None, declared.unwrap_or_else(InputRecipe::torch))
         }
         (Some(_), None) => {
             let reason = format!(
                 "its graph begins with {}, which is no known normalisation of pictures; say with --input what the \
                  graph takes: raw (0 to 255), unit (0 to 1), torch or caffe",
-                begin.first
+                front.first
             );
             return Err(unsupported(reason));
         }
@@ -113,7 +112,7 @@ pub fn take(model: &Model, graph: &mut Graph, options: &Options) -> Result<Pictu
 }
 
 /// What a graph does to its picture before anything else.
-struct Beginning {
+struct Preprocessing {
     /// The graph without a change of layout in front.
     plain: Graph,
     /// The graph without the normalisation either; None where there is none.
@@ -142,13 +141,13 @@ impl Default for Normalisation {
     }
 }
 
-impl Beginning {
-    fn of(model: &Model, graph: &Graph, input: &str, dims: [Option<usize>; 4]) -> Result<Beginning, Error> {
+impl Preprocessing {
+    fn of(model: &Model, graph: &Graph, input: &str, dims: [Option<usize>; 4]) -> Result<Preprocessing, Error> {
         let to_first = |n: &Node| n.is("Transpose") && n.ints("perm") == Some(&TO_FIRST);
         let unknown = dims[1..].iter().all(Option::is_none) && graph.nodes.iter().any(to_first);
-        let begin_last = unknown || dims[3] == Some(3) && dims[1] != Some(3);
-        let mut layout = if begin_last { Layout::ChannelsLast } else { Layout::ChannelsFirst };
-        let mut begin = Beginning {
+        let channels_last = unknown || dims[3] == Some(3) && dims[1] != Some(3);
+        let mut layout = if channels_last { Layout::ChannelsLast } else { Layout::ChannelsFirst };
+        let mut front = Preprocessing {
             plain: graph.clone(),
             normalised: None,
             normalisation: Normalisation::default(),
@@ -156,19 +155,19 @@ impl Beginning {
             channels_last: false,
         };
         let mut rest = graph.clone();
-        let mut sofar: Option<Normalisation> = None;
+        let mut so_far: Option<Normalisation> = None;
         for _ in 0..MAX_STEPS {
-            let Some(node) = sole_reader(&rest, input).cloned() else { break };
+            let Some(node) = consumer(&rest, input).cloned() else { break };
             let node = &node;
             // Of a quantized file the constants of arithmetic may be 8 bits.
             for value in node.inputs.iter().filter(|v| ARITHMETIC.iter().any(|op| node.is(op)) && *v != input) {
-                if let Some(real) = folded(model, &rest, value)? {
+                if let Some(real) = dequantized(model, &rest, value)? {
                     rest.constants.insert(value.clone(), real);
                 }
             }
             let is_rounding = node.is("QuantizeLinear") || node.is("DequantizeLinear");
             let step = affine(model, &rest, node, layout)?.and_then(|(_, step)| of_three(step));
-            let mut own = sofar.clone().unwrap_or_default();
+            let mut own = so_far.clone().unwrap_or_default();
             if layout == Layout::ChannelsLast && to_first(node) {
                 layout = Layout::ChannelsFirst;
             } else if layout == Layout::ChannelsFirst && node.is("Transpose") && node.ints("perm") == Some(&TO_LAST) {
@@ -177,40 +176,38 @@ impl Beginning {
                 own.scale = std::array::from_fn(|c| own.scale[c] * scale[c]);
                 own.shift = std::array::from_fn(|c| own.shift[c] * scale[c] + shift[c]);
                 own.learnt &= node.is("BatchNormalization");
-                begin.first = if begin.first.is_empty() { node.label() } else { begin.first };
-                sofar = Some(own);
+                front.first = if front.first.is_empty() { node.label() } else { front.first };
+                so_far = Some(own);
             } else if reverses(model, &rest, node, layout)? {
                 own.scale.reverse();
                 own.shift.reverse();
                 own.reversed = !own.reversed;
-                sofar = Some(own);
+                so_far = Some(own);
             } else if !is_rounding {
                 break;
             }
             rest = without(&rest, input);
             // A rounding goes only with a normalisation behind it.
             if layout == Layout::ChannelsFirst && !is_rounding {
-                begin.channels_last = begin_last;
-                match &sofar {
-                    None => begin.plain = rest.clone(),
-                    Some(own) => (begin.normalised, begin.normalisation) = (Some(rest.clone()), own.clone()),
+                front.channels_last = channels_last;
+                match &so_far {
+                    None => front.plain = rest.clone(),
+                    Some(own) => (front.normalised, front.normalisation) = (Some(rest.clone()), own.clone()),
                 }
             }
         }
-        Ok(begin)
+        Ok(front)
     }
 }
 
-/// The node that reads a value; one of several that do the same.
-fn sole_reader<'g>(graph: &'g Graph, value: &str) -> Option<&'g Node> {
-    if graph.outputs.iter().any(|o| o.name == value) {
-        return None;
-    }
-    let mut readers = graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == value));
-    let first = readers.next()?;
+/// The node that reads a value; the first of several that compute the same.
+fn consumer<'g>(graph: &'g Graph, value: &str) -> Option<&'g Node> {
+    let index = Index::of(graph);
+    let mut nodes = index.consumers(value).iter().map(|&at| &graph.nodes[at]);
+    let first = nodes.next().filter(|_| !index.is_output(value))?;
     let same =
         |n: &Node| (&n.op, &n.domain, &n.inputs, &n.attrs) == (&first.op, &first.domain, &first.inputs, &first.attrs);
-    (first.outputs.len() == 1 && readers.all(same)).then_some(first)
+    (first.outputs.len() == 1 && nodes.all(same)).then_some(first)
 }
 
 /// The graph without the readers of a value, which stands for what they made.
@@ -273,9 +270,9 @@ impl Normalisation {
         (unit || zeros && all(self.scale, 100.0, 300.0)).then_some(Range::Unit)
     }
 
-    /// The recipe of what lies behind it; `said` is that of what lies in front.
-    fn ordered(&self, said: InputRecipe) -> InputRecipe {
-        let InputRecipe { mut mean, mut std, mut order, .. } = said;
+    /// The recipe of what lies behind it; `declared` is that of what lies in front.
+    fn ordered(&self, declared: InputRecipe) -> InputRecipe {
+        let InputRecipe { mut mean, mut std, mut order, .. } = declared;
         if self.reversed {
             mean.reverse();
             std.reverse();
@@ -284,12 +281,12 @@ impl Normalisation {
                 ChannelOrder::Bgr => ChannelOrder::Rgb,
             };
         }
-        InputRecipe { mean, std, order, ..said }
+        InputRecipe { mean, std, order, ..declared }
     }
 
     /// The recipe that does the same to a picture; geometry, and an order of channels that the means do not tell, are
-    /// those of `said`.
-    fn recipe(&self, range: Range, said: Option<InputRecipe>) -> InputRecipe {
+    /// those of `declared`.
+    fn recipe(&self, range: Range, declared: Option<InputRecipe>) -> InputRecipe {
         let levels = if range == Range::Raw { 1.0 } else { 255.0 };
         let mean: [f32; 3] = std::array::from_fn(|c| (0.0 - self.shift[c] / self.scale[c] * levels) as f32);
         let std: [f32; 3] = std::array::from_fn(|c| (levels / self.scale[c]) as f32);
@@ -298,10 +295,10 @@ impl Normalisation {
             means && known.std.iter().zip(&std).all(|(a, b)| (b / a - 1.0).abs() < 1e-3)
         };
         let known = [InputRecipe::torch(), InputRecipe::caffe()].into_iter().find(near);
-        if let (Some(known), None) = (&known, &said) {
+        if let (Some(known), None) = (&known, &declared) {
             return known.clone();
         }
-        let base = self.ordered(said.unwrap_or_else(InputRecipe::torch));
+        let base = self.ordered(declared.unwrap_or_else(InputRecipe::torch));
         // ImageNet's means tell the channels apart.
         let means = |wanted: [f32; 3]| wanted.iter().zip(&mean).all(|(a, b)| (a - b).abs() < 2.0);
         let order = match mean {

@@ -1,20 +1,19 @@
-//! Several views of one picture. The features of the whole and its corners are averaged: a feature of a single view
-//! depends on where the grids of the network's strides fall; the mean over views where they fall differently does so less.
-//! The maps of tiles are joined into those of one large picture.
+//! Multi-crop: several crops of one picture. The features of the whole and its corners are averaged: those of a single
+//! crop depend on where the grids of the network's strides fall; the mean over crops where they fall differently does so
+//! less. The maps of tiles are joined into those of one large picture.
 
 use ::image::RgbImage;
 use ::image::imageops::crop_imm;
 
 use super::tap::FeatureMap;
-
 use crate::image::{self, InputRecipe, Resize};
 
-/// The metadata key that says through which views a file's features are taken; without it the whole picture is one.
+/// The metadata key that says of which crops a file's features are the mean; without it the whole picture is one.
 pub const VIEWS_KEY: &str = "outlierd.views";
 
-/// Which views of the prepared picture the network sees.
+/// Which crops of the prepared picture the network sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Views {
+pub enum MultiCrop {
     #[default]
     Whole,
     /// The whole picture, then its four corners, a tenth nearer.
@@ -33,18 +32,18 @@ fn step(side: u32) -> u32 {
     (side.saturating_sub(STRIDE) / STRIDE * STRIDE).max(STRIDE)
 }
 
-impl Views {
-    /// The views of that name.
-    pub fn by_name(name: &str) -> Option<Views> {
+impl MultiCrop {
+    /// The crops of that name.
+    pub fn by_name(name: &str) -> Option<MultiCrop> {
         match name {
-            "whole" => Some(Views::Whole),
-            "whole+corners" => Some(Views::WholeAndCorners),
+            "whole" => Some(MultiCrop::Whole),
+            "whole+corners" => Some(MultiCrop::WholeAndCorners),
             _ => None,
         }
     }
 
     /// So many tiles across and down of a network that takes `input`; the reason if there cannot be.
-    pub fn tiles(n: u32, input: &InputRecipe) -> Result<Views, String> {
+    pub fn tiles(n: u32, input: &InputRecipe) -> Result<MultiCrop, String> {
         let (width, height) = (input.width, input.height);
         if !(1..=MAX_TILES).contains(&n) {
             return Err(format!("{n} x {n} tiles: at most {MAX_TILES} x {MAX_TILES}"));
@@ -53,24 +52,24 @@ impl Views {
             let reason = format!("tiles need sides that are multiples of {STRIDE} pixels, from {}; ", 2 * STRIDE);
             return Err(format!("{reason}its input has {width} x {height}"));
         }
-        Ok(Views::Tiles(n))
+        Ok(MultiCrop::Tiles(n))
     }
 
     /// How many runs of the network a picture takes.
     pub fn count(self) -> usize {
         match self {
-            Views::Whole => 1,
-            Views::WholeAndCorners => 5,
-            Views::Tiles(n) => (n * n) as usize,
+            MultiCrop::Whole => 1,
+            MultiCrop::WholeAndCorners => 5,
+            MultiCrop::Tiles(n) => (n * n) as usize,
         }
     }
 
-    /// The recipe for the picture that the views are taken from, for a network that takes `input`.
+    /// The recipe for the picture that the crops are taken from, for a network that takes `input`.
     pub fn recipe(self, input: &InputRecipe) -> InputRecipe {
         let side = |side: u32| match self {
-            Views::Whole => side,
-            Views::WholeAndCorners => side + side.div_ceil(10),
-            Views::Tiles(n) => side + (n - 1) * step(side),
+            MultiCrop::Whole => side,
+            MultiCrop::WholeAndCorners => side + side.div_ceil(10),
+            MultiCrop::Tiles(n) => side + (n - 1) * step(side),
         };
         input.clone().with_size(side(input.width), side(input.height))
     }
@@ -130,12 +129,12 @@ mod tests {
         // A network of stride 16 whose map is the corner of each 16 x 16 pixels.
         for (side, n) in [(224, 2), (224, 4), (64, 3), (192, 1), (256, 2)] {
             let input = InputRecipe::torch().with_size(side, side);
-            let recipe = Views::Tiles(n).recipe(&input);
+            let recipe = MultiCrop::Tiles(n).recipe(&input);
             let picture = RgbImage::from_fn(recipe.width, recipe.height, |x, y| {
                 ::image::Rgb([(x / 16) as u8, (y / 16) as u8, 0])
             });
             let tiles: Vec<RgbImage> = tiles(&picture, &input, n).collect();
-            assert_eq!(tiles.len(), Views::Tiles(n).count());
+            assert_eq!(tiles.len(), MultiCrop::Tiles(n).count());
             let places = (side / 16) as usize;
             let maps: Vec<FeatureMap> = tiles
                 .iter()
@@ -158,17 +157,17 @@ mod tests {
     #[test]
     fn corners_are_those_of_a_larger_picture_and_the_whole_is_all_of_it() {
         let input = InputRecipe::torch().with_size(20, 30);
-        let recipe = Views::WholeAndCorners.recipe(&input);
+        let recipe = MultiCrop::WholeAndCorners.recipe(&input);
         assert_eq!((recipe.width, recipe.height), (22, 33));
         let picture = RgbImage::from_fn(22, 33, |x, y| ::image::Rgb([x as u8 * 10, y as u8 * 5, 0]));
         let whole = whole(&picture, &input).unwrap();
-        let views: Vec<RgbImage> = std::iter::once(whole).chain(corners(&picture, &input)).collect();
-        assert_eq!(views.len(), Views::WholeAndCorners.count());
-        assert!(views.iter().all(|view| view.dimensions() == (20, 30)));
-        let firsts: Vec<[u8; 3]> = views[1..].iter().map(|view| view.get_pixel(0, 0).0).collect();
+        let crops: Vec<RgbImage> = std::iter::once(whole).chain(corners(&picture, &input)).collect();
+        assert_eq!(crops.len(), MultiCrop::WholeAndCorners.count());
+        assert!(crops.iter().all(|crop| crop.dimensions() == (20, 30)));
+        let firsts: Vec<[u8; 3]> = crops[1..].iter().map(|crop| crop.get_pixel(0, 0).0).collect();
         assert_eq!(firsts, [[0, 0, 0], [20, 0, 0], [0, 15, 0], [20, 15, 0]]);
-        let [first, last] = [(0, 0), (19, 29)].map(|(x, y)| views[0].get_pixel(x, y).0);
+        let [first, last] = [(0, 0), (19, 29)].map(|(x, y)| crops[0].get_pixel(x, y).0);
         assert!(first[0] < 5 && first[1] < 3 && last[0] > 205 && last[1] > 157, "{first:?} {last:?}");
-        assert_eq!(Views::Whole.recipe(&input), input);
+        assert_eq!(MultiCrop::Whole.recipe(&input), input);
     }
 }

@@ -2,10 +2,10 @@
 //! file beside it, until they are asked for.
 
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
 
-use super::error::Error;
-use super::wire::{Cursor, MAX_NAME, Source, Value, WireError, limit};
+use tract_onnx::pb;
+
+use super::wire::{Cursor, MAX_NAME, Value, WireError, limit};
 
 const MAX_RANK: usize = 8;
 const MAX_CHUNKS: usize = 65_536;
@@ -118,6 +118,18 @@ impl Tensor {
         Tensor { dtype, dims, half: None, data: vec![Chunk::Owned(bytes)] }
     }
 
+    pub fn f32(dims: Vec<usize>, values: &[f32]) -> Tensor {
+        Tensor::from_bytes(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    pub fn i32(dims: Vec<usize>, values: &[i32]) -> Tensor {
+        Tensor::from_bytes(DType::I32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    pub fn i64(dims: Vec<usize>, values: &[i64]) -> Tensor {
+        Tensor::from_bytes(DType::I64, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.dims.iter().product()
@@ -166,7 +178,8 @@ impl Tensor {
                 (8, Value::Bytes(r)) => name = c.string(r, "tensor name", MAX_NAME)?,
                 (13, Value::Bytes(r)) => {
                     limit(&external, "entries of external data", MAX_RANK)?;
-                    external.push(c.entry(r, "external data", MAX_NAME)?);
+                    let entry: pb::StringStringEntryProto = c.decode(r, "external data")?;
+                    external.push((entry.key, entry.value));
                 }
                 (14, Value::Varint(1)) => outside = true,
                 _ => {}
@@ -212,22 +225,4 @@ impl Tensor {
         }
         Ok((name, Ok(Tensor { dtype, dims, half, data })))
     }
-}
-
-/// Opens a file of tensor data that lies in `folder`, beside the model `path`.
-pub fn beside(path: &Path, folder: Option<&Path>, file: &str) -> Result<Source, Error> {
-    let wrong = |what: String| Error::NotOnnx {
-        path: path.into(),
-        reason: format!("the data of its tensors lies in another file ({file:?}){what}, or save the model as one file"),
-    };
-    let Some(folder) = folder else { return Err(wrong(", which is not at hand: open it by its path".into())) };
-    let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-    if file.is_empty() || !plain {
-        return Err(wrong(" outside of its folder: put it beside the model".into()));
-    }
-    let at: PathBuf = folder.join(file);
-    Source::open(&at).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => wrong(", which is not beside it: copy both".into()),
-        _ => Error::Io { path: at, source },
-    })
 }

@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::error::Error;
-use super::island::ConstantDequantize;
-use super::onnx::{DType, Graph, Model, Node};
-use super::ops::Quant;
-use super::stages::MapInfo;
+use super::stages::{self, MapInfo};
+use crate::backbone::error::Error;
+use crate::backbone::onnx::{DType, Graph, Index, Model, Node};
+use crate::backbone::passes::activations::Activations;
+use crate::backbone::passes::quant::{ConstantDequantize, Quant};
 
 /// The second summand of a residual sum: a quantized value.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +26,10 @@ pub struct ConvStep<'g> {
     pub sum: Option<Sum<'g>>,
     /// Least and greatest real value behind the activation.
     pub bounds: [f32; 2],
-    /// The name of the quantized output and of the real value that it rounds.
+    /// The name of the quantized output, of the real value that it rounds, and of that in front of the activation.
     pub output: &'g str,
     pub real: &'g str,
+    pub source: &'g str,
 }
 
 /// One operator of the model that is built.
@@ -44,13 +45,13 @@ pub enum Step<'g> {
         x: &'g str,
         output: &'g str,
     },
-    /// A float value of an island -> quantized value.
+    /// A float value of the fallback -> quantized value.
     Quantize {
         value: &'g str,
         output: &'g str,
     },
-    /// Nodes that tract runs, in float.
-    Island(Vec<&'g Node>),
+    /// A subgraph that tract runs, in float.
+    Fallback(Vec<&'g Node>),
 }
 
 /// The steps in an order in which they can run.
@@ -61,16 +62,17 @@ pub struct Plan<'g> {
     pub quants: HashMap<&'g str, Quant>,
     /// The quantized value behind each `DequantizeLinear`.
     pub dequantized: HashMap<&'g str, &'g str>,
+    /// What is run, with the taps as outputs.
+    pub index: Index<'g>,
 }
 
 struct Planner<'g> {
     model: &'g Model,
     graph: &'g Graph,
-    makers: HashMap<&'g str, &'g Node>,
-    users: HashMap<&'g str, Vec<&'g Node>>,
+    index: Index<'g>,
+    activations: Activations<'g>,
     quants: HashMap<&'g str, Quant>,
     dequantized: HashMap<&'g str, &'g str>,
-    taps: HashSet<&'g str>,
 }
 
 /// Plans everything that the values `taps` need. `input` is the picture, `maps` what descends from it.
@@ -81,60 +83,15 @@ pub fn plan<'g>(
     maps: &HashMap<String, MapInfo>,
     taps: &[&'g str],
 ) -> Result<Plan<'g>, Error> {
-    let makers: HashMap<&str, &Node> =
-        graph.nodes.iter().flat_map(|n| n.outputs.iter().map(move |o| (o.as_str(), n))).collect();
-    // The rounding behind a tap says how the last convolution is scaled.
-    let rounded = graph.nodes.iter().filter(|n| n.is("QuantizeLinear") && taps.contains(&n.inputs[0].as_str()));
-    let ends: Vec<&str> = taps.iter().copied().chain(rounded.map(|n| n.outputs[0].as_str())).collect();
-    let needed = needed(graph, &makers, &ends);
-    let mut users: HashMap<&str, Vec<&Node>> = HashMap::new();
-    for node in &needed {
-        for value in &node.inputs {
-            users.entry(value).or_default().push(node);
-        }
-    }
-    let mut planner = Planner {
-        model,
-        graph,
-        makers,
-        users,
-        quants: HashMap::new(),
-        dequantized: HashMap::new(),
-        taps: taps.iter().copied().collect(),
-    };
+    let index = Index::of(graph);
+    let needed = index.needed(stages::with_roundings(graph, taps));
+    let index = index.restricted(&needed, taps);
+    let needed: Vec<&Node> = graph.nodes.iter().zip(needed).filter(|(_, needed)| *needed).map(|(n, _)| n).collect();
+    let activations = Activations::of(model, graph)?;
+    let (quants, dequantized) = (HashMap::new(), HashMap::new());
+    let mut planner = Planner { model, graph, index, activations, quants, dequantized };
     planner.find_quantized(&needed, maps)?;
     planner.steps(&needed, input)
-}
-
-/// The nodes on which `taps` depend, in the graph's order.
-fn needed<'g>(graph: &'g Graph, makers: &HashMap<&'g str, &'g Node>, taps: &[&'g str]) -> Vec<&'g Node> {
-    let mut open: Vec<&str> = taps.to_vec();
-    let mut reached: HashSet<*const Node> = HashSet::new();
-    while let Some(value) = open.pop() {
-        if let Some(node) = makers.get(value)
-            && reached.insert(*node as *const Node)
-        {
-            open.extend(node.inputs.iter().map(String::as_str));
-        }
-    }
-    graph.nodes.iter().filter(|n| reached.contains(&(*n as *const Node))).collect()
-}
-
-/// Least and greatest value behind a `Relu` or `Clip`; None for another operator, or bounds that are not constant.
-pub fn activation_bounds(model: &Model, graph: &Graph, node: &Node) -> Result<Option<[f32; 2]>, Error> {
-    if node.is("Relu") {
-        return Ok(Some([0.0, f32::INFINITY]));
-    }
-    if !node.is("Clip") {
-        return Ok(None);
-    }
-    let bound = |i: usize, name: &str, none: f32| -> Result<Option<f32>, Error> {
-        let Some(input) = node.input(i) else { return Ok(Some(node.float(name).unwrap_or(none))) };
-        let tensor = graph.constants.get(input).filter(|t| t.len() == 1 && t.dtype == DType::F32);
-        tensor.map(|t| Ok(model.read_f32(t)?[0])).transpose()
-    };
-    let (lo, hi) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
-    Ok(lo.zip(hi).filter(|(lo, hi)| lo <= hi).map(|(lo, hi)| [lo, hi]))
 }
 
 impl<'g> Planner<'g> {
@@ -157,8 +114,7 @@ impl<'g> Planner<'g> {
             _ => 0,
         };
         if !(scale.is_finite() && scale > 0.0) {
-            let reason = format!("{}: its scale is {scale}", node.label());
-            return Err(Error::NotOnnx { path: self.model.path.clone(), reason });
+            return Err(self.model.invalid(format!("{}: its scale is {scale}, not a positive number", node.label())));
         }
         Ok(Some(Quant { scale, zero: zero.clamp(0, 255) as u8 }))
     }
@@ -168,45 +124,22 @@ impl<'g> Planner<'g> {
         for node in needed.iter().filter(|n| n.is("QuantizeLinear") && maps.contains_key(&n.outputs[0])) {
             let output = node.outputs[0].as_str();
             let Some(quant) = self.quant(node)? else { continue };
-            let readers = self.users.get(output).map_or(&[][..], Vec::as_slice);
+            let consumers = self.index.consumers(output).iter().map(|&at| &self.graph.nodes[at]);
             let mut all = true;
-            for reader in readers {
-                all &= reader.is("DequantizeLinear") && self.quant(reader)? == Some(quant);
+            for node in consumers.clone() {
+                all &= node.is("DequantizeLinear") && self.quant(node)? == Some(quant);
             }
-            if all && !self.taps.contains(output) {
-                self.dequantized.extend(readers.iter().map(|r| (r.outputs[0].as_str(), output)));
+            if all && !self.index.is_output(output) {
+                self.dequantized.extend(consumers.map(|node| (node.outputs[0].as_str(), output)));
                 self.quants.insert(output, quant);
             }
         }
         Ok(())
     }
 
-    fn sole_user(&self, value: &str) -> Option<&'g Node> {
-        match self.users.get(value).map(Vec::as_slice) {
-            Some([one]) if !self.taps.contains(value) => Some(one),
-            _ => None,
-        }
-    }
-
     /// The quantized value that `value` is, dequantized.
     fn quantized(&self, value: Option<&str>) -> Option<&'g str> {
         self.dequantized.get(value?).copied()
-    }
-
-    /// Walks up from the input of a Q over ReLUs: the value behind them and the bounds that they set.
-    fn behind_activation(&self, mut value: &'g str) -> Result<(&'g str, [f32; 2]), Error> {
-        let mut bounds = [f32::NEG_INFINITY, f32::INFINITY];
-        while let Some(node) = self.makers.get(value) {
-            let own = activation_bounds(self.model, self.graph, node)?;
-            let (Some(own), Some(inner)) = (own, node.input(0)) else { break };
-            let plain = self.makers.get(inner).is_some_and(|n| n.is("Conv") || n.is("Add") || n.is("Sum"));
-            if !plain || self.sole_user(inner).is_none() {
-                break;
-            }
-            bounds = own.map(|bound| bound.clamp(bounds[0], bounds[1]));
-            value = self.makers[value].inputs[0].as_str();
-        }
-        Ok((value, bounds))
     }
 
     /// Whether the int8 kernels can compute a convolution: group 1, s8 weights with zero point 0, constant bias.
@@ -235,23 +168,23 @@ impl<'g> Planner<'g> {
     /// The fused step that makes the quantized value of node `q`, with the other nodes that it covers.
     fn fuse(&self, q: &'g Node) -> Result<Option<(ConvStep<'g>, Vec<&'g Node>)>, Error> {
         let (real, output) = (q.inputs[0].as_str(), q.outputs[0].as_str());
-        let (value, bounds) = self.behind_activation(real)?;
-        let Some(&node) = self.makers.get(value) else { return Ok(None) };
-        if value != real && self.sole_user(value).is_none() {
-            return Ok(None);
-        }
+        let (source, bounds) = self.activations.source(real, |x| {
+            let producer = self.index.producer(x);
+            let fused = producer.is_some_and(|n| n.is("Conv") || n.is("Add") || n.is("Sum"));
+            fused && self.index.sole_consumer(x).is_some()
+        });
+        let Some(node) = self.index.producer(source) else { return Ok(None) };
         // What rounds to `output` may be a tap, and may be read by nothing else.
-        if self.users.get(real).is_some_and(|u| u.len() > 1) {
+        if self.index.consumers(real).len() > 1 {
             return Ok(None);
         }
         if self.is_int8_conv(node)? {
             let Some(x) = self.quantized(node.input(0)) else { return Ok(None) };
-            return Ok(Some((ConvStep { node, x, sum: None, bounds, output, real }, vec![node])));
+            return Ok(Some((ConvStep { node, x, sum: None, bounds, output, real, source }, vec![node])));
         }
         if !(node.is("Add") || node.is("Sum")) || node.inputs.len() != 2 {
             return Ok(None);
         }
-        let position = |conv: &Node| self.graph.nodes.iter().position(|n| std::ptr::eq(n, conv));
         let mut best: Option<(Option<usize>, ConvStep<'g>, Vec<&'g Node>)> = None;
         for (own, other) in [(0, 1), (1, 0)] {
             let Some(other) = self.quantized(node.input(other)) else { continue };
@@ -261,9 +194,9 @@ impl<'g> Planner<'g> {
             }
             let Some(x) = self.quantized(conv.input(0)) else { continue };
             let own = rounding.and_then(|r| self.quants.get(r.outputs[0].as_str()).copied());
-            let step = ConvStep { node: conv, x, sum: Some(Sum { other, own }), bounds, output, real };
+            let step = ConvStep { node: conv, x, sum: Some(Sum { other, own }), bounds, output, real, source };
             let covered = [conv, node].into_iter().chain(rounding).collect();
-            let at = position(conv);
+            let at = self.index.position(&conv.outputs[0]);
             // Of two convolutions the later one takes the sum: the earlier one's output is then ready.
             if best.as_ref().is_none_or(|b| b.0 < at) {
                 best = Some((at, step, covered));
@@ -277,15 +210,15 @@ impl<'g> Planner<'g> {
         let (made, rounding) = match self.quantized(Some(value)) {
             None => (value, None),
             Some(quantized) => {
-                let q = self.makers[quantized];
-                if self.sole_user(quantized).is_none() || self.sole_user(value).is_none() {
+                let Some(q) = self.index.producer(quantized) else { return Ok(None) };
+                if self.index.sole_consumer(quantized).is_none() || self.index.sole_consumer(value).is_none() {
                     return Ok(None);
                 }
                 (q.inputs[0].as_str(), Some(q))
             }
         };
-        let Some(&conv) = self.makers.get(made) else { return Ok(None) };
-        Ok((self.sole_user(made).is_some() && self.is_int8_conv(conv)?).then_some((conv, rounding)))
+        let Some(conv) = self.index.producer(made) else { return Ok(None) };
+        Ok((self.index.sole_consumer(made).is_some() && self.is_int8_conv(conv)?).then_some((conv, rounding)))
     }
 
     fn is_int8_pool(&self, node: &Node, q: &Node) -> bool {
@@ -295,7 +228,7 @@ impl<'g> Planner<'g> {
             && node.ints("dilations").is_none_or(|d| d.iter().all(|&d| d == 1))
             && matches!(node.text("auto_pad"), None | Some("NOTSET" | "VALID"))
             && node.ints("kernel_shape").is_some_and(|k| k.len() == 2)
-            && self.users.get(node.outputs[0].as_str()).is_some_and(|u| u.len() == 1)
+            && self.index.consumers(&node.outputs[0]).len() == 1
             && self.quantized(node.input(0)).and_then(|x| self.quants.get(x)) == self.quants.get(q.outputs[0].as_str())
     }
 
@@ -313,13 +246,15 @@ impl<'g> Planner<'g> {
             let step = if let Some((step, nodes)) = self.fuse(q)? {
                 covered.extend(nodes.iter().map(|n| *n as *const Node));
                 let mut real = step.real;
-                while let Some(node) = self.makers.get(real).filter(|n| n.is("Relu") || n.is("Clip")) {
-                    covered.insert(*node as *const Node);
+                while real != step.source
+                    && let Some(node) = self.index.producer(real)
+                {
+                    covered.insert(node as *const Node);
                     real = node.inputs[0].as_str();
                 }
                 Step::Conv(step)
-            } else if let Some(node) = self.makers.get(value).filter(|n| self.is_int8_pool(n, q)) {
-                covered.insert(*node as *const Node);
+            } else if let Some(node) = self.index.producer(value).filter(|n| self.is_int8_pool(n, q)) {
+                covered.insert(node as *const Node);
                 let Some(x) = self.quantized(node.input(0)) else { continue };
                 Step::MaxPool { node, x, output }
             } else if value == input {
@@ -330,7 +265,7 @@ impl<'g> Planner<'g> {
             fused.insert(at, step);
         }
         // A rounding that disappeared into a sum makes no value any more.
-        let gone = |q: &str| self.makers.get(q).is_some_and(|n| covered.contains(&(*n as *const Node)));
+        let gone = |q: &str| self.index.producer(q).is_some_and(|n| covered.contains(&(n as *const Node)));
         let lost: Vec<&str> = self.quants.keys().copied().filter(|q| gone(q)).collect();
         for q in lost {
             self.quants.remove(q);
@@ -356,7 +291,7 @@ impl<'g> Planner<'g> {
                         Step::Conv(conv) => level_of(conv.x).max(conv.sum.as_ref().map_or(0, |s| level_of(s.other))),
                         Step::MaxPool { x, .. } => level_of(x),
                         Step::Quantize { value, .. } => level_of(value),
-                        Step::Picture { .. } | Step::Island(_) => 0,
+                        Step::Picture { .. } | Step::Fallback(_) => 0,
                     };
                     if let Step::Conv(conv) = &step {
                         levels.insert(conv.real, level);
@@ -375,12 +310,12 @@ impl<'g> Planner<'g> {
             }
         }
         let mut steps = Vec::new();
-        for (island, fused) in by_level {
-            if !island.is_empty() {
-                steps.push(Step::Island(island));
+        for (fallback, fused) in by_level {
+            if !fallback.is_empty() {
+                steps.push(Step::Fallback(fallback));
             }
             steps.extend(fused);
         }
-        Ok(Plan { steps, quants: self.quants, dequantized: self.dequantized })
+        Ok(Plan { steps, quants: self.quants, dequantized: self.dequantized, index: self.index })
     }
 }
