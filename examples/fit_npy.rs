@@ -10,7 +10,7 @@ use outlierd::internals::estimators::gaussian_mixture::{GaussianMixture, Gaussia
 use outlierd::internals::estimators::isolation_forest::{IsolationForest, IsolationForestParams};
 use outlierd::internals::estimators::one_class_svm::{OneClassSvm, OneClassSvmParams};
 use outlierd::internals::estimators::pca::{Pca, PcaParams};
-use outlierd::internals::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use outlierd::internals::estimators::standard_scaler::StandardScaler;
 use outlierd::internals::model::FeatureSource;
 use outlierd::internals::training::cross::Made;
 use outlierd::internals::training::fit::{self, Options};
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
         from = Instant::now();
     };
     let start = Instant::now();
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let scaler = StandardScaler::fit(x.view())?;
     let scaled = scaler.transform(x.view())?;
     lap("scaler");
     let pca = Pca::fit(scaled.view(), &PcaParams::default())?;

@@ -52,7 +52,7 @@ impl Conformal {
         let mut conformal = Conformal::counted(scores)?;
         if !(1.0..=conformal.scores.len() as f64).contains(&worth) {
             let reason = format!("= {worth} must lie between 1 and the {} scores", conformal.scores.len());
-            return Err(Error::Parameter { estimator: NAME, parameter: "worth", reason });
+            return Err(Error::parameter(NAME, "worth", reason));
         }
         conformal.worth = worth;
         conformal.tail = Tail::fit(&conformal.scores, worth);

@@ -5,13 +5,10 @@
 //! `m` lowest scores. It is not a calibration - a tail that is not exponential keeps its shape - but what can be put
 //! beside another detector's before both are calibrated together.
 
+use super::tail::tail_len;
 use super::{Error, check_finite};
 
 const NAME: &str = "level";
-/// Share of the scores in the tail.
-const SHARE: f64 = 0.2;
-/// Fewest scores in the tail; half of all where there are fewer than twice as many.
-const FEWEST: usize = 10;
 /// Quantiles from the tail's start to the highest score.
 pub const QUANTILES: usize = 5;
 
@@ -37,7 +34,7 @@ impl Level {
         }
         let mut sorted = scores.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let m = ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2));
+        let m = tail_len(n);
         let place = |at: usize| m + (at * (n - 1 - m) + (QUANTILES - 1) / 2) / (QUANTILES - 1);
         let quantiles = std::array::from_fn(|at| sorted[place(at)]);
         let excess = sorted[..m].iter().map(|score| sorted[m] - score).sum::<f64>() / m as f64;

@@ -24,14 +24,12 @@ pub(crate) struct Problem<'a> {
     pub tol: f64,
     pub shrinking: bool,
     pub cache_bytes: f64,
-    pub max_iter: Option<usize>,
 }
 
 pub(crate) struct Solution {
     pub alpha: Vec<f64>,
     pub rho: f64,
     pub n_iter: usize,
-    pub converged: bool,
     /// Whether no kernel value overflowed.
     pub finite: bool,
 }
@@ -42,8 +40,8 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
     let n = solver.alpha.len();
     let period = n.min(1000);
     let mut counter = period + 1;
-    let (mut n_iter, mut converged) = (0, false);
-    while problem.max_iter.is_none_or(|max| n_iter < max) {
+    let mut n_iter = 0;
+    loop {
         counter -= 1;
         if counter == 0 {
             counter = period;
@@ -58,18 +56,12 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
             // Shrink again at once: most of the samples brought back were settled.
             counter = 1;
         }
-        let Some((i, j)) = pair else {
-            converged = true;
-            break;
-        };
+        let Some((i, j)) = pair else { break };
         solver.step(i, j);
         n_iter += 1;
     }
-    if solver.active.len() < n {
-        solver.unshrink();
-    }
     let finite = solver.gradient.iter().chain(&solver.diagonal).all(|v| v.is_finite());
-    Solution { rho: solver.rho(), finite, alpha: solver.alpha, n_iter, converged }
+    Solution { rho: solver.rho(), finite, alpha: solver.alpha, n_iter }
 }
 
 struct Solver<'a> {
@@ -230,7 +222,7 @@ impl<'a> Solver<'a> {
             let sums = weights.dot(&values);
             self.gradient.iter_mut().zip(sums).for_each(|(g, v)| *g += v);
             for (i, row) in rows.iter().zip(values.outer_iter()) {
-                if self.cache.rows.len() < self.cache.capacity() {
+                if self.cache.rows.len() < self.cache.capacity {
                     self.cache.insert(*i, row.iter().map(|v| *v as f32));
                 }
             }
@@ -254,7 +246,7 @@ impl<'a> Solver<'a> {
         if self.cache.touch(i) {
             return;
         }
-        let room = BLOCK.min(self.cache.capacity() / 2).max(1);
+        let room = BLOCK.min(self.cache.capacity / 2).max(1);
         let mut wanted = vec![i];
         let mut likely: Vec<usize> =
             self.active.iter().copied().filter(|k| *k != i && !self.cache.contains(*k) && !self.at_upper(*k)).collect();
@@ -307,10 +299,6 @@ struct Cache {
 impl Cache {
     fn new(n: usize, capacity: usize) -> Cache {
         Cache { rows: Vec::new(), owner: Vec::new(), last_use: Vec::new(), slot: vec![None; n], capacity, clock: 0 }
-    }
-
-    fn capacity(&self) -> usize {
-        self.capacity
     }
 
     fn contains(&self, i: usize) -> bool {

@@ -17,7 +17,7 @@
 //! The result is kept as a table of p and its 95 % interval, between whose entries `ln p` is linear in the logarithm
 //! of the excess.
 
-use super::{special, thinned};
+use super::{quantile, special, thinned};
 
 /// Share of the scores that the tail is fitted to.
 const SHARE: f64 = 0.2;
@@ -42,6 +42,11 @@ const STEP: f64 = 1.2;
 const MIN_P: f64 = 1e-12;
 /// Of every interval.
 pub(super) const CONFIDENCE: f64 = 0.95;
+
+/// How many of `n` scores make the tail.
+pub(super) fn tail_len(n: usize) -> usize {
+    ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2))
+}
 
 /// p of one score, and the interval that holds the true rate of lower scores with 95 % probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,7 +90,7 @@ impl Tail {
         }
         let scores = &thinned(sorted, MAX_SCORES);
         let n = scores.len();
-        let m = ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2));
+        let m = tail_len(n);
         let start = scores[m];
         let spread = quantile(scores, 0.5) - quantile(scores, SHARE);
         let censored = ((CENSORED * n as f64).round() as usize).min(m.saturating_sub(4));
@@ -201,14 +206,6 @@ fn interval(points: &[Point], excess: f64, of_share: &[f64]) -> (f64, f64) {
     rates.sort_by(f64::total_cmp);
     let tail = 0.5 * (1.0 - CONFIDENCE);
     (quantile(&rates, tail), quantile(&rates, 1.0 - tail))
-}
-
-/// Of rising values, linear between them.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let at = place.floor() as usize;
-    let next = (at + 1).min(sorted.len() - 1);
-    sorted[at] + (place - at as f64) * (sorted[next] - sorted[at])
 }
 
 #[cfg(test)]

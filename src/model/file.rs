@@ -22,7 +22,7 @@ use crate::backbone::views::MAX_TILES;
 use crate::backbone::{Pooling, Tap};
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
-use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+use crate::estimators::isotonic::IsotonicRegression;
 use crate::estimators::tail::{KNOTS, Knot, Tail};
 use crate::fs;
 use crate::image::mask::Mask;
@@ -448,8 +448,7 @@ fn calibration(calibration: CalibrationV1) -> Result<Calibration, String> {
             check(!x.is_empty() && x.len() == y.len(), "the calibration's length")?;
             check(x.iter().all(|v| v.is_finite()) && x.is_sorted_by(|a, b| a < b), "the calibration's scores")?;
             check(y.iter().all(|v| (0.0..=1.0).contains(v)) && y.is_sorted(), "the calibration's probabilities")?;
-            let out_of_bounds = OutOfBounds::Clip;
-            Ok(Calibration::Isotonic(IsotonicRegression { x_thresholds: x, y_thresholds: y, out_of_bounds }))
+            Ok(Calibration::Isotonic(IsotonicRegression { x_thresholds: x, y_thresholds: y }))
         }
         CalibrationV1::Conformal { scores } => counted(&scores).map(Calibration::Conformal),
     }

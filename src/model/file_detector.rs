@@ -254,7 +254,6 @@ pub(super) fn detector(body: DetectorV1, n: usize, n_features: usize) -> Result<
                 dual_coef: Array1::from(dual_coef),
                 offset,
                 n_iter: 0,
-                converged: true,
             }))
         }
         DetectorV1::IsolationForest { trees, max_samples, offset } => {

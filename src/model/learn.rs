@@ -150,7 +150,7 @@ fn more_needed(conformal: &Conformal, score: f64, threshold: f64) -> usize {
 mod tests {
     use super::*;
     use crate::estimators::feature_transform::FeatureTransform;
-    use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+    use crate::estimators::isotonic::IsotonicRegression;
     use crate::model::map;
 
     fn model(conformal: Conformal) -> Model {
@@ -248,8 +248,7 @@ mod tests {
     #[test]
     fn isotonic_takes_none() {
         let mut model = five_hundred();
-        let isotonic =
-            IsotonicRegression { x_thresholds: vec![0.0], y_thresholds: vec![0.5], out_of_bounds: OutOfBounds::Clip };
+        let isotonic = IsotonicRegression { x_thresholds: vec![0.0], y_thresholds: vec![0.5] };
         model.calibration = Calibration::Isotonic(isotonic);
         let before = model.clone();
         assert_eq!(learn(&mut model, &[alarm("a", 1.0)], 0.5), Err(NotConformal));

@@ -14,7 +14,7 @@ use super::samples::feature_scores;
 use crate::backbone::cells::Cells;
 use crate::estimators::linalg;
 use crate::estimators::pca::{COVARIANCE_LIMIT, NComponents, Pca, PcaParams, components_for};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators::standard_scaler::StandardScaler;
 use crate::model::FeatureSource;
 
 /// Of the variance that a fold leaves to the residual, the share that the common projection keeps.
@@ -112,7 +112,7 @@ struct Fold {
 impl Reduced {
     fn new(normal: ArrayView2<f32>, made: &Array2<f32>, params: &Params) -> Result<Reduced, Error> {
         let x = params.transform.of(normal);
-        let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+        let scaler = StandardScaler::fit(x.view())?;
         let z = scaler.transform(x.view())?;
         let most = (z.nrows() - 1).min(z.ncols());
         let n_components = match params.pca.n_components {

@@ -8,7 +8,7 @@ use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::{IsolationForest, Tree};
-use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+use crate::estimators::isotonic::IsotonicRegression;
 use crate::estimators::kernel::Kernel;
 use crate::estimators::one_class_svm::OneClassSvm;
 use crate::model::projection::{Components, FloatMatrix};
@@ -171,7 +171,6 @@ fn machine(arrays: &Npz, d: usize) -> Result<OneClassSvm, Error> {
         dual_coef,
         offset: arrays.number("svm_offset")?,
         n_iter: 0,
-        converged: true,
     })
 }
 
@@ -222,8 +221,7 @@ fn calibration(arrays: &Npz, false_alarms: f64) -> Result<(Calibration, f64, u32
         if !(y.iter().is_sorted() && y.iter().all(|y| (0.0..=1.0).contains(y))) {
             return Err(value("isotonic_y", "is not rising within 0 to 1: is 1 an inlier, and increasing true?"));
         }
-        let isotonic =
-            IsotonicRegression { x_thresholds: x.to_vec(), y_thresholds: y.to_vec(), out_of_bounds: OutOfBounds::Clip };
+        let isotonic = IsotonicRegression { x_thresholds: x.to_vec(), y_thresholds: y.to_vec() };
         return Ok((Calibration::Isotonic(isotonic), 0.5, arrays.count("n_calibration", u32::MAX)?));
     }
     if !arrays.has("calibration_scores") {

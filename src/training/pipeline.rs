@@ -13,7 +13,7 @@ use crate::estimators::isolation_forest::IsolationForest;
 use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
 use crate::estimators::pca::{NComponents, Pca};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators::standard_scaler::StandardScaler;
 use crate::model::projection::{Components, QuantizedMatrix};
 use crate::model::{Calibration, Detector, FeatureSource, Model, Records, Training, file};
 
@@ -81,7 +81,7 @@ pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<Strin
         ));
         params.n_components = NComponents::Count(allowed);
     }
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let scaler = StandardScaler::fit(x.view())?;
     let z = scaler.transform(x.view())?;
     drop(x);
     let (pca, y, residual) = round(Pca::fit(z.view(), &params)?, z.view())?;
@@ -168,13 +168,7 @@ pub fn detector(
             check_converged(&both.mixture, warnings);
             Detector::MixtureResidual(both)
         }
-        DetectorKind::OneClassSvm => {
-            let svm = OneClassSvm::fit(y, &params.one_class_svm)?;
-            if !svm.converged {
-                warnings.push(format!("the one-class SVM did not converge in {} steps", svm.n_iter));
-            }
-            Detector::OneClassSvm(svm)
-        }
+        DetectorKind::OneClassSvm => Detector::OneClassSvm(OneClassSvm::fit(y, &params.one_class_svm)?),
         DetectorKind::IsolationForest => Detector::IsolationForest(IsolationForest::fit(y, &params.isolation_forest)?),
         DetectorKind::PcaResidual => Detector::PcaResidual,
     })

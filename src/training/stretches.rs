@@ -25,7 +25,7 @@ use super::features::Features;
 use super::fit::Error;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::pca::{NComponents, Pca, PcaParams};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators::standard_scaler::StandardScaler;
 use crate::pictures::natural;
 
 const COMPONENTS: usize = 10;
@@ -173,7 +173,7 @@ fn components(rows: ArrayView2<f32>) -> Result<Array2<f64>, Error> {
         0..=MAX_ROWS => (0..n).collect(),
         _ => (0..MAX_ROWS).map(|at| at * n / MAX_ROWS).collect(),
     };
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let scaler = StandardScaler::fit(x.view())?;
     let z = scaler.transform(x.view())?;
     let count = COMPONENTS.min(some.len() - 1).min(z.ncols());
     let params = PcaParams { n_components: NComponents::Count(count), whiten: false, ..PcaParams::default() };
