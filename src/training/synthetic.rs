@@ -9,7 +9,7 @@ use ::image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::cross::Made;
+use super::cross::Synthetic;
 use super::features::{self, Cache, Features};
 use crate::backbone::{self, Backbone};
 use crate::image;
@@ -80,7 +80,7 @@ pub fn extract(
     seed: u64,
     (cache, stop): (&mut Cache, &AtomicBool),
     done: &(dyn Fn() + Sync),
-) -> Result<Made, features::Error> {
+) -> Result<Synthetic, features::Error> {
     let read = |at: usize| image::read(&normal.paths[at]).map_err(backbone::Error::from);
     let one = |index: usize| {
         let job = &jobs[index];
@@ -91,7 +91,7 @@ pub fn extract(
         Ok(make(&Normal { picture: &picture, masked: masked.as_deref() }, &donor, job, seed))
     };
     let (rows, cells) = features::extract_made(backbone, jobs.len(), &one, cache, stop, done)?;
-    Ok(Made { rows, cells, part: jobs.iter().map(|job| job.fold).collect() })
+    Ok(Synthetic { rows, cells, part: jobs.iter().map(|job| job.fold).collect() })
 }
 
 /// A prepared picture, and which of its pixels an edit may neither change nor copy: nobody would see it.
