@@ -68,7 +68,7 @@ impl FloatsV1 {
 }
 
 pub(super) fn check(good: bool, what: &str) -> Result<(), String> {
-    if good { Ok(()) } else { Err(format!("{what} does not make sense: it is damaged or was not written by outlierd")) }
+    if good { Ok(()) } else { Err(format!("{what} is invalid: the file is damaged or was not written by outlierd")) }
 }
 
 pub(super) fn finite_f32(values: &[f32], what: &str) -> Result<(), String> {
