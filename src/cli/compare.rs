@@ -34,7 +34,7 @@ pub struct Args {
     /// Share of normal frames that may be called outliers
     #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     false_alarms: f64,
-    /// Frames of a video: so many neighbours, in the natural order of their names, are worth one; 1: pictures are
+    /// Consecutive frames of a video that are worth one picture, in the natural order of their names; 1: pictures are
     /// independent [default: detected]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     block: Option<u32>,

@@ -68,7 +68,7 @@ pub struct Args {
     /// on the others, or 0.2 of 5,000 and more]
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
-    /// Frames of a video: so many neighbours, in the natural order of their names, are worth one; 1: pictures are
+    /// Consecutive frames of a video that are worth one picture, in the natural order of their names; 1: pictures are
     /// independent [default: detected]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     block: Option<u32>,

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 const NAME: &str = "OneClassSVM";
 
-/// Which kernel.
+/// The kernel to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelName {
     Linear,
@@ -38,7 +38,7 @@ pub struct OneClassSvmParams {
     pub tol: f64,
     /// Upper bound of the share of training outliers, lower bound of the share of support vectors, in (0, 1].
     pub nu: f64,
-    /// Leave settled samples out while optimising.
+    /// Leave samples that stay at a bound out of the optimisation.
     pub shrinking: bool,
     /// Kernel rows kept, MB.
     pub cache_size: f64,
@@ -59,7 +59,7 @@ impl Default for OneClassSvmParams {
     }
 }
 
-/// A fitted machine.
+/// A fitted support vector machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneClassSvm {
     pub kernel: Kernel,

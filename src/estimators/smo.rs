@@ -1,7 +1,7 @@
 //! Sequential minimal optimisation of the one-class problem, as libsvm does it.
 //!
 //! Working sets by second-order information (Fan, Chen, Lin 2005, WSS 2), shrinking, and a cache of kernel rows.
-//! Rows that are missing are computed in blocks: one product for the row that is needed and those likely next.
+//! Missing rows are computed in blocks: one product for the row that is needed and those likely to be needed next.
 
 use super::kernel::Kernel;
 use super::linalg;
@@ -19,7 +19,7 @@ const GRADIENT_ROWS: usize = 512;
 pub(crate) struct Problem<'a> {
     pub x: ArrayView2<'a, f64>,
     pub kernel: Kernel,
-    /// What the weights sum to.
+    /// The sum of the weights.
     pub sum: f64,
     pub tol: f64,
     pub shrinking: bool,
@@ -53,7 +53,7 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
         if pair.is_none() && solver.active.len() < n {
             solver.unshrink();
             pair = solver.select();
-            // Shrink again at once: most of the samples brought back were settled.
+            // Shrink again at once: most of the samples are still at their bounds.
             counter = 1;
         }
         let Some((i, j)) = pair else { break };
@@ -105,7 +105,7 @@ impl<'a> Solver<'a> {
         self.alpha[i] <= 0.0
     }
 
-    /// The largest `-gradient` that may grow and the largest `gradient` that may fall.
+    /// The largest `-gradient` of a weight that may grow, and the largest `gradient` of one that may fall.
     fn violations(&self) -> (f64, f64) {
         self.active.iter().fold((f64::NEG_INFINITY, f64::NEG_INFINITY), |(up, low), i| {
             let g = self.gradient[*i];
@@ -176,7 +176,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// Sets aside samples at a bound that the conditions hold there.
+    /// Removes samples that the optimality conditions hold at a bound.
     fn shrink(&mut self) {
         let (up, low) = self.violations();
         if !self.unshrunk && up + low <= 10.0 * self.problem.tol {
@@ -213,7 +213,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// `K alpha` everywhere; the rows of the samples that carry weight stay in the cache, as they are needed first.
+    /// `K alpha` everywhere; the rows of the samples with weight stay in the cache, because they are needed first.
     fn start_gradient(&mut self) {
         let support: Vec<usize> = (0..self.alpha.len()).filter(|i| self.alpha[*i] > 0.0).collect();
         for rows in support.chunks(GRADIENT_ROWS) {
@@ -241,7 +241,7 @@ impl<'a> Solver<'a> {
         values
     }
 
-    /// Makes row `i` present, with rows likely to be needed next while at it.
+    /// Computes row `i` if it is not cached, together with rows likely to be needed next.
     fn ensure(&mut self, i: usize) {
         if self.cache.touch(i) {
             return;
@@ -256,7 +256,7 @@ impl<'a> Solver<'a> {
             wanted.extend(&likely[..take]);
         }
         let values = self.kernel_rows(&wanted);
-        // The row that is needed goes in last, as the most recently used.
+        // The needed row is inserted last, as the most recently used.
         for (r, k) in wanted.iter().enumerate().rev() {
             self.cache.insert(*k, values.row(r).iter().map(|v| *v as f32));
         }
@@ -286,7 +286,7 @@ impl<'a> Solver<'a> {
     }
 }
 
-/// Kernel rows, the least recently used given up first.
+/// Kernel rows; the least recently used is evicted first.
 struct Cache {
     rows: Vec<Vec<f32>>,
     owner: Vec<usize>,
@@ -313,7 +313,7 @@ impl Cache {
         true
     }
 
-    /// A row that [`Solver::ensure`] made present.
+    /// A row that [`Solver::ensure`] has cached.
     fn row(&self, i: usize) -> &[f32] {
         self.slot[i].map_or(&[], |slot| &self.rows[slot])
     }

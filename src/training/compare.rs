@@ -1,4 +1,4 @@
-//! The article's comparison: every detector on the same split, judged on the same pictures.
+//! The article's comparison: every detector on the same split and the same pictures.
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ pub struct Row {
     pub model_bytes: usize,
 }
 
-/// Features that are fitted on, and the two classes that are judged.
+/// The samples to fit on, and those of both classes to judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Pictures<'a> {
     pub train: Samples<'a>,

@@ -30,7 +30,7 @@ pub struct Evaluation {
 pub struct Promise {
     pub promised: f64,
     pub counted: f64,
-    /// The interval that holds the share counted on so many pictures with 95 % probability.
+    /// The interval that holds the share counted on this number of pictures with 95 % probability.
     pub interval: (f64, f64),
     /// The number of independent pictures that the normals are worth.
     pub stretches: f64,

@@ -78,7 +78,7 @@ impl Npz {
         self.arrays.contains_key(name)
     }
 
-    /// An array of finite values with so many dimensions, in C order.
+    /// An array of finite values with the dimensions of `D`, in C order.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Shape`], [`Error::Value`] for NaN or infinity.

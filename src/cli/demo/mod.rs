@@ -1,4 +1,4 @@
-//! `demo`: the whole job on a drawn scene, with no camera and no files.
+//! `demo`: the complete workflow on a drawn scene, without camera and files.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,7 +49,7 @@ struct Judged {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let dir = match &args.dir {
-        // Relative paths of the config would be relative to its own folder.
+        // Relative paths in the config are relative to its own folder.
         Some(dir) => std::path::absolute(dir)
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", dir.display())))?,
         None => tempfile::Builder::new()
