@@ -10,9 +10,9 @@ use outlierd::internals::estimators::gaussian_mixture::{GaussianMixture, Gaussia
 use outlierd::internals::estimators::isolation_forest::{IsolationForest, IsolationForestParams};
 use outlierd::internals::estimators::one_class_svm::{OneClassSvm, OneClassSvmParams};
 use outlierd::internals::estimators::pca::{Pca, PcaParams};
-use outlierd::internals::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use outlierd::internals::estimators::standard_scaler::StandardScaler;
 use outlierd::internals::model::FeatureSource;
-use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::cross::Synthetic;
 use outlierd::internals::training::fit::{self, Options};
 use outlierd::internals::training::params::DetectorKind;
 use std::time::Instant;
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
         from = Instant::now();
     };
     let start = Instant::now();
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let scaler = StandardScaler::fit(x.view())?;
     let scaled = scaler.transform(x.view())?;
     lap("scaler");
     let pca = Pca::fit(scaled.view(), &PcaParams::default())?;
@@ -72,7 +72,13 @@ fn main() -> Result<(), Failure> {
     let rows = x.mapv(|v| v as f32);
     for kind in [DetectorKind::GaussianMixture, DetectorKind::OneClassSvm, DetectorKind::IsolationForest] {
         let from = Instant::now();
-        fit::fit(rows.view().into(), None, &Made::default(), FeatureSource::unknown(), &Options::with_detector(kind))?;
+        fit::fit(
+            rows.view().into(),
+            None,
+            &Synthetic::default(),
+            FeatureSource::unknown(),
+            &Options::with_detector(kind),
+        )?;
         steps.push(format!("\"fit {}\":{:.4}", kind.name(), from.elapsed().as_secs_f64()));
     }
     println!("{{\"total\":{total:.4},{}}}", steps.join(","));

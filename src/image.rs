@@ -1,5 +1,4 @@
-//! Pictures into network inputs: geometry (crop, resize) and the [`InputRecipe`] that says how the
-//! network wants its pixels.
+//! From pictures to network inputs: geometry (crop, resize) and the [`InputRecipe`].
 
 mod depth;
 mod encoded;
@@ -30,11 +29,11 @@ pub enum ChannelOrder {
 pub enum Geometry {
     /// Resize both sides to the input size, whatever that does to the aspect ratio.
     Stretch,
-    /// Resize the short side to `short_side`, then cut the centre.
+    /// Resize the short side to `short_side`, then crop the centre.
     Crop { short_side: u32 },
 }
 
-/// A geometry by name, before the network's size is known.
+/// The name of a geometry, before the network's input size is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
     Stretch,
@@ -68,6 +67,9 @@ pub struct InputRecipe {
 }
 
 impl InputRecipe {
+    const KNOWN: [(&str, fn() -> InputRecipe); 4] =
+        [("caffe", Self::caffe), ("torch", Self::torch), ("raw", Self::raw), ("unit", Self::unit)];
+
     /// Keras' ResNet50: BGR, channel means subtracted, 224 x 224 without regard to aspect ratio.
     pub fn caffe() -> Self {
         InputRecipe {
@@ -92,7 +94,7 @@ impl InputRecipe {
         }
     }
 
-    /// RGB as it is, 0 to 255, for a network that normalises by itself; geometry as [`InputRecipe::torch`].
+    /// RGB from 0 to 255, for a network that normalizes its input itself; geometry as [`InputRecipe::torch`].
     pub fn raw() -> Self {
         InputRecipe { mean: [0.0; 3], std: [1.0; 3], ..Self::torch() }
     }
@@ -104,24 +106,13 @@ impl InputRecipe {
 
     /// A known recipe by its name.
     pub fn by_name(name: &str) -> Option<Self> {
-        match name {
-            "caffe" => Some(Self::caffe()),
-            "torch" => Some(Self::torch()),
-            "raw" => Some(Self::raw()),
-            "unit" => Some(Self::unit()),
-            _ => None,
-        }
+        Self::KNOWN.iter().find(|(known, _)| *known == name).map(|(_, recipe)| recipe())
     }
 
     /// The name of a known recipe, whatever its size and geometry; `custom` for any other.
     pub fn name(&self) -> &'static str {
-        for name in ["caffe", "torch", "raw", "unit"] {
-            let known = Self::by_name(name).unwrap_or_else(Self::torch);
-            if (known.order, known.mean, known.std) == (self.order, self.mean, self.std) {
-                return name;
-            }
-        }
-        "custom"
+        let same = |known: InputRecipe| (known.order, known.mean, known.std) == (self.order, self.mean, self.std);
+        Self::KNOWN.iter().find(|(_, recipe)| same(recipe())).map_or("custom", |(name, _)| name)
     }
 
     /// The same recipe with another geometry; a crop takes the short side at 8/7 of the size, as 256 is to 224.
@@ -145,13 +136,13 @@ impl InputRecipe {
     }
 }
 
-/// Reads a picture file as RGB, upright, refusing what is too large before it is decoded.
+/// Reads a picture file as upright RGB. Too large a picture is refused before it is decoded.
 pub fn read(path: &Path) -> Result<RgbImage, Error> {
     decode(path, &bytes(path)?)
 }
 
-/// Decodes a picture that is already in memory, turned as its EXIF orientation says; `path` names it in errors, and its
-/// folder tells how many of 16 bits are used where the picture itself does not.
+/// Decodes a picture file in memory and applies its EXIF orientation. `path` names it in errors; the folder tells how many
+/// of 16 bits are used where the picture itself does not.
 ///
 /// A damaged JPEG is an error: half a picture would look like an outlier.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
@@ -159,7 +150,7 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, Error> {
     Ok(upright(depth::to_rgb8(picture, path, bytes), bytes))
 }
 
-/// `picture` turned as the EXIF orientation of the file that it is from says.
+/// Applies the EXIF orientation of the picture's `file`.
 fn upright(picture: RgbImage, file: &[u8]) -> RgbImage {
     let orientation = exif(file)
         .and_then(|exif| exif.get_field(exif::Tag::Orientation, exif::In::PRIMARY)?.value.get_uint(0))
@@ -222,7 +213,7 @@ pub fn prepare(picture: &RgbImage, recipe: &InputRecipe) -> Result<RgbImage, Err
     resize(&narrow, [0.0, top, out_w, part_h], [recipe.width, recipe.height])
 }
 
-/// One pass, in the direction in which the sizes differ. `part` is left, top, width, height.
+/// One pass, along the axis in which the sizes differ. `part` is left, top, width, height.
 fn resize(picture: &RgbImage, part: [f64; 4], size: [u32; 2]) -> Result<RgbImage, Error> {
     let (width, height) = picture.dimensions();
     let fail = |reason: String| Error::Resize { width, height, reason };
@@ -264,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_turned_as_their_orientation_says() {
+    fn exif_orientation_is_applied() {
         let (w, h) = (24, 16);
         let stored = RgbImage::from_fn(w, h, |x, y| ::image::Rgb([x as u8 * 10, y as u8 * 15, (x * y) as u8 / 2]));
         for format in ["jpeg", "png", "webp"] {
@@ -282,7 +273,7 @@ mod tests {
             for orientation in 0..=9 {
                 let turned = file(Some(orientation));
                 let (width, height) = if (5..=8).contains(&orientation) { (h, w) } else { (w, h) };
-                // Table 5 of CIPA DC-008: where row 0 and column 0 are seen.
+                // CIPA DC-008, table 5: the visual side of row 0 and column 0.
                 let wanted = RgbImage::from_fn(width, height, |x, y| {
                     let (x, y) = match orientation {
                         2 => (w - 1 - x, y),

@@ -1,9 +1,9 @@
 //! Finding picture files: one set of rules for `fit`, `eval`, `score` and folder cameras.
 //!
-//! A source is a folder, searched with its sub-folders; a list file (`.txt`: one path a line, relative to the list,
-//! blank lines and lines that start with `#` left out); or one picture. Pictures of a folder come in the natural order
-//! of their paths: frame2 before frame10. Linked folders are followed, each once. What systems leave behind
-//! ([`is_of_the_system`]) is left out; what cannot be read and what has another format is left out and told.
+//! A source is a folder, searched with its subfolders; a list file (`.txt`: one path per line, relative to the list, without
+//! blank lines and lines that start with `#`); or one picture. Pictures of a folder are in the natural order of their paths:
+//! frame2 before frame10. Linked folders are followed, each once. Hidden files and those of operating systems
+//! ([`is_of_the_system`]) are skipped; unreadable folders and other formats are skipped and reported.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
@@ -16,7 +16,7 @@ use crate::{fs, image};
 /// Larger lists of pictures are refused.
 pub const MAX_LIST_BYTES: u64 = 64 << 20;
 
-/// Names, in lower case, of folders and files that no one puts pictures to look at into.
+/// Names, in lower case, of folders and files of operating systems.
 const SYSTEM_NAMES: [&str; 9] = [
     "@eadir",
     "#recycle",
@@ -53,7 +53,7 @@ fn but(left_out: &[String]) -> String {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub paths: Vec<PathBuf>,
-    /// For people: what was left out and why, but for what systems leave behind.
+    /// For users: what was left out and why, except files of operating systems.
     pub left_out: Vec<String>,
 }
 
@@ -94,18 +94,18 @@ pub fn find(sources: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(all)
 }
 
-/// Whether a search of the folder `root` comes through `folder`, by whatever link; or will, once it is made.
+/// Whether a search of the folder `root` visits `folder`, through links too; or would if `folder` existed.
 pub fn reaches(root: &Path, folder: &Path) -> bool {
     let Some(there) = folder.ancestors().find(|folder| folder.exists()) else { return false };
     let (Ok(identity), Ok(rest)) = (std::fs::metadata(there), folder.strip_prefix(there)) else { return false };
     let mut visited = HashSet::new();
-    // What cannot be searched is the search's own error.
+    // A root that cannot be searched is reported by the search itself.
     search(root, &mut visited).is_ok()
         && visited.contains(&(identity.dev(), identity.ino()))
         && !rest.iter().any(is_of_the_system)
 }
 
-/// Whether a folder or file of that name is hidden or a system's own: `.git`, `@eaDir`, `lost+found`.
+/// Whether a folder or file of that name is hidden or an operating system's: `.git`, `@eaDir`, `lost+found`.
 pub fn is_of_the_system(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with('.') || SYSTEM_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
@@ -137,11 +137,11 @@ fn lines(list: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
     Ok(entries.map(|(at, line)| (at + 1, base.join(line))).collect())
 }
 
-/// `visited` gets the device and inode of every folder that was searched.
+/// `visited` collects the device and inode of every folder that was searched.
 fn search(root: &Path, visited: &mut HashSet<(u64, u64)>) -> Result<Found, Error> {
     let mut found = Found::default();
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
-    // Links are followed last, so that a folder that is there in its own right keeps its own path.
+    // Links are followed last, so that a folder that is reached both ways keeps its own path.
     let (mut folders, mut links) = (vec![root.to_owned()], Vec::new());
     while let Some(folder) = folders.pop().or_else(|| links.pop()) {
         let entries = match entries(&folder, visited) {
@@ -170,7 +170,7 @@ fn search(root: &Path, visited: &mut HashSet<(u64, u64)>) -> Result<Found, Error
     Ok(found)
 }
 
-/// The entries of a folder that was not visited before, those of the system left out, in the order of their names.
+/// The entries of a folder by name, without those of operating systems; none if it was visited before.
 fn entries(folder: &Path, visited: &mut HashSet<(u64, u64)>) -> std::io::Result<Vec<PathBuf>> {
     let identity = std::fs::metadata(folder)?;
     if !visited.insert((identity.dev(), identity.ino())) {
@@ -192,11 +192,11 @@ fn other_format(path: &Path) -> Option<String> {
     OTHER_FORMATS.contains(&extension.as_str()).then_some(extension)
 }
 
-/// The order in which people count: runs of digits by their value, folder by folder.
+/// Natural order: runs of digits by their value, folder by folder.
 pub fn natural(a: &Path, b: &Path) -> Ordering {
     let (mut a, mut b) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
     let whole = (a, b);
-    // A folder's own pictures stay together: the separator sorts before everything that a name can hold.
+    // The separator sorts before all characters of names, so that the pictures of a folder stay together.
     let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
     while let (Some(x), Some(y)) = (a.first(), b.first()) {
         if x.is_ascii_digit() && y.is_ascii_digit() {

@@ -20,7 +20,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Lists the pictures now; files that come later are seen at the next round of a source that repeats.
+    /// Lists the pictures now; later files are found in the next round of a source that repeats.
     pub fn open(root: &Path, repeat: bool, crop: Option<Crop>) -> Result<Self, Error> {
         let found = list(root)?;
         for what in found.left_out {

@@ -1,20 +1,20 @@
-//! A frame, and something that gives frames.
+//! A frame, and the source of frames.
 
 use std::time::Instant;
 
 use ::image::RgbImage;
 
-/// One picture and where it came from.
+/// One picture and its origin.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub picture: RgbImage,
-    /// Counts the source's frames from 0; dropped ones count.
+    /// The number of the frame, from 0; dropped ones count.
     pub sequence: u64,
     /// The picture's file, or the device.
     pub source: String,
 }
 
-/// Why there is no frame. Only [`Error::Lost`] and [`Error::Open`] mean that the source is gone.
+/// Why there is no frame. After [`Error::Lost`] and [`Error::Open`] the source cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no frame from {origin} in time{reason}")]
@@ -30,7 +30,7 @@ pub enum Error {
     Empty { reason: String },
 }
 
-/// Something that gives frames.
+/// A source of frames.
 pub trait FrameSource: Send {
     /// The newest frame, waiting for it until `deadline`; `None` when the source has come to its end.
     ///
@@ -38,7 +38,7 @@ pub trait FrameSource: Send {
     /// [`Error::Timeout`] and [`Error::Dropped`] leave the source usable.
     fn next(&mut self, deadline: Instant) -> Result<Option<Frame>, Error>;
 
-    /// What the source gives, for people: device, size, pixel format, rate.
+    /// A description for users: device, size, pixel format, rate.
     fn describe(&self) -> String;
 }
 

@@ -1,9 +1,9 @@
-//! How the bytes of a frame lie in memory, and why they may be no picture.
+//! The layout of a frame in memory, and its checks.
 
 use crate::config::PixelFormat;
-use crate::image::jpeg;
+use crate::image::{inside, jpeg};
 
-/// A frame's bytes that cannot be a picture.
+/// Why the bytes of a frame are not a picture.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     #[error("the frame has {got} bytes of {wanted}")]
@@ -20,7 +20,7 @@ pub enum Error {
     Jpeg(jpeg::Error),
     #[error("the JPEG is {got_width}x{got_height}, not {width}x{height}")]
     OtherSize { got_width: u32, got_height: u32, width: u32, height: u32 },
-    #[error("\"auto\" is not a format of pixels")]
+    #[error("\"auto\" is not a pixel format")]
     Auto,
 }
 
@@ -32,13 +32,13 @@ pub enum Matrix {
     Bt709,
 }
 
-/// How a frame lies in memory.
+/// The layout of a frame in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     pub format: PixelFormat,
     pub width: u32,
     pub height: u32,
-    /// Bytes from one line to the next (V4L2's `bytesperline`); of no meaning for MJPG.
+    /// Bytes from one line to the next (V4L2's `bytesperline`); not used for MJPG.
     pub stride: usize,
     /// Lines from the start of NV12's Y plane to its CbCr plane: `height`, or more where the driver pads.
     pub plane_lines: u32,
@@ -48,7 +48,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lines without padding, BT.601 limited range: what webcams send.
+    /// Lines without padding, BT.601, limited range: the usual layout of webcams.
     pub fn packed(format: PixelFormat, width: u32, height: u32) -> Self {
         let bytes = (width as usize).saturating_mul(bytes_per_pixel(format));
         Layout { format, width, height, stride: bytes, plane_lines: height, matrix: Matrix::Bt601, full_range: false }
@@ -73,11 +73,7 @@ impl Layout {
         if format == PixelFormat::Auto {
             return Err(Error::Auto);
         }
-        let [x, y, w, h] = region;
-        let inside = |at: u32, len: u32, all: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= all);
-        if !inside(x, w, width) || !inside(y, h, height) {
-            return Err(Error::Region { region, width, height });
-        }
+        inside(region, (width, height)).map_err(|_| Error::Region { region, width, height })?;
         let odd = match format {
             PixelFormat::Yuyv => width % 2 != 0,
             PixelFormat::Nv12 => width % 2 != 0 || height % 2 != 0,

@@ -1,4 +1,4 @@
-//! Frames in: a [`FrameSource`] gives RGB pictures, already cropped to the region that matters.
+//! Cameras: a [`FrameSource`] gives RGB pictures, cropped to the configured region.
 
 use crate::config;
 

@@ -1,4 +1,4 @@
-//! Which of a camera's formats and sizes to take.
+//! The choice among a camera's formats and sizes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Offer {
     pub interval: Option<Duration>,
 }
 
-/// Sizes that a camera offers: one, or a range with steps.
+/// Sizes that a camera offers: one, or a range with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sizes {
     Discrete { width: u32, height: u32 },
@@ -22,7 +22,7 @@ pub enum Sizes {
 }
 
 impl Sizes {
-    /// The nearest to what is wanted.
+    /// The size nearest to the wanted one.
     pub fn nearest(&self, width: u32, height: u32) -> (u32, u32) {
         match *self {
             Sizes::Discrete { width, height } => (width, height),
@@ -38,12 +38,12 @@ impl Sizes {
     }
 }
 
-/// What it costs to make RGB of a format, cheapest first; grey last, because it has no colours.
+/// Formats by the cost of their conversion to RGB, cheapest first; grey last, because it has no colour.
 const BY_COST: [PixelFormat; 5] =
     [PixelFormat::Rgb3, PixelFormat::Nv12, PixelFormat::Yuyv, PixelFormat::Mjpg, PixelFormat::Grey];
 
-/// The offer to take: of the wanted format (any, if `auto`) the nearest size, fast enough for `interval` if one
-/// is, then the cheapest to decode. None if the format is not offered.
+/// The best offer of the wanted format (any, if `auto`): the nearest size, then one that is fast enough for `interval`, then
+/// the cheapest to convert. None if the format is not offered.
 pub fn choose(offers: &[Offer], format: PixelFormat, width: u32, height: u32, interval: Duration) -> Option<Offer> {
     let distance = |offer: &Offer| offer.width.abs_diff(width).saturating_add(offer.height.abs_diff(height));
     let slow = |offer: &Offer| offer.interval.is_some_and(|shortest| shortest > interval);

@@ -1,4 +1,4 @@
-//! Camera formats into RGB: YUYV, NV12, GREY, RGB3 and MJPG. Only the region that matters is converted.
+//! Conversion of camera formats to RGB: YUYV, NV12, GREY, RGB3 and MJPG. Only the wanted region is converted.
 
 use ::image::RgbImage;
 
@@ -183,9 +183,7 @@ mod tests {
 
     fn encoded(width: u32, height: u32) -> Vec<u8> {
         let picture = RgbImage::from_fn(width, height, |x, y| ::image::Rgb([x as u8 * 4, y as u8 * 4, 90]));
-        let mut bytes = Vec::new();
-        ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&picture).unwrap();
-        bytes
+        jpeg::encode(&picture, 90).unwrap()
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! YCbCr into RGB, a row at a time: plain loops over 16-bit numbers that the compiler turns into vector instructions,
-//! those of the processor at hand if they run inside [`vectorized`].
+//! Conversion of YCbCr to RGB, row by row: plain loops over 16-bit numbers that the compiler vectorizes, for the running
+//! processor if they are called through [`vectorized`].
 
 use super::layout::{Layout, Matrix};
 
@@ -9,15 +9,14 @@ pub(super) fn vectorized(run: impl FnOnce()) {
     pulp::Arch::new().dispatch(run);
 }
 
-/// Products are the high halves of 16 bits by 16. They keep so many bits behind the point.
+/// Products are the high halves of 16 by 16 bits, with this number of fractional bits.
 const FRACTION: u32 = 5;
 const LUMA_SHIFT: u32 = 7;
 const CHROMA_SHIFT: u32 = 8;
-/// Half a level, and half of what three cut products lose together.
+/// Half a level, plus half of the truncation error of three products.
 const ROUND: i16 = (1 << (FRACTION - 1)) + 1;
 
-/// A row's levels and colours before they are added up, in 1/2^5, and what makes them of YCbCr (ITU-R BT.601 and
-/// BT.709).
+/// Luma and colour differences of a row, in units of 1/2^5, and the coefficients of their conversion (ITU-R BT.601, BT.709).
 pub(super) struct Row {
     black: i16,
     y: i16,
@@ -32,7 +31,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Room for so many pixels, an even number.
+    /// A row of an even number of pixels.
     pub(super) fn new(layout: &Layout, pixels: usize) -> Self {
         let (kr, kb) = match layout.matrix {
             Matrix::Bt601 => (0.299, 0.114),
@@ -78,7 +77,7 @@ impl Row {
         }
     }
 
-    /// Fills `rgb` with the pixels from the `first` on.
+    /// Writes the pixels from `first` on into `rgb`.
     #[inline(always)]
     pub(super) fn write(&self, first: usize, rgb: &mut [u8]) {
         let colours = self.red[first..].iter().zip(&self.green[first..]).zip(&self.blue[first..]);

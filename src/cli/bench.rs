@@ -11,19 +11,20 @@ use super::demo::scene::Scene;
 use super::error::{Error, exit};
 use crate::camera::pixels::{self, Layout};
 use crate::config::PixelFormat;
+use crate::image::jpeg;
 use crate::watch::gate::Thumbnail;
 use crate::watch::metrics::memory_bytes;
 
-/// Times the stages of a frame's way: decode, prepare, network, pool.
+/// Times the stages that a frame goes through: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd bench --backbone resnet50-int8.onnx --threads 1 --frames 50")]
 pub struct Args {
     #[command(flatten)]
     backbone: common::BackboneArgs,
-    /// Frames that are timed, after three that are not
+    /// Frames that are timed, after three for warm-up
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     frames: u32,
-    /// Also makes the cells that the detector `pooled+cells` looks at
+    /// Also computes the cells of the detector `pooled+cells`
     #[arg(long)]
     cells: bool,
     /// Pixel format of the 1280x720 frames that are decoded
@@ -61,7 +62,7 @@ impl From<FrameFormat> for PixelFormat {
 struct Report {
     backbone: String,
     tap: String,
-    /// Runs of the network a frame.
+    /// Runs of the network per frame.
     views: usize,
     isa: &'static str,
     threads: usize,
@@ -69,7 +70,7 @@ struct Report {
     format: FrameFormat,
     backbone_ms: Times,
     stages_ms: Stages,
-    /// Medians: what is not the network, of the whole.
+    /// By the medians.
     share_outside_network: f64,
     frames_per_second: f64,
     peak_rss_bytes: u64,
@@ -179,18 +180,11 @@ const HEIGHT: u32 = 720;
 fn frame(format: PixelFormat) -> Result<Vec<u8>, Error> {
     let small = Scene::new(7).frame(Some(0.5));
     let large: RgbImage = ::image::imageops::resize(&small, WIDTH, HEIGHT, ::image::imageops::FilterType::Triangle);
-    if format == PixelFormat::Mjpg {
-        let mut jpeg = Vec::new();
-        ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 85)
-            .encode_image(&large)
-            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot encode the test frame: {e}")))?;
-        return Ok(jpeg);
-    }
-    if format == PixelFormat::Rgb3 {
-        return Ok(large.into_raw());
-    }
     let luma = large.pixels().map(|p| p.0[1]);
     Ok(match format {
+        PixelFormat::Mjpg => jpeg::encode(&large, 85)
+            .map_err(|e| Error::new(exit::SOFTWARE, format!("cannot encode the test frame: {e}")))?,
+        PixelFormat::Rgb3 => large.into_raw(),
         // Grey pictures in YCbCr: their content does not change how long the conversion takes.
         PixelFormat::Yuyv => luma.flat_map(|y| [y, 128]).collect(),
         PixelFormat::Nv12 => luma.chain(std::iter::repeat_n(128, (WIDTH * HEIGHT / 2) as usize)).collect(),

@@ -11,7 +11,7 @@ use super::error::{Error, exit};
 use crate::camera::v4l::{self, Listed};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config, Source};
-use crate::fs;
+use crate::image::jpeg;
 
 /// How long a camera may take for a picture.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ struct ListArgs {
     json: bool,
 }
 
-/// Takes one picture as the daemon would see it: format, crop and controls of the config. What its masks ignore is hatched.
+/// Takes one picture as the daemon would see it: format, crop and controls of the config. Masked parts are hatched.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd camera snap --device /dev/video0 -o picture.jpg")]
 struct SnapArgs {
@@ -63,8 +63,7 @@ pub struct From {
 }
 
 impl From {
-    /// The [camera] section that is meant. The rest of the config may be unfinished: pictures are collected
-    /// before there is a model.
+    /// The [camera] section. The rest of the config may be incomplete: pictures are collected before there is a model.
     pub fn camera(&self) -> Result<config::Camera, Error> {
         let mut camera = match Config::read(&self.config) {
             Err(config::Error::Io { source, .. })
@@ -174,15 +173,14 @@ pub(super) fn next_or_end(source: &mut impl FrameSource) -> Result<Option<Frame>
 }
 
 pub(super) fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
-    let cannot = |reason: String| Error::new(exit::CANTCREAT, format!("cannot write {}: {reason}", path.display()));
-    let format = ::image::ImageFormat::from_path(path).map_err(|_| cannot("end its name in .jpg or .png".into()))?;
-    let mut bytes = Vec::new();
+    let format = ::image::ImageFormat::from_path(path)
+        .map_err(|_| common::cannot_write(path, "end its name in .jpg, .png, .bmp or .webp"))?;
     let encoded = match format {
-        ::image::ImageFormat::Jpeg => {
-            ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(picture)
+        ::image::ImageFormat::Jpeg => jpeg::encode(picture, 95),
+        format => {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, format).map(|()| bytes.into_inner())
         }
-        format => picture.write_to(&mut std::io::Cursor::new(&mut bytes), format),
     };
-    encoded.map_err(|e| cannot(e.to_string()))?;
-    fs::replace(path, &bytes).map_err(|e| cannot(e.to_string()))
+    common::write(path, &encoded.map_err(|e| common::cannot_write(path, e))?)
 }

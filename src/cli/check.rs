@@ -101,7 +101,7 @@ fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> C
             let (detector, calibration) = (model.detector_name(), model.calibration.name());
             let drift = match Drift::new(&config.drift, model.normal_scores(), model.worth()) {
                 Ok(_) => String::new(),
-                Err(reason) => format!("; drift is not watched for: {reason}"),
+                Err(reason) => format!("; drift is not detected: {reason}"),
             };
             Ok(format!("{path}: {detector}, {calibration}, threshold {threshold}{drift}"))
         }
@@ -150,7 +150,7 @@ fn check_gpio(config: &config::Gpio) -> Checked {
     Ok(format!("{}: {}", config.chip.display(), found.join(", ")))
 }
 
-/// The folder is tried too: a log whose folder may not be written cannot be rotated.
+/// The folder must be writable too, else the log cannot be rotated.
 fn check_log(path: &Path) -> Checked {
     let folder = fs::folder_of(path);
     if !path.exists() {
@@ -177,7 +177,7 @@ fn check_snapshots(config: &Config) -> Checked {
     check_folder(folder).map(|message| message + held)
 }
 
-/// Tries to write into the folder, or, where it does not exist yet, into the one that it will be made in.
+/// Tries to write into the folder, or into the closest parent that exists.
 fn check_folder(folder: &Path) -> Checked {
     let absolute = std::path::absolute(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let there = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
@@ -188,7 +188,7 @@ fn check_folder(folder: &Path) -> Checked {
     }
 }
 
-/// The daemon makes no folder for it: `/run/outlierd` is there while systemd runs the service.
+/// The daemon makes no folder for metrics: systemd makes `/run/outlierd` for the service.
 fn check_metrics(path: &Path) -> Checked {
     let folder = fs::folder_of(path);
     if folder.is_dir() {

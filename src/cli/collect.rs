@@ -12,8 +12,8 @@ use crate::watch::events::format_time;
 
 /// Saves pictures of what is normal: as the daemon would see them, one by one.
 ///
-/// Names are a number and the time. Numbers go on where an earlier run into the same folder ended, so that the natural
-/// order of names is that of the frames also where the clock was set between runs.
+/// Names are a number and the time. Numbers continue where an earlier run into the same folder ended, so that the natural
+/// order of names is that of the frames even if the clock was set between runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd collect -o normal --count 500 --every 2s")]
 pub struct Args {
@@ -33,8 +33,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let stop = common::stop_flag()?;
     let config = args.from.camera()?;
-    std::fs::create_dir_all(&args.output)
-        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", args.output.display())))?;
+    common::make_folder(&args.output)?;
     let mut source = camera::open(&config)?;
     common::print(format!("{} into {}", source.describe(), args.output.display()))?;
     let every = args.every.unwrap_or(config.interval);
@@ -69,10 +68,10 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Higher numbers are not of this command.
+/// Higher numbers are not from this command.
 const MOST: u64 = 1_000_000_000_000;
 
-/// One more than the highest number that a name in the folder begins with.
+/// One more than the highest number at the start of a name in the folder.
 fn next_number(folder: &Path) -> Result<u64, Error> {
     let cannot = |e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", folder.display()));
     let mut next = 0;

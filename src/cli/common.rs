@@ -1,4 +1,4 @@
-//! What several commands share: log set-up, progress bars, backbone options, loading.
+//! Shared by several commands: log set-up, progress bars, backbone options, loading, output.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,11 @@ use super::error::{Error, exit};
 use crate::backbone::multi_crop::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::config::Config;
+use crate::fs;
 use crate::image::mask::Mask;
 use crate::image::{InputRecipe, Resize};
 use crate::model::Model;
-use crate::training::cross::Made;
+use crate::training::cross::Synthetic;
 use crate::training::features::{self, Cache, Features};
 use crate::training::synthetic;
 use crate::watch::events;
@@ -61,7 +62,7 @@ pub fn progress(what: &str, len: usize) -> ProgressBar {
     bar
 }
 
-/// Which backbone, and how pictures enter and features leave it.
+/// The backbone, its input recipe and its features.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BackboneArgs {
     /// ResNet ONNX file, float, QDQ or QOperator [default: the embedded one]
@@ -92,26 +93,27 @@ pub struct BackboneArgs {
 }
 
 impl BackboneArgs {
-    /// Loads what the options name, with cells if they are wanted.
+    /// Loads the backbone, with cells if they are wanted.
     pub fn load(&self, cells: bool) -> Result<Backbone, Error> {
-        load_backbone(self.backbone.as_deref(), &backbone::Options { cells, ..self.options()? })
-    }
-
-    pub fn options(&self) -> Result<backbone::Options, Error> {
-        Ok(backbone::Options {
+        let options = backbone::Options {
             tap: self.tap.clone(),
             pooling: self.pooling,
             input: recipe(self.input.as_deref())?,
             resize: self.resize,
             threads: self.threads,
             sha256: None,
-            cells: false,
+            cells,
             mask: match &self.config {
                 Some(path) => Config::read(path)?.camera.mask,
                 None => Mask::default(),
             },
             tiles: self.tiles.unwrap_or(1),
-        })
+        };
+        let loaded = match &self.backbone {
+            Some(path) => Backbone::load(path, &options),
+            None => Backbone::embedded(&options),
+        };
+        Ok(loaded?)
     }
 }
 
@@ -125,15 +127,6 @@ pub fn recipe(name: Option<&str>) -> Result<Option<InputRecipe>, Error> {
     name.map(known).transpose()
 }
 
-/// Loads a backbone file, or the embedded one.
-pub fn load_backbone(path: Option<&Path>, options: &backbone::Options) -> Result<Backbone, Error> {
-    let loaded = match path {
-        Some(path) => Backbone::load(path, options),
-        None => Backbone::embedded(options),
-    };
-    Ok(loaded?)
-}
-
 /// Loads a model and the backbone that it was fitted on: the one named, else the model's own path.
 pub fn load_model(path: &Path, backbone: Option<&Path>, threads: usize) -> Result<(Model, Backbone), Error> {
     let model = Model::load(path)?;
@@ -141,17 +134,17 @@ pub fn load_model(path: &Path, backbone: Option<&Path>, threads: usize) -> Resul
     Ok((model, loaded))
 }
 
-/// Tells standard error; where nobody reads it that is nothing to fail on.
+/// Prints an error to standard error; a failure to do so is ignored.
 pub fn complain(error: &impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "outlierd: {error}");
 }
 
-/// Prints text as it is to standard output; a reader that went away ends the process quietly.
+/// Prints text to standard output; a closed pipe ends the process quietly.
 pub fn print_text(text: &[u8]) -> Result<(), Error> {
     std::io::stdout().write_all(text).map_err(print_error)
 }
 
-/// Prints a line to standard output; a reader that went away ends the process quietly.
+/// Prints a line to standard output; a closed pipe ends the process quietly.
 pub fn print(line: impl std::fmt::Display) -> Result<(), Error> {
     writeln!(std::io::stdout(), "{line}").map_err(print_error)
 }
@@ -161,6 +154,22 @@ fn print_error(e: std::io::Error) -> Error {
         std::io::ErrorKind::BrokenPipe => Error::new(0, ""),
         _ => Error::new(exit::IOERR, format!("cannot write to standard output: {e}")),
     }
+}
+
+/// Writes a file in one atomic replacement.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fs::replace(path, bytes).map_err(|e| cannot_write(path, e))
+}
+
+/// A file or folder that cannot be written.
+pub fn cannot_write(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::new(exit::CANTCREAT, format!("cannot write {}: {reason}", path.display()))
+}
+
+/// Makes a folder, if it is not there.
+pub fn make_folder(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path)
+        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", path.display())))
 }
 
 /// Prints a value as one line of JSON.
@@ -174,7 +183,7 @@ pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Sets the number of pictures that are worked on at once; 0: as many as there are cores.
+/// Sets the number of pictures that are processed at once; 0: as many as there are cores.
 pub fn set_workers(threads: usize) -> Result<(), Error> {
     match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
         Ok(()) => Ok(()),
@@ -186,7 +195,7 @@ pub fn set_workers(threads: usize) -> Result<(), Error> {
     }
 }
 
-/// The features of pictures, with a progress bar; what was computed is kept in the cache also when it ends early.
+/// The features of pictures, with a progress bar. The cache is written also after an error or an interrupt.
 pub fn extract(
     backbone: &Backbone,
     what: &str,
@@ -197,25 +206,25 @@ pub fn extract(
     let bar = progress(what, paths.len());
     let found = features::extract(backbone, paths, cache, stop, &|| bar.inc(1));
     bar.finish_and_clear();
-    keep(cache);
+    save(cache);
     Ok(found?)
 }
 
-/// Writes the cache; that it cannot be written is no reason to stop.
-fn keep(cache: &mut Cache) {
+/// Writes the cache; a failure is only logged.
+fn save(cache: &mut Cache) {
     if let Err(error) = cache.save() {
         log::warn!("{error}");
     }
 }
 
-/// Refuses a picture, by its content, that is given as normal and as an outlier.
+/// Refuses a picture that is given both as normal and as an outlier, by its content.
 pub fn refuse_shared(normal: &Features, outliers: &Features) -> Result<(), Error> {
     let Some((picture, outlier)) = normal.shared(outliers) else { return Ok(()) };
     let message = format!("{} is given as normal and, as {}, as an outlier", picture.display(), outlier.display());
     Err(Error::new(exit::DATAERR, message))
 }
 
-/// Leaves out pictures that are copies of others, which would vouch for each other, and says so.
+/// Drops copies of other pictures, which would be scored by models that have seen them, and says so.
 pub fn drop_copies(features: &mut Features) {
     let before = features.paths.len();
     if let Some((copy, of)) = features.without_copies() {
@@ -228,7 +237,7 @@ pub fn drop_copies(features: &mut Features) {
     }
 }
 
-/// The features of outliers made of normal pictures, with a progress bar; kept in the cache as those of pictures.
+/// The features of synthetic outliers, with a progress bar; cached as those of pictures.
 pub fn make_outliers(
     backbone: &Backbone,
     normal: &Features,
@@ -236,15 +245,15 @@ pub fn make_outliers(
     seed: u64,
     cache: &mut Cache,
     stop: &AtomicBool,
-) -> Result<Made, Error> {
-    let bar = progress("made outliers", jobs.len());
+) -> Result<Synthetic, Error> {
+    let bar = progress("synthetic outliers", jobs.len());
     let made = synthetic::extract(backbone, normal, jobs, seed, (&mut *cache, stop), &|| bar.inc(1));
     bar.finish_and_clear();
-    keep(cache);
+    save(cache);
     Ok(made?)
 }
 
-/// RFC 3339, UTC, of seconds since 1970.
+/// RFC 3339 in UTC.
 pub fn rfc3339(seconds: u64) -> String {
     let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds));
     match time.filter(|_| seconds < 253_402_300_800) {

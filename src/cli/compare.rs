@@ -34,11 +34,11 @@ pub struct Args {
     /// Share of normal frames that may be called outliers
     #[arg(long, default_value_t = 0.01, value_name = "RATE")]
     false_alarms: f64,
-    /// Frames of a video: so many neighbours, in the natural order of their names, are worth one; 1: pictures are
-    /// independent [default: found out]
+    /// Consecutive frames of a video that are worth one picture, in the natural order of their names; 1: pictures are
+    /// independent [default: detected]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     block: Option<u32>,
-    /// Splits to average over; the first is the one given, the others deal the normal pictures anew
+    /// Splits to average over; the first is the given one, the others divide the normal pictures anew
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// File to keep features in between runs
@@ -75,8 +75,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut rows = Vec::new();
     for seed in 0..args.seeds {
         let options = Options { false_alarms: args.false_alarms, seed, block, ..Options::default() };
-        let own = compare::compare(&pictures, &source, &options, &args.set, &mut || bar.inc(1));
-        rows.extend(own?);
+        rows.extend(compare::compare(&pictures, &source, &options, &args.set, &mut || bar.inc(1))?);
     }
     bar.finish_and_clear();
     if args.json {
@@ -116,12 +115,13 @@ fn table(rows: &[Row]) -> Result<(), Error> {
     common::print(format!("{:<17}{head}{:>10}{:>10}{:>10}", "detector", "fit ms", "score ms", "bytes"))?;
     for kind in DetectorKind::ALL {
         let own: Vec<&Row> = rows.iter().filter(|r| r.evaluation.detector == kind.name()).collect();
+        let mean_and_spread = |of: Figure| compare::mean_and_spread(&own.iter().map(|r| of(r)).collect::<Vec<_>>());
         let figure = |of: Figure| {
-            let (mean, spread) = compare::mean_and_spread(&own.iter().map(|r| of(r)).collect::<Vec<_>>());
+            let (mean, spread) = mean_and_spread(of);
             if several { format!("{mean:.4} ±{spread:.4}") } else { format!("{mean:.4}") }
         };
         let cells: String = columns.iter().map(|(_, of)| format!("{:>width$}", figure(*of))).collect();
-        let mean = |of: Figure| compare::mean_and_spread(&own.iter().map(|r| of(r)).collect::<Vec<_>>()).0;
+        let mean = |of: Figure| mean_and_spread(of).0;
         common::print(format!(
             "{:<17}{cells}{:>10.0}{:>10.3}{:>10.0}",
             kind.name(),

@@ -1,4 +1,4 @@
-//! A command's failure, and the exit code of sysexits.h for every error of the library.
+//! The error of a command, with the exit code of sysexits.h for every error of the library.
 
 use crate::{backbone, config, model, pictures, training, watch};
 
@@ -15,7 +15,7 @@ pub mod exit {
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// What to print and the exit code.
+/// The message to print and the exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -29,7 +29,7 @@ impl Error {
     }
 }
 
-/// An error whose exit code its kind decides.
+/// Conversions with the exit code of each kind of error.
 macro_rules! from {
     ($($error:ty: $code:expr;)*) => {
         $(impl From<$error> for Error {

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::common;
 use super::error::{Error, exit};
 use crate::backbone::Backbone;
-use crate::fs;
 use crate::image;
 use crate::model::Model;
 use crate::model::cells::Joined;
@@ -35,8 +34,8 @@ pub struct Args {
     /// Outlier pictures: a folder or a list (.txt); may repeat
     #[arg(long, value_name = "DIR")]
     outliers: Vec<PathBuf>,
-    /// Masks of the outlier pictures, white where something is, NAME.png each or in folders as the pictures are: measures
-    /// how well the cells find the place
+    /// Folder of masks of the outlier pictures, white where the outlier is, as NAME.png or in folders named as those of the
+    /// pictures: measures how well the cells find the place
     #[arg(long, value_name = "DIR", requires = "outliers")]
     masks: Option<PathBuf>,
     /// Threads; 0: all cores
@@ -70,7 +69,10 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut cache = Cache::open(&Cache::beside(&args.model));
     let joined = match (&args.masks, &model.joined) {
         (Some(_), None) => {
-            let message = format!("--masks: {} judges no cells, so there is no place to measure", args.model.display());
+            let message = format!(
+                "--masks: {} has no detector over cells, so there is no place to measure",
+                args.model.display()
+            );
             return Err(Error::new(exit::USAGE, message));
         }
         (masks, joined) => masks.as_deref().zip(joined.as_deref()),
@@ -107,8 +109,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         cases.extend(found.paths.into_iter().zip(&verdicts).map(|(path, &verdict)| Case { path, outlier, verdict }));
         judged.push(verdicts);
     }
-    let evaluation =
-        Evaluation::of(model.detector_name(), model.calibration.name(), model.threshold, &judged[0], &judged[1]);
+    let evaluation = Evaluation::of(&model, &judged[0], &judged[1]);
     let promise = Promise::of(&model, &evaluation, worth);
     let pixels = match &args.masks {
         None => None,
@@ -127,8 +128,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             false_alarms: exhibits(&model, &backbone, &cases, false)?,
             misses: exhibits(&model, &backbone, &cases, true)?,
         });
-        fs::replace(path, page.as_bytes())
-            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
+        common::write(path, page.as_bytes())?;
     }
     if args.json {
         common::print_json(&Judged { evaluation, false_alarms: promise, pixels })?;
@@ -150,7 +150,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds what the cells make of pictures; outliers of which `masks` has none are left out.
+/// Adds the anomaly maps of pictures; outliers without a mask in the folder `masks` are left out.
 fn measure(
     pixels: &mut Pixels,
     found: &Features,
@@ -175,7 +175,7 @@ fn measure(
         pixels.add(&joined.map(distances).at(seen), (width, height), mask.as_ref());
     }
     if without > 0 {
-        log::warn!("--masks: {} have no mask and count for no place", common::count(without, "outlier picture"));
+        log::warn!("--masks: {} have no mask and are not measured", common::count(without, "outlier picture"));
     }
     Ok(())
 }
@@ -194,14 +194,13 @@ fn exhibits(model: &Model, backbone: &Backbone, cases: &[Case], outlier: bool) -
     report::worst(cases, outlier, EXHIBITS).into_iter().map(|case| exhibit(model, backbone, case)).collect()
 }
 
-/// A picture for the page, with where the residual is.
+/// A picture for the page, with its anomaly map.
 pub fn exhibit(model: &Model, backbone: &Backbone, case: &Case) -> Result<Exhibit, Error> {
     let picture = image::read(&case.path).map_err(|e| Error::new(exit::DATAERR, e))?;
     let prepared = backbone.prepare(&picture)?;
     let views = backbone.forward(&prepared)?;
-    let heat = model.map(backbone, &views, None)?;
     let seen = image::seen(picture.width(), picture.height(), backbone.input());
-    let heat = heat.map(|heat| heat.at(seen));
+    let map = model.anomaly_map(backbone, &views, None)?.map(|map| map.at(seen));
     let thumbnail = Thumbnail::of(&backbone.mask().hatch(&picture)).map_err(|e| Error::new(exit::SOFTWARE, e))?;
-    Ok(Exhibit { case: case.clone(), thumbnail, heat })
+    Ok(Exhibit { case: case.clone(), thumbnail, map })
 }

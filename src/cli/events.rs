@@ -1,4 +1,4 @@
-//! `events`: the event log for people.
+//! `events`: prints the event log.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -97,7 +97,7 @@ impl Args {
     }
 }
 
-/// One aligned line: local time, kind, id, p, what else is known.
+/// One aligned line: local time, kind, id, p, details.
 fn line(event: &Event, zone: &TimeZone) -> String {
     let p = event.p.map_or_else(String::new, |p| format!("p={}", crate::model::p_text(p)));
     let id = event.id.as_deref().unwrap_or("");

@@ -9,10 +9,9 @@ use serde::Serialize;
 use super::error::{Error, exit};
 use super::{common, grid};
 use crate::backbone::Backbone;
-use crate::fs;
 use crate::model::{FeatureSource, Model, Verdict, p_text};
 use crate::pictures;
-use crate::training::cross::Made;
+use crate::training::cross::Synthetic;
 use crate::training::evaluation::Evaluation;
 use crate::training::features::{Cache, Features};
 use crate::training::fit::{self as training, Catches, FalseAlarms, Fitted, HeldOut, Options, Plan, Suspects};
@@ -24,16 +23,16 @@ use crate::training::stretches::{self, Stretches};
 use crate::training::synthetic;
 use crate::watch::events;
 
-/// Most outliers that are made to estimate what is caught; never more than there are normals, whose features cost as much.
-const MADE: usize = 150;
-/// Pictures that look least like the rest, which are named or shown.
+/// The most synthetic outliers that recall is estimated by; never more than there are normals, whose features cost as much.
+const MAX_SYNTHETIC: usize = 150;
+/// The pictures with the lowest scores that are named or shown.
 const LEAST: usize = 20;
 
 /// Learns what is normal from pictures of it and writes a model file.
 ///
-/// Pictures that follow each other, as frames of a camera that stands still do, are found out by the natural order of
-/// their names and by how alike neighbours are; whole stretches are then held out, and the promise of false alarms is
-/// as weak as there are few of them.
+/// Pictures that follow each other, as frames of a fixed camera do, are detected by the natural order of their names and
+/// the similarity of neighbours. Whole stretches are then held out together, and the fewer of them there are, the weaker
+/// is the promise of false alarms.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd fit --normal good/ --backbone resnet50-int8.onnx -o tiles.outlierd")]
 pub struct Args {
@@ -56,11 +55,10 @@ pub struct Args {
     /// Choose the detector's parameters by cross-validation on the training share
     ///
     /// Every candidate is judged by AUROC: normal pictures it was not fitted on against outliers. With --outliers
-    /// (8 or more) half of them choose, the other half calibrate and judge. Else outliers are made from those same
-    /// normal pictures: patches of another place or picture, scars, smudges, spots. To rank a picture above the same
-    /// picture with something in it is the detector's job, and a looser or tighter threshold cannot win it. Made
-    /// outliers are local and visible: if yours are not, give some with --outliers. The default stays unless the
-    /// best is better by more than the error of the comparison. --set takes a parameter out of the search.
+    /// (8 or more) half of them choose, the other half calibrate and evaluate. Else synthetic outliers are made of those
+    /// same normal pictures: patches of another place or picture, scars, smudges, spots. They are local and visible: if
+    /// yours are not, give some with --outliers. The default is kept unless the best is better by more than the error of
+    /// the comparison. --set takes a parameter out of the search.
     #[arg(long)]
     grid: bool,
     /// Share of normal frames that may be called outliers, where no outliers are given
@@ -70,8 +68,8 @@ pub struct Args {
     /// on the others, or 0.2 of 5,000 and more]
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
-    /// Frames of a video: so many neighbours, in the natural order of their names, are worth one; 1: pictures are
-    /// independent [default: found out]
+    /// Consecutive frames of a video that are worth one picture, in the natural order of their names; 1: pictures are
+    /// independent [default: detected]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..))]
     block: Option<u32>,
     #[arg(long, default_value_t = 0)]
@@ -87,14 +85,14 @@ pub struct Args {
     json: bool,
 }
 
-/// A normal picture by a model that did not see it.
+/// A normal picture and its held-out score.
 #[derive(Serialize)]
 struct Least<'a> {
     #[serde(serialize_with = "lossy")]
     path: &'a Path,
     score: f64,
     p: f64,
-    /// Hardly one of the others.
+    /// May be an outlier.
     suspect: bool,
 }
 
@@ -139,13 +137,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
     let stop = common::stop_flag()?;
     common::set_workers(args.backbone.threads)?;
-    let mut backbone_args = args.backbone.clone();
-    backbone_args.threads = 1;
-    let backbone = backbone_args.load(args.detector.wants_cells())?;
+    let backbone = common::BackboneArgs { threads: 1, ..args.backbone.clone() }.load(args.detector.wants_cells())?;
     let mut cache = Cache::open(&Cache::beside(&args.output));
-    let mut extract = |what: &str, paths: &[PathBuf]| -> Result<Features, Error> {
-        common::extract(&backbone, what, paths, &mut cache, &stop)
-    };
+    let mut extract = |what: &str, paths: &[PathBuf]| common::extract(&backbone, what, paths, &mut cache, &stop);
     let mut normal = extract("normal pictures", &normal)?;
     let mut outliers = if outliers.is_empty() { None } else { Some(extract("outlier pictures", &outliers)?) };
     outliers.as_ref().map_or(Ok(()), |outliers| common::refuse_shared(&normal, outliers))?;
@@ -177,14 +171,14 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         options.params = found.params.clone();
         search = Some(found);
         if let (Some(outliers), Some(left)) = (&mut outliers, left) {
-            outliers.put(&left);
+            outliers.select(&left);
         }
     }
     let made = match &outliers {
-        Some(_) => Made::default(),
+        Some(_) => Synthetic::default(),
         None => {
             let plan = Plan::new(normal.rows.nrows(), &options)?;
-            let jobs = synthetic::plan(&plan.parts, MADE.min(normal.rows.nrows()));
+            let jobs = synthetic::plan(&plan.parts, MAX_SYNTHETIC.min(normal.rows.nrows()));
             common::make_outliers(&backbone, &normal, &jobs, options.seed, &mut cache, &stop)?
         }
     };
@@ -196,7 +190,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pictures but those that `drop` names, each of which must be among them.
+/// The pictures without those that `drop` names, each of which must be among them.
 fn without(pictures: Vec<PathBuf>, drop: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     if drop.is_empty() {
         return Ok(pictures);
@@ -215,7 +209,7 @@ fn without(pictures: Vec<PathBuf>, drop: &[PathBuf]) -> Result<Vec<PathBuf>, Err
     Ok(pictures.into_iter().filter(|path| !dropped.contains(&canonical(path))).collect())
 }
 
-/// The normals that look least like the rest, the least first.
+/// The normals with the lowest scores, the lowest first.
 fn least<'a>(fitted: &Fitted, paths: &'a [PathBuf]) -> Vec<Least<'a>> {
     let one = |(rank, &(at, score)): (usize, &(usize, f64))| {
         let p = fitted.model.calibration.p(score);
@@ -236,9 +230,9 @@ fn report(
         log::warn!("{warning}");
     }
     let least = least(fitted, &normal.paths);
-    let (said, named) = sentences(args, fitted, (normal.paths.len(), found), &least);
+    let (sentences, named) = sentences(args, fitted, (normal.paths.len(), found), &least);
     if let Some(path) = &args.report {
-        page(path, args, fitted, &said, &least, backbone)?;
+        page(path, args, fitted, &sentences, &least, backbone)?;
     }
     let bytes = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     if args.json {
@@ -261,7 +255,7 @@ fn report(
     if let Some(search) = search {
         grid::table(search)?;
     }
-    for line in said.into_iter().chain(named) {
+    for line in sentences.into_iter().chain(named) {
         common::print(line)?;
     }
     if let Some(path) = &args.report {
@@ -270,7 +264,7 @@ fn report(
     common::print(format!("wrote {} ({bytes} bytes)", args.output.display()))
 }
 
-/// What `fit` says, a line each, and the suspects that the last one tells of.
+/// The sentences of `fit`, and the suspects that the last one announces.
 fn sentences(
     args: &Args,
     fitted: &Fitted,
@@ -323,7 +317,7 @@ fn page(
     path: &Path,
     args: &Args,
     fitted: &Fitted,
-    said: &[String],
+    sentences: &[String],
     least: &[Least],
     backbone: &Backbone,
 ) -> Result<(), Error> {
@@ -335,13 +329,12 @@ fn page(
     let page = report::fit::html(&FitReport {
         title: format!("{}: fitted on {} pictures", args.output.display(), fitted.model.training.n_train),
         model: &fitted.model,
-        said,
+        sentences,
         scores: &scores,
         suspects: shown(suspects)?,
         next: shown(next)?,
     });
-    fs::replace(path, page.as_bytes())
-        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
+    common::write(path, page.as_bytes())
 }
 
 fn exhibit(model: &Model, backbone: &Backbone, one: &Least) -> Result<Exhibit, Error> {

@@ -7,13 +7,13 @@ use ndarray::Axis;
 use super::common;
 use super::error::Error;
 use crate::backbone::Backbone;
-use crate::training::cross::Made;
+use crate::training::cross::Synthetic;
 use crate::training::features::{Cache, Features};
 use crate::training::fit::Options;
 use crate::training::grid::{self, Folds, MAX_SYNTHETIC, MIN_OUTLIERS, Outliers, Problem, Row, Search};
 use crate::training::{split, synthetic};
 
-/// Rows that the table shows; `--json` has all.
+/// Rows of the table; `--json` has all.
 const MAX_ROWS: usize = 20;
 
 /// The pictures and where their features are kept.
@@ -25,8 +25,8 @@ pub struct Inputs<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Searches the grid of `options.detector`; `set` are the parameters that the user fixed. Also returns which
-/// labelled outliers are left to calibrate and judge with, if not all: those that parameters were chosen by are not.
+/// Searches the grid of `options.detector`; `set` are the parameters that the user fixed. Also returns which labelled
+/// outliers remain for calibration and evaluation, if some of them were used to choose.
 pub fn choose(inputs: Inputs, options: &Options, set: &[String]) -> Result<(Search, Option<Vec<usize>>), Error> {
     let n = inputs.normal.rows.nrows();
     let folds = Folds::new(n, options);
@@ -73,7 +73,7 @@ fn make_outliers(
     seed: u64,
 ) -> Result<Outliers, Error> {
     let jobs = synthetic::plan(&folds.parts, MAX_SYNTHETIC);
-    let Made { rows, .. } = common::make_outliers(backbone, normal, &jobs, seed, cache, stop)?;
+    let Synthetic { rows, .. } = common::make_outliers(backbone, normal, &jobs, seed, cache, stop)?;
     let of_fold = |fold: usize| -> Vec<usize> { (0..jobs.len()).filter(|&job| jobs[job].fold == fold).collect() };
     Ok(Outliers::Synthetic((0..folds.parts.len()).map(|fold| rows.select(Axis(0), &of_fold(fold))).collect()))
 }

@@ -1,4 +1,4 @@
-//! `inspect`: what is in a model file.
+//! `inspect`: shows the contents of a model file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use super::error::Error;
 use crate::model::{Model, hex};
 use crate::training::fit::FalseAlarms;
 
-/// Says what is in a model file.
+/// Shows the contents of a model file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd inspect /var/lib/outlierd/model.outlierd")]
 pub struct Args {

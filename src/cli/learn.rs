@@ -1,4 +1,4 @@
-//! `learn`: takes events back that were false alarms.
+//! `learn`: feedback of false alarms to the model.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::error::{Error, exit};
-use super::run::load_config;
 use super::{common, time};
 use crate::config::{self, Config};
 use crate::fs;
@@ -17,19 +16,19 @@ use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file, p_text};
 use crate::watch::events::{self, Event, Kind};
 
-/// More false alarms than this share of what the calibration is worth: it is time to fit again.
+/// With more false alarms, relative to the calibration's number of independent scores, it is time to fit again.
 const MUCH: f64 = 0.1;
 
 /// Teaches the model that events were false alarms, or collects their snapshots for the next fit.
 ///
 /// The score of the frame that raised each event joins the conformal calibration, so that frames like it get a higher
-/// p; the model is replaced in one step, the one before is kept beside it as MODEL.bak. One false alarm changes p by
-/// little: what each event gains, and how many more like it pass the threshold, is told. The threshold is then no
-/// exact false-alarm rate any more, and outliers that look like what was learnt are no longer seen: where many events
-/// are false alarms, --keep their snapshots and fit again.
+/// p. The model is replaced in one step; the previous one is kept beside it as MODEL.bak. One false alarm changes p by
+/// little: for each event the gain is shown, and how many more like it pass the threshold. The threshold is no longer an
+/// exact false-alarm rate then, and outliers that look like what was learnt are no longer detected: where many events are
+/// false alarms, --keep their snapshots and fit again.
 ///
-/// The score is the one in the event log, of the frame as it came. Where another model wrote that, the snapshot is
-/// scored instead: a JPEG file of what the network saw, at quality 90, whose score is another than the frame's.
+/// The score is that of the live frame in the event log. If another model wrote it, the snapshot is scored instead, whose
+/// score differs: it is a JPEG file of quality 90.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   outlierd learn --list
@@ -67,7 +66,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// The score in the log, if this model wrote it.
+    /// The score in the log, if it is from this model.
     fn live(&self, model: &Model) -> Option<f64> {
         let made = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(model.made_at))?;
         let (score, p) = (self.raise.score?, self.raise.p?);
@@ -76,7 +75,7 @@ impl Alarm {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let config = load_config(&args.config)?;
+    let config = Config::load(&args.config)?;
     let alarms = args.select(alarms(&config)?)?;
     if args.list {
         list(&args, &config, &alarms)?;
@@ -165,7 +164,7 @@ fn list(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Those whose snapshot is there. One that was asked for by name must be.
+/// The events whose snapshots exist. With ids or --last they must.
 fn with_snapshots<'a>(args: &Args, alarms: &[&'a Alarm]) -> Result<Vec<(&'a Alarm, &'a Path)>, Error> {
     let mut found = Vec::with_capacity(alarms.len());
     for alarm in alarms.iter().copied() {
@@ -194,12 +193,10 @@ struct Kept<'a> {
     new: bool,
 }
 
-/// Copies snapshots under the names of their events, as they are; one that is there already is left.
+/// Copies snapshots, named after their events; one that is there already is left.
 fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
-    let cannot =
-        |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
     let found = with_snapshots(args, &alarms.iter().collect::<Vec<_>>())?;
-    std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
+    common::make_folder(folder)?;
     let mut new = 0;
     for (alarm, snapshot) in &found {
         let bytes = crate::image::bytes(snapshot).map_err(|e| Error::new(exit::NOINPUT, e))?;
@@ -208,10 +205,10 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
         let there = match fs::read(&path, crate::image::MAX_BYTES) {
             Ok(old) => old == bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => false,
-            Err(e) => return Err(cannot(&path, e)),
+            Err(e) => return Err(common::cannot_write(&path, e)),
         };
         if !there {
-            fs::replace(&path, &bytes).map_err(|e| cannot(&path, e))?;
+            common::write(&path, &bytes)?;
             new += 1;
         }
         if args.json {
@@ -275,18 +272,13 @@ fn score_snapshots(
 
 /// Writes the model in the place of the one there, which is kept as MODEL.bak.
 fn replace(model: &Model, path: &Path) -> Result<(), Error> {
-    let cannot =
-        |path: &Path, e: std::io::Error| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display()));
-    let old = fs::read(path, file::MAX_BYTES).map_err(|e| cannot(path, e))?;
-    let bak = backup(path);
-    fs::replace(&bak, &old).map_err(|e| cannot(&bak, e))?;
+    let old = fs::read(path, file::MAX_BYTES).map_err(|e| common::cannot_write(path, e))?;
+    common::write(&backup(path), &old)?;
     Ok(model.save(path)?)
 }
 
 fn backup(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".bak");
-    name.into()
+    path.with_added_extension("bak")
 }
 
 #[derive(Serialize)]
@@ -294,7 +286,7 @@ struct Row<'a> {
     id: &'a str,
     taken: &'static str,
     score: f64,
-    /// Of the frame as it came, "live", or of its "snapshot".
+    /// "live" frame or "snapshot".
     score_of: &'static str,
     p_before: f64,
     p_after: f64,
@@ -302,7 +294,7 @@ struct Row<'a> {
     more_needed: usize,
 }
 
-/// The first `live` outcomes are of frames as they came, the others of snapshots.
+/// The first `live` outcomes are of live frames, the others of snapshots.
 fn report(args: &Args, feedback: &Feedback, live: usize, threshold: f64, path: &Path) -> Result<(), Error> {
     for (at, outcome) in feedback.outcomes.iter().enumerate() {
         let is_live = at < live;

@@ -13,11 +13,10 @@ use super::common;
 use super::error::{Error, exit};
 use crate::backbone::quantize::{Network, Options, Ranges, Report, Watch};
 use crate::backbone::{self, Backbone};
-use crate::fs;
 use crate::image::{self, Resize};
 use crate::pictures;
 
-/// Makes an int8 backbone of a float one, with your own normal pictures for its ranges.
+/// Makes an int8 backbone of a float one, calibrated on your own normal pictures.
 ///
 /// Static quantization: u8 maps with ranges from the pictures, s8 weights with a scale per channel, biases corrected
 /// for what the rounding shifts. The file is QDQ ONNX: `--backbone` takes it, and so does onnxruntime.
@@ -63,7 +62,7 @@ pub struct Args {
 /// Pictures on which the result is compared with the float network.
 const COMPARED: usize = 16;
 
-/// Below this mean cosine the result is called doubtful; a ResNet-50 with its own weights has above 0.999.
+/// Below this mean cosine there is a warning; a ResNet-50 with its own input recipe has above 0.999.
 const DOUBTFUL: f64 = 0.99;
 
 #[derive(Serialize)]
@@ -114,7 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     finish();
     let made = made?;
     let bytes = made.to_bytes();
-    // The file is tried before it takes its place.
+    // The network is loaded before the file is replaced.
     let load = backbone::Options { resize: args.resize, threads: 1, ..backbone::Options::default() };
     let name = args.output.display().to_string();
     let int8 = Backbone::from_bytes(&name, bytes.clone(), &load)?;
@@ -126,8 +125,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         compared = spread(&calibration, COMPARED).0;
     }
     let mean_cosine = mean_cosine(&float, &int8, &compared)?;
-    fs::replace(&args.output, &bytes)
-        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", args.output.display())))?;
+    common::write(&args.output, &bytes)?;
     if mean_cosine < DOUBTFUL {
         log::warn!(
             "the features differ much from the float network's (mean cosine {mean_cosine:.3}): is the input recipe \

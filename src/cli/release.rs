@@ -1,12 +1,11 @@
-//! `release`: what a daemon that was killed leaves of the GPIO lines.
+//! `release`: resets the GPIO lines after the daemon was killed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::common;
 use super::error::{Error, exit};
-use super::run::load_config;
-use crate::config;
+use crate::config::{self, Config};
 use crate::watch::gpio::Gpio;
 
 /// Drives the GPIO lines of the config inactive. The service does so whenever the daemon has ended: some kernels keep a
@@ -20,7 +19,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
-    let config = load_config(&args.config)?;
+    let config = Config::load(&args.config)?;
     let Some(gpio) = &config.gpio else {
         common::print("no [gpio] in the config: no line is driven")?;
         return Ok(ExitCode::SUCCESS);

@@ -26,11 +26,11 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let commands = signals().map_err(|e| Error::new(exit::SOFTWARE, format!("cannot listen for signals: {e}")))?;
-    // A limit on file sizes (LimitFSIZE=) is then an error of the write that meets it, and not the end of the process.
+    // So a limit on file sizes (LimitFSIZE=) is an error of the write, not the end of the process.
     if let Err(e) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
         log::warn!("cannot take signal {SIGXFSZ}: {e}");
     }
-    let config = load_config(&args.config)?;
+    let config = Config::load(&args.config)?;
     if let Err(e) = lower_priority(config.model.nice) {
         log::warn!(
             "cannot take the priority of model.nice = {}: {e}; Nice= in the unit does it too",
@@ -57,11 +57,6 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         summary.cleared
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// Reads a config, or says where it is wrong.
-pub(super) fn load_config(path: &Path) -> Result<Config, Error> {
-    Ok(Config::load(path)?)
 }
 
 fn reload(path: &Path) -> Result<(Config, ModelJudge), String> {

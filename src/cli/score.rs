@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ::image::RgbImage;
-use ::image::codecs::jpeg::JpegEncoder;
 use serde::Serialize;
 
 use super::common;
 use super::error::{Error, exit};
-use crate::fs;
-use crate::image;
+use crate::image::{self, jpeg};
 use crate::model::Verdict;
 use crate::pictures;
 use crate::watch::overlay::HeatMap;
@@ -45,7 +43,7 @@ struct Line<'a> {
     score: f64,
     p: f64,
     outlier: bool,
-    /// What departs most: left, top, width, height as shares of the picture; with `--map`.
+    /// The hot region: left, top, width, height as shares of the picture; with `--map`.
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<[f64; 4]>,
 }
@@ -72,15 +70,13 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                     continue;
                 }
             };
-            let views = backbone.prepare(&picture).and_then(|prepared| backbone.forward(&prepared));
-            let views = views?;
-            let verdict = model.score(&backbone.pool(&views), backbone.cells(&views).as_ref());
-            let verdict = verdict?;
+            let views = backbone.forward(&backbone.prepare(&picture)?)?;
+            let verdict = model.score(&backbone.pool(&views), backbone.cells(&views).as_ref())?;
             let mut region = None;
             if let Some(maps) = &mut maps {
-                let heat = model.map(&backbone, &views, None)?;
+                let map = model.anomaly_map(&backbone, &views, None)?;
                 let seen = image::seen(picture.width(), picture.height(), backbone.input());
-                if let Some(map) = heat.and_then(|heat| HeatMap::new(heat.at(seen))) {
+                if let Some(map) = map.and_then(|map| HeatMap::new(map.at(seen))) {
                     region = Some(map.region(picture.width(), picture.height()));
                     maps.write(&path, &map.draw(&model.source.mask.hatch(&picture)))?;
                 }
@@ -106,7 +102,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     }
 }
 
-/// A folder for maps; pictures of one name from several folders get numbers.
+/// A folder for maps; pictures of the same name get numbers.
 struct Maps<'a> {
     folder: &'a Path,
     names: HashSet<String>,
@@ -116,8 +112,7 @@ impl<'a> Maps<'a> {
     const QUALITY: u8 = 90;
 
     fn new(folder: &'a Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", folder.display())))?;
+        common::make_folder(folder)?;
         Ok(Maps { folder, names: HashSet::new() })
     }
 
@@ -131,9 +126,7 @@ impl<'a> Maps<'a> {
             name = format!("{stem}-{number}-map.jpg");
         }
         let path = self.folder.join(name);
-        let mut jpeg = Vec::new();
-        let encoded = JpegEncoder::new_with_quality(&mut jpeg, Self::QUALITY).encode_image(map);
-        let written = encoded.map_err(std::io::Error::other).and_then(|()| fs::replace(&path, &jpeg));
-        written.map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
+        let jpeg = jpeg::encode(map, Self::QUALITY).map_err(|e| common::cannot_write(&path, e))?;
+        common::write(&path, &jpeg)
     }
 }

@@ -1,4 +1,4 @@
-//! Times as people type and read them: local ones, as journalctl's.
+//! Times on the command line: local, as in journalctl.
 
 use std::time::SystemTime;
 
@@ -9,8 +9,8 @@ use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use crate::config;
 use crate::watch::events;
 
-/// `2026-11-23 18:00`, `18:00`, `yesterday` are local; `2026-11-23T18:00:00Z` and `...+01:00` say of where they are;
-/// `2h`, `-2h` and `2h ago` are counted back from now.
+/// `2026-11-23 18:00`, `18:00`, `yesterday` are local; `2026-11-23T18:00:00Z` and `...+01:00` have an offset; `2h`, `-2h`
+/// and `2h ago` are relative to now.
 pub fn parse(text: &str) -> Result<SystemTime, String> {
     parse_at(text.trim(), &ZonedDateTime::now())
 }
@@ -48,7 +48,7 @@ pub fn local(time: SystemTime) -> String {
     local_in(time, TimeZone::system())
 }
 
-/// A time that no calendar has is held at its end, in UTC.
+/// A time beyond the calendar's range is clamped, in UTC.
 pub fn local_in(time: SystemTime, zone: TimeZone) -> String {
     match Timestamp::try_from(time) {
         Ok(stamp) => stamp.to_zoned_datetime(zone).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),

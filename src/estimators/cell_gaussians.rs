@@ -1,9 +1,9 @@
 //! A Gaussian for each cell of a grid (Defard et al. 2021, "PaDiM"), its covariance shrunk towards the one that all
-//! cells share: `C = a S_cell + (1 - a) S_shared + ridge I` with `a = n / (n + SHRINKAGE)`, where `n` samples were
-//! fitted on. Distances are squared Mahalanobis distances, divided by their mean over the samples, which in turn is shrunk
-//! towards that of all cells: cells that vary by nature count as those that do not.
+//! cells share: `C = a S_cell + (1 - a) S_shared + ridge I` with `a = n / (n + SHRINKAGE)` for `n` samples. Distances are
+//! squared Mahalanobis distances, divided by their mean over the samples, which in turn is shrunk towards that of all cells,
+//! so that cells that vary a lot do not dominate.
 //!
-//! [`Sums`] hold what a fit needs of the samples; those of a fold can be taken away from them.
+//! [`Sums`] are the sufficient statistics of a fit; those of a fold can be subtracted from them.
 
 use ndarray::{Array2, s};
 
@@ -13,7 +13,7 @@ use super::{Error, check_features};
 const NAME: &str = "cell Gaussians";
 /// Samples at which a cell's own covariance weighs as much as the shared one.
 const SHRINKAGE: f64 = 20.0;
-/// Added to every variance: samples are whitened, so it is a share of the variance over all cells.
+/// Added to every variance; samples are whitened, so it is relative to the variance over all cells.
 const RIDGE: f64 = 1e-2;
 
 /// Sums of samples of `n_cells x n_features` and of their products, per cell.
@@ -42,7 +42,7 @@ impl Sums {
         self.weigh(sample, 1.0)
     }
 
-    /// Takes away a sample that was added.
+    /// Removes a sample that was added.
     pub fn subtract(&mut self, sample: &[f32]) -> Result<(), Error> {
         self.weigh(sample, -1.0)
     }
@@ -65,8 +65,8 @@ impl Sums {
         Ok(())
     }
 
-    /// The share of the variance of all cells that goes when each is seen from the mean of its place: 0 where samples have
-    /// no places, 1 where they are all the same.
+    /// The share of the variance of all cells that their place explains: 0 where cells do not depend on the place, 1 where all
+    /// samples are equal.
     pub fn share_of_the_place(&self) -> f64 {
         let (d, n) = (self.n_features, self.n);
         let n_cells = (self.values.len() / d.max(1)) as f64;
@@ -154,21 +154,21 @@ pub struct CellGaussians {
     pub n_features: usize,
     /// `n_cells x n_features`.
     pub means: Vec<f32>,
-    /// Lower triangles, row by row; an entry stands for itself times its row's scale.
+    /// Lower triangles, row by row; an entry is to be multiplied by its row's scale.
     pub factors: Vec<i8>,
     /// `n_cells x n_features`.
     pub scales: Vec<f32>,
-    /// Of the distances, `n_cells`.
+    /// Factors of the distances, `n_cells`.
     pub weights: Vec<f32>,
 }
 
 impl CellGaussians {
-    /// The values that a sample has.
+    /// The number of values of a sample.
     pub fn n_values(&self) -> usize {
         self.means.len()
     }
 
-    /// Whether the parts are of matching lengths.
+    /// Whether the lengths of the parts are consistent.
     pub fn is_whole(&self) -> bool {
         let d = self.n_features;
         d > 0
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_taken_away_was_never_there() {
+    fn a_subtracted_fold_has_no_effect() {
         let train = samples(30, 3, 4);
         let mut sums = of(&train, 3, 4);
         train[20..].iter().for_each(|sample| sums.subtract(sample).unwrap());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_are_all_alike_are_near_and_others_far() {
+    fn equal_samples_are_near_and_others_far() {
         let train = vec![vec![0.5; 8]; 12];
         let gaussians = of(&train, 4, 2).fit().unwrap();
         assert!(gaussians.distances(&train[0]).unwrap().iter().all(|d| *d < 1e-6));

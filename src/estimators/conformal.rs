@@ -3,32 +3,32 @@
 //! p is the share of normals that score at most as high. Counted, it is `(1 + #{calibration scores <= score}) / (n + 1)`
 //! (Vovk, Gammerman, Shafer 2005): when the normals to come are exchangeable with the calibration samples, a normal has
 //! `p <= a` with probability at most `a`, whatever the detector. With a [`Tail`] p is continuous: between the scores it
-//! is linear, in the lowest fifth it is what the tail predicts, far below `1 / (n + 1)` too.
+//! is linear; in the lowest fifth it is predicted by the tail, also far below `1 / (n + 1)`.
 //!
 //! The calibration samples must not have been fitted on: hold a share out, or, where samples are few, score each by a
-//! detector fitted on the other folds and fit the detector to use on all (cross-conformal, Vovk 2015). Scores of frames
-//! that follow each other are alike: what they are worth, in independent ones, says how sure p is.
+//! detector fitted on the other folds and fit the final detector on all (cross-conformal, Vovk 2015). Scores of consecutive
+//! frames are dependent: the number of independent scores they are worth determines how certain p is.
 
 use super::tail::{CONFIDENCE, Tail};
 use super::{Error, check_finite, special};
 
 const NAME: &str = "conformal calibration";
 
-/// Scores of held-out normals, and what they say of lower ones.
+/// Scores of held-out normals, and their tail.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conformal {
     /// Rising.
     pub scores: Vec<f64>,
     /// None: p is counted.
     pub tail: Option<Tail>,
-    /// How many independent scores they are worth.
+    /// The number of independent scores they are worth.
     pub worth: f64,
-    /// Rising scores of false alarms that were taken back: each weighs as much as one independent score.
+    /// Rising scores of false alarms learnt by feedback: each weighs as much as one independent score.
     pub learnt: Vec<f64>,
 }
 
 impl Conformal {
-    /// Counts the scores of held-out normals, all of them independent.
+    /// Counts scores of held-out normals, which are taken as independent.
     ///
     /// # Errors
     /// [`Error::NotFinite`], [`Error::TooFewSamples`] for none.
@@ -43,8 +43,8 @@ impl Conformal {
         Ok(Conformal { scores, tail: None, worth, learnt: Vec::new() })
     }
 
-    /// The scores of held-out normals that are worth `worth` independent ones, with their tail; counted where there
-    /// are too few for one or they have no spread.
+    /// From scores of held-out normals that are worth `worth` independent ones, with their tail; counted where they are
+    /// too few for one or have no spread.
     ///
     /// # Errors
     /// Those of [`Conformal::counted`]; [`Error::Parameter`] when `worth` is not between 1 and the number of scores.
@@ -52,7 +52,7 @@ impl Conformal {
         let mut conformal = Conformal::counted(scores)?;
         if !(1.0..=conformal.scores.len() as f64).contains(&worth) {
             let reason = format!("= {worth} must lie between 1 and the {} scores", conformal.scores.len());
-            return Err(Error::Parameter { estimator: NAME, parameter: "worth", reason });
+            return Err(Error::parameter(NAME, "worth", reason));
         }
         conformal.worth = worth;
         conformal.tail = Tail::fit(&conformal.scores, worth);
@@ -87,7 +87,7 @@ impl Conformal {
         (self.weight() * known + below as f64) / (self.weight() + all as f64)
     }
 
-    /// What the scores weigh against learnt ones.
+    /// The weight of the scores relative to one learnt score.
     pub fn weight(&self) -> f64 {
         self.worth + 1.0
     }
@@ -172,7 +172,7 @@ impl Conformal {
         (low.unwrap_or(0) as f64 / m as f64, high as f64 / m as f64)
     }
 
-    /// Of the rate that the counted calibration realises; None where no score is low enough.
+    /// The beta distribution of the rate that a counted calibration realises; None where no score is low enough.
     fn beta(&self, rate: f64) -> Option<(f64, f64)> {
         let cut = self.threshold(rate)?;
         let k = self.scores.partition_point(|s| *s <= cut);
@@ -180,7 +180,7 @@ impl Conformal {
     }
 }
 
-/// The exact interval (Clopper and Pearson 1934) of a rate of which `count` of `m` was seen.
+/// The exact confidence interval (Clopper and Pearson 1934) of a rate, from `count` successes in `m` trials.
 pub fn clopper_pearson(count: usize, m: usize, confidence: f64) -> (f64, f64) {
     let tail = 0.5 * (1.0 - confidence);
     let (k, m) = (count.min(m) as f64, m as f64);
@@ -189,7 +189,7 @@ pub fn clopper_pearson(count: usize, m: usize, confidence: f64) -> (f64, f64) {
     (low, high)
 }
 
-/// Integers in the order of the doubles that they stand for.
+/// A bijection of f64 to integers that keeps the order.
 fn ordered(value: f64) -> i64 {
     let bits = value.to_bits() as i64;
     if bits < 0 { i64::MIN.wrapping_sub(bits) } else { bits }

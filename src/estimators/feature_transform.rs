@@ -1,4 +1,4 @@
-//! What is done to features before the scaler.
+//! Transforms of the features before the scaler.
 
 use super::Error;
 use ndarray::{Array2, ArrayView2};
@@ -25,18 +25,9 @@ impl FeatureTransform {
         }
     }
 
-    /// Every value of `x`, in place.
-    pub fn apply_all(self, x: &mut Array2<f64>) {
-        if self != FeatureTransform::Identity {
-            x.mapv_inplace(|v| self.apply(v));
-        }
-    }
-
-    /// The map of every value of `rows`.
+    /// Every value of `rows`.
     pub fn of(self, rows: ArrayView2<f32>) -> Array2<f64> {
-        let mut x = rows.mapv(f64::from);
-        self.apply_all(&mut x);
-        x
+        rows.mapv(|v| self.apply(f64::from(v)))
     }
 
     /// The name in reports and on the command line.
@@ -59,11 +50,7 @@ impl std::str::FromStr for FeatureTransform {
 
     fn from_str(name: &str) -> Result<FeatureTransform, Error> {
         [FeatureTransform::Identity, FeatureTransform::Sqrt].into_iter().find(|t| t.name() == name).ok_or_else(|| {
-            Error::Parameter {
-                estimator: "feature transform",
-                parameter: "name",
-                reason: format!("\"{name}\" must be identity or sqrt"),
-            }
+            Error::parameter("feature transform", "name", format!("\"{name}\" must be identity or sqrt"))
         })
     }
 }

@@ -1,13 +1,13 @@
 //! IsolationForest: outliers are cut off from the rest by fewer random splits (Liu, Ting, Zhou 2008).
 
-use super::{Error, check_array, check_features, random};
-use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
+use super::{Error, check_array, check_features, quantile, random};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
 const NAME: &str = "IsolationForest";
 const EULER_GAMMA: f64 = 0.577_215_664_901_532_9;
 
-/// Values nearer than this cannot be split (scikit-learn's FEATURE_THRESHOLD).
+/// Values closer than this are not split (scikit-learn's FEATURE_THRESHOLD).
 const FEATURE_THRESHOLD: f64 = 1e-7;
 
 /// How many samples or features a tree draws.
@@ -36,8 +36,6 @@ pub struct IsolationForestParams {
     /// Features per tree.
     pub max_features: Amount,
     pub contamination: Contamination,
-    /// Draw samples with replacement.
-    pub bootstrap: bool,
     pub random_state: u64,
 }
 
@@ -48,7 +46,6 @@ impl Default for IsolationForestParams {
             max_samples: Amount::Share(1.0),
             max_features: Amount::Share(1.0),
             contamination: Contamination::Auto,
-            bootstrap: false,
             random_state: 0,
         }
     }
@@ -113,43 +110,22 @@ impl IsolationForest {
             .into_par_iter()
             .map(|seed| {
                 let mut rng = random::seeded(seed);
-                let samples = if params.bootstrap {
-                    (0..max_samples).map(|_| random::below(&mut rng, n) as u32).collect()
-                } else {
-                    random::subset(&mut rng, n, max_samples)
-                };
+                let samples = random::subset(&mut rng, n, max_samples);
                 let features = random::subset(&mut rng, d, max_features);
                 grow(&data, samples, features, max_depth, &mut rng)
             })
             .collect();
         let mut forest = IsolationForest { trees, n_features: d, max_samples, offset: -0.5 };
         if let Contamination::Share(share) = params.contamination {
-            let mut scores = forest.score_samples(x)?.to_vec();
+            let rows: Vec<ArrayView1<f64>> = x.outer_iter().collect();
+            let mut scores: Vec<f64> = rows.into_par_iter().with_min_len(16).map(|row| forest.score(row)).collect();
             scores.sort_by(f64::total_cmp);
-            forest.offset = percentile(&scores, share);
+            forest.offset = quantile(&scores, share);
         }
         Ok(forest)
     }
 
-    /// Score of every row in [-1, 0): `-2^(-E(path length) / c(max_samples))`.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn score_samples(&self, x: ArrayView2<f64>) -> Result<Array1<f64>, Error> {
-        check_features(NAME, self.n_features, x.ncols())?;
-        let rows: Vec<ArrayView1<f64>> = x.outer_iter().collect();
-        Ok(rows.into_par_iter().with_min_len(16).map(|row| self.score(row)).collect::<Vec<f64>>().into())
-    }
-
-    /// Score minus offset: negative for outliers.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn decision_function(&self, x: ArrayView2<f64>) -> Result<Array1<f64>, Error> {
-        Ok(self.score_samples(x)? - self.offset)
-    }
-
-    /// [`IsolationForest::score_samples`] of one sample. Does not allocate.
+    /// Score of one sample in [-1, 0): `-2^(-E(path length) / c(max_samples))`. Does not allocate.
     ///
     /// # Errors
     /// [`Error::Features`] when the width differs.
@@ -167,7 +143,7 @@ impl IsolationForest {
 }
 
 impl Tree {
-    /// Splits on the way of `x`, plus what the samples of its leaf would still need.
+    /// Splits on the path of `x`, plus the mean path length within its leaf.
     fn path_length(&self, x: ArrayView1<f64>) -> f64 {
         let (mut node, mut depth) = (0, 0.0);
         while self.left[node] != 0 {
@@ -201,7 +177,7 @@ pub fn average_path_length(n: usize) -> f64 {
 }
 
 fn parameter(parameter: &'static str, reason: &str) -> Error {
-    Error::Parameter { estimator: NAME, parameter, reason: reason.into() }
+    Error::parameter(NAME, parameter, reason)
 }
 
 fn amount(name: &'static str, amount: Amount, all: usize) -> Result<usize, Error> {
@@ -211,14 +187,6 @@ fn amount(name: &'static str, amount: Amount, all: usize) -> Result<usize, Error
         Amount::Share(share) if share > 0.0 && share <= 1.0 => Ok(((share * all as f64) as usize).max(1)),
         Amount::Share(_) => Err(parameter(name, "must lie in (0, 1]")),
     }
-}
-
-/// numpy's linear percentile of rising values.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let at = share * (sorted.len() - 1) as f64;
-    let (low, rest) = (at.floor() as usize, at.fract());
-    let high = (low + 1).min(sorted.len() - 1);
-    sorted[low] + rest * (sorted[high] - sorted[low])
 }
 
 /// The samples by feature.

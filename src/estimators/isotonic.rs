@@ -1,50 +1,37 @@
 //! IsotonicRegression: the monotone function of the score nearest to the targets in weighted least squares.
 
-use super::{Error, check_finite};
+use super::{Error, check_finite, check_length};
 
 const NAME: &str = "IsotonicRegression";
 
 /// Scores nearer than this are one score (scikit-learn's resolution of f64).
 const RESOLUTION: f64 = 1e-15;
 
-/// What to answer outside of the scores seen when fitting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutOfBounds {
-    /// The answer at the nearest end.
-    Clip,
-    /// NaN.
-    Nan,
-}
-
 /// Parameters of [`IsotonicRegression::fit`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct IsotonicRegressionParams {
-    /// Smallest answer.
     pub y_min: Option<f64>,
-    /// Largest answer.
     pub y_max: Option<f64>,
-    /// Whether the answer grows with the score, or falls.
+    /// Whether the function rises with the score, or falls.
     pub increasing: bool,
-    pub out_of_bounds: OutOfBounds,
 }
 
 impl Default for IsotonicRegressionParams {
     fn default() -> Self {
-        IsotonicRegressionParams { y_min: None, y_max: None, increasing: true, out_of_bounds: OutOfBounds::Clip }
+        IsotonicRegressionParams { y_min: None, y_max: None, increasing: true }
     }
 }
 
-/// A fitted monotone function: linear between its thresholds.
+/// A fitted monotone function: linear between its thresholds, constant beyond them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IsotonicRegression {
-    /// Scores, strictly growing.
+    /// Scores, strictly rising.
     pub x_thresholds: Vec<f64>,
-    /// The answer at each of them.
+    /// The value at each of them.
     pub y_thresholds: Vec<f64>,
-    pub out_of_bounds: OutOfBounds,
 }
 
-/// A run of equal answers while pooling.
+/// A run of equal values while pooling.
 struct Block {
     value: f64,
     weight: f64,
@@ -65,22 +52,19 @@ impl IsotonicRegression {
         sample_weight: Option<&[f64]>,
         params: &IsotonicRegressionParams,
     ) -> Result<IsotonicRegression, Error> {
-        let length = |what, got| {
-            if got == x.len() { Ok(()) } else { Err(Error::Length { estimator: NAME, what, expected: x.len(), got }) }
-        };
-        length("y", y.len())?;
+        check_length(NAME, "y", x.len(), y.len())?;
         check_finite(NAME, x)?;
         check_finite(NAME, y)?;
         if let Some(weights) = sample_weight {
-            length("sample_weight", weights.len())?;
+            check_length(NAME, "sample_weight", x.len(), weights.len())?;
             check_finite(NAME, weights)?;
             if weights.iter().any(|w| *w < 0.0) {
-                return Err(parameter("sample_weight", "must not be negative"));
+                return Err(Error::parameter(NAME, "sample_weight", "must not be negative"));
             }
         }
         let (low, high) = (params.y_min.unwrap_or(f64::NEG_INFINITY), params.y_max.unwrap_or(f64::INFINITY));
         if low.is_nan() || high.is_nan() || low > high {
-            return Err(parameter("y_min", "must be at most y_max"));
+            return Err(Error::parameter(NAME, "y_min", "must be at most y_max"));
         }
         let mut samples: Vec<(f64, f64, f64)> = x
             .iter()
@@ -94,47 +78,29 @@ impl IsotonicRegression {
         }
         samples.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let (xs, ys, weights) = unique(&samples);
-        let answers: Vec<f64> =
-            pool(&ys, &weights, params.increasing).into_iter().map(|v| v.clamp(low, high)).collect();
-        let last = answers.len() - 1;
-        let keep = |i: usize| i == 0 || i == last || answers[i] != answers[i - 1] || answers[i] != answers[i + 1];
-        let (x_thresholds, y_thresholds) = (0..=last).filter(|i| keep(*i)).map(|i| (xs[i], answers[i])).unzip();
-        Ok(IsotonicRegression { x_thresholds, y_thresholds, out_of_bounds: params.out_of_bounds })
+        let values: Vec<f64> = pool(&ys, &weights, params.increasing).into_iter().map(|v| v.clamp(low, high)).collect();
+        let last = values.len() - 1;
+        let keep = |i: usize| i == 0 || i == last || values[i] != values[i - 1] || values[i] != values[i + 1];
+        let (x_thresholds, y_thresholds) = (0..=last).filter(|i| keep(*i)).map(|i| (xs[i], values[i])).unzip();
+        Ok(IsotonicRegression { x_thresholds, y_thresholds })
     }
 
-    /// The answer for one score; NaN for NaN.
+    /// The value for one score; NaN for NaN.
     pub fn predict_one(&self, x: f64) -> f64 {
         let (xs, ys) = (&self.x_thresholds, &self.y_thresholds);
-        let (Some(first), Some(last)) = (xs.first(), xs.last()) else { return f64::NAN };
-        if x.is_nan() {
-            return f64::NAN;
-        }
-        let outside = x < *first || x > *last;
-        if xs.len() == 1 || (outside && self.out_of_bounds == OutOfBounds::Clip) {
-            return if x < *first { ys[0] } else { ys[ys.len() - 1] };
-        }
-        if outside {
-            return f64::NAN;
-        }
         let above = xs.partition_point(|t| *t <= x);
-        if above == xs.len() {
-            return ys[above - 1];
+        if x.is_nan() || xs.is_empty() {
+            return f64::NAN;
+        }
+        if above == 0 || above == xs.len() {
+            return ys[above.saturating_sub(1)];
         }
         let (x0, x1, y0, y1) = (xs[above - 1], xs[above], ys[above - 1], ys[above]);
         (y1 - y0) / (x1 - x0) * (x - x0) + y0
     }
-
-    /// The answer for every score.
-    pub fn predict(&self, x: &[f64]) -> Vec<f64> {
-        x.iter().map(|v| self.predict_one(*v)).collect()
-    }
 }
 
-fn parameter(parameter: &'static str, reason: &str) -> Error {
-    Error::Parameter { estimator: NAME, parameter, reason: reason.into() }
-}
-
-/// Pools samples of one score into their weighted mean.
+/// Replaces samples of the same score by their weighted mean.
 fn unique(samples: &[(f64, f64, f64)]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let (mut xs, mut ys, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     let (mut current, mut y_sum, mut weight) = (samples[0].0, 0.0, 0.0);

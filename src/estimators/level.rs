@@ -1,17 +1,14 @@
 //! Scores of different detectors on one scale: the logarithm of the share of normals that score as low, with an
 //! exponential tail.
 //!
-//! Down to the quantile `m / n` it is interpolated between quantiles; below, it falls by 1 for every mean excess of the
-//! `m` lowest scores. It is not a calibration - a tail that is not exponential keeps its shape - but what can be put
-//! beside another detector's before both are calibrated together.
+//! Down to the quantile `m / n` it is interpolated between quantiles; below, it falls by 1 per mean excess of the `m`
+//! lowest scores. It is not a calibration, because a tail that is not exponential keeps its shape, but it makes scores of
+//! two detectors comparable before both are calibrated together.
 
+use super::tail::tail_len;
 use super::{Error, check_finite};
 
 const NAME: &str = "level";
-/// Share of the scores in the tail.
-const SHARE: f64 = 0.2;
-/// Fewest scores in the tail; half of all where there are fewer than twice as many.
-const FEWEST: usize = 10;
 /// Quantiles from the tail's start to the highest score.
 pub const QUANTILES: usize = 5;
 
@@ -37,16 +34,16 @@ impl Level {
         }
         let mut sorted = scores.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let m = ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2));
+        let m = tail_len(n);
         let place = |at: usize| m + (at * (n - 1 - m) + (QUANTILES - 1) / 2) / (QUANTILES - 1);
         let quantiles = std::array::from_fn(|at| sorted[place(at)]);
         let excess = sorted[..m].iter().map(|score| sorted[m] - score).sum::<f64>() / m as f64;
-        // Scores that are all alike have no scale: any lower one is far.
+        // Equal scores have no scale: any lower one is far.
         let least = (1e-9 * sorted[m].abs()).max(f64::MIN_POSITIVE.sqrt());
         Ok(Level { quantiles, share: m as f64 / n as f64, excess: excess.max(least) })
     }
 
-    /// 0 for the highest scores, lower for lower ones; for NaN the lowest.
+    /// The level of a score: 0 for the highest, negative for lower ones; NaN has the lowest.
     pub fn of(&self, score: f64) -> f64 {
         let start = self.quantiles[0];
         if score.is_nan() {
@@ -70,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exponential_scores_have_their_own_logarithm() {
+    fn the_level_of_exponential_scores_is_ln_p() {
         let n = 2000;
         let scores: Vec<f64> = (1..=n).map(|at| 3.0 * (f64::from(at) / f64::from(n + 1)).ln() - 7.0).collect();
         let level = Level::fit(&scores).unwrap();
@@ -83,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn it_rises_with_the_score_also_where_scores_repeat() {
+    fn the_level_rises_with_the_score_even_where_scores_repeat() {
         for scores in [vec![1.0; 12], vec![0.0, 0.0, 1.0, 1.0, 1.0, 2.0], vec![-3.0, 5.0]] {
             let level = Level::fit(&scores).unwrap();
             let at: Vec<f64> = (-60..80).map(|at| level.of(f64::from(at) / 10.0)).collect();

@@ -141,18 +141,13 @@ pub(crate) fn centered(x: ArrayView2<f64>, mean: ArrayView1<f64>) -> Array2<f64>
     out
 }
 
-/// log of the sum of exponentials of every row.
+/// Log of the sum of exponentials of every row.
 pub(crate) fn logsumexp_rows(x: ArrayView2<f64>) -> Array1<f64> {
-    x.outer_iter().map(|row| logsumexp(row.iter().copied())).collect()
-}
-
-/// log of a sum of exponentials; negative infinity for an empty sum.
-pub(crate) fn logsumexp(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let max = values.clone().fold(f64::NEG_INFINITY, f64::max);
-    if !max.is_finite() {
-        return max;
-    }
-    max + values.map(|v| (v - max).exp()).sum::<f64>().ln()
+    let logsumexp = |row: ArrayView1<f64>| {
+        let max = row.fold(f64::NEG_INFINITY, |max, v| max.max(*v));
+        if max.is_finite() { max + row.iter().map(|v| (v - max).exp()).sum::<f64>().ln() } else { max }
+    };
+    x.outer_iter().map(logsumexp).collect()
 }
 
 /// Calls `f` on every row of a row-major array, in parallel.
@@ -172,7 +167,7 @@ fn from_row_major(n: usize, m: usize, data: Vec<f64>) -> Array2<f64> {
     Array2::from_shape_vec((n, m), data).expect("n * m values")
 }
 
-/// The sum of the products of small integers and floats. Sixteen sums side by side, so that the compiler can keep them in vector registers.
+/// The inner product of small integers and floats. Sixteen sums side by side let the compiler use vector registers.
 pub fn dot(row: &[i8], x: &[f32]) -> f32 {
     const LANES: usize = 16;
     let mut sums = [0.0_f32; LANES];

@@ -6,14 +6,14 @@
 //! It is a density of the sample that PCA was given, so scores of fits on different folds compare.
 
 use super::gaussian_mixture::{GaussianMixture, GaussianMixtureParams};
-use super::{Error, check_finite};
-use ndarray::{Array1, ArrayView1, ArrayView2};
+use super::{Error, check_finite, check_length};
+use ndarray::{ArrayView1, ArrayView2};
 
 const NAME: &str = "mixture+residual";
 
-/// Least variance of the dropped part, as a share of a scaled feature's, for where PCA reconstructs the training samples
-/// exactly: what rounding the components to small integers leaves over is far below it, so that scores of fits with
-/// rounded and with exact components compare.
+/// Least variance of the dropped part, relative to a scaled feature's, where PCA reconstructs the training samples
+/// exactly. It is far above what rounding the components to small integers leaves over, so scores of fits with rounded
+/// and with exact components compare.
 const MIN_NOISE_VARIANCE: f64 = 1e-3;
 
 /// A fitted mixture with its residual.
@@ -25,13 +25,13 @@ pub struct MixtureResidual {
     pub noise_variance: f64,
     /// Dropped dimensions.
     pub dof: usize,
-    /// log of what whitening multiplies volumes with; 0 without whitening.
+    /// Log of the factor by which whitening scales volumes; 0 without whitening.
     pub log_volume: f64,
 }
 
 impl MixtureResidual {
     /// Fits on projections `z` (`n_samples` x `n_components`) and squared residuals of `dof` dropped dimensions;
-    /// `log_volume` is the log of what whitening multiplied volumes with, 0 without.
+    /// `log_volume` is the log of the factor by which whitening scales volumes, 0 without.
     ///
     /// # Errors
     /// Those of [`GaussianMixture::fit`]; [`Error::Length`] when `residual` and `z` differ in length.
@@ -42,26 +42,11 @@ impl MixtureResidual {
         log_volume: f64,
         params: &GaussianMixtureParams,
     ) -> Result<MixtureResidual, Error> {
-        if residual.len() != z.nrows() {
-            let (expected, got) = (z.nrows(), residual.len());
-            return Err(Error::Length { estimator: NAME, what: "residual", expected, got });
-        }
+        check_length(NAME, "residual", z.nrows(), residual.len())?;
         check_finite(NAME, &residual.to_vec())?;
         let mixture = GaussianMixture::fit(z, params)?;
         let noise_variance = (residual.sum() / (z.nrows() * dof.max(1)) as f64).max(MIN_NOISE_VARIANCE);
         Ok(MixtureResidual { mixture, noise_variance, dof, log_volume })
-    }
-
-    /// Log density of every sample.
-    ///
-    /// # Errors
-    /// [`Error::Features`], [`Error::Length`].
-    pub fn score_samples(&self, z: ArrayView2<f64>, residual: ArrayView1<f64>) -> Result<Array1<f64>, Error> {
-        if residual.len() != z.nrows() {
-            let (expected, got) = (z.nrows(), residual.len());
-            return Err(Error::Length { estimator: NAME, what: "residual", expected, got });
-        }
-        Ok(self.mixture.score_samples(z)? + residual.mapv(|r| self.residual_log_density(r)))
     }
 
     /// Log density of one sample. Does not allocate.
@@ -72,7 +57,7 @@ impl MixtureResidual {
         Ok(self.mixture.score_one(z)? + self.residual_log_density(residual))
     }
 
-    /// Of the dropped part and the whitening.
+    /// Log density of the dropped part, less the volume that whitening adds.
     fn residual_log_density(&self, residual: f64) -> f64 {
         if self.dof == 0 {
             return -self.log_volume;

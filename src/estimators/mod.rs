@@ -2,19 +2,18 @@
 //!
 //! | module | estimator |
 //! | --- | --- |
-//! | [`feature_transform`] | square root before the scaler |
+//! | [`feature_transform`] | square root of the features |
 //! | [`standard_scaler`] | zero mean and unit variance per feature |
-//! | [`pca`] | principal components, whitening, what they leave over |
+//! | [`pca`] | principal components, whitening, residual |
 //! | [`gaussian_mixture`] | EM for Gaussian mixtures |
-//! | [`pca_residual`] | distance from the principal subspace |
 //! | [`mixture_residual`] | density of the projection and of the residual |
 //! | [`cell_gaussians`] | a Gaussian for each cell of a grid |
-//! | [`one_class_svm`] | the region of all but a share of the samples |
+//! | [`one_class_svm`] | the region that holds all but a share of the samples |
 //! | [`isolation_forest`] | how few random cuts isolate a sample |
 //! | [`isotonic`] | monotone regression: score to probability |
 //! | [`conformal`] | score to p-value against held-out normals |
 //! | [`level`] | scores of different detectors on one scale |
-//! | [`tail`] | p-values below what counting can tell |
+//! | [`tail`] | p-values below what counting resolves |
 //!
 //! Arrays are `n_samples` x `n_features`, f64. Parameters and fitted attributes carry scikit-learn's names.
 //! A seed gives the same fit on every run of one machine.
@@ -59,7 +58,7 @@ pub enum Error {
     /// NaN or infinity in the input.
     #[error("{estimator}: sample {sample} holds NaN or infinity")]
     NotFinite { estimator: &'static str, sample: usize },
-    /// A parameter outside of what has a meaning.
+    /// A parameter outside of its range.
     #[error("{estimator}: {parameter} {reason}")]
     Parameter { estimator: &'static str, parameter: &'static str, reason: String },
     /// A covariance that is not positive definite; a larger `reg_covar` or fewer components help.
@@ -70,7 +69,21 @@ pub enum Error {
     Decomposition { estimator: &'static str },
 }
 
-/// Of more than `most` rising values as many evenly spaced quantiles, else the values.
+impl Error {
+    pub(crate) fn parameter(estimator: &'static str, parameter: &'static str, reason: impl Into<String>) -> Error {
+        Error::Parameter { estimator, parameter, reason: reason.into() }
+    }
+}
+
+/// A quantile of rising values, linear between them (numpy's default).
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let at = place.floor() as usize;
+    let next = (at + 1).min(sorted.len() - 1);
+    sorted[at] + (place - at as f64) * (sorted[next] - sorted[at])
+}
+
+/// Rising values, or, where there are more than `most`, as many evenly spaced quantiles of them.
 pub(crate) fn thinned(sorted: &[f64], most: usize) -> Vec<f64> {
     let n = sorted.len();
     if n <= most {
@@ -98,6 +111,16 @@ pub(crate) fn check_array(estimator: &'static str, x: &ArrayView2<f64>, needed: 
 /// Refuses arrays of another width than the one fitted on.
 pub(crate) fn check_features(estimator: &'static str, expected: usize, got: usize) -> Result<(), Error> {
     if got == expected { Ok(()) } else { Err(Error::Features { estimator, expected, got }) }
+}
+
+/// Refuses an array whose length is not that of the one it belongs to.
+pub(crate) fn check_length(
+    estimator: &'static str,
+    what: &'static str,
+    expected: usize,
+    got: usize,
+) -> Result<(), Error> {
+    if got == expected { Ok(()) } else { Err(Error::Length { estimator, what, expected, got }) }
 }
 
 /// Refuses vectors with values that are not finite.

@@ -6,10 +6,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 const NAME: &str = "OneClassSVM";
 
-/// Rows scored at once: bounds the memory of the kernel matrix.
-const SCORE_ROWS: usize = 1024;
-
-/// Which kernel.
+/// The kernel to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelName {
     Linear,
@@ -41,12 +38,10 @@ pub struct OneClassSvmParams {
     pub tol: f64,
     /// Upper bound of the share of training outliers, lower bound of the share of support vectors, in (0, 1].
     pub nu: f64,
-    /// Leave settled samples out while optimising.
+    /// Leave samples that stay at a bound out of the optimisation.
     pub shrinking: bool,
     /// Kernel rows kept, MB.
     pub cache_size: f64,
-    /// Steps at most; `None` for no limit.
-    pub max_iter: Option<usize>,
 }
 
 impl Default for OneClassSvmParams {
@@ -60,12 +55,11 @@ impl Default for OneClassSvmParams {
             nu: 0.08,
             shrinking: true,
             cache_size: 200.0,
-            max_iter: None,
         }
     }
 }
 
-/// A fitted machine.
+/// A fitted support vector machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneClassSvm {
     pub kernel: Kernel,
@@ -79,8 +73,6 @@ pub struct OneClassSvm {
     pub offset: f64,
     /// Steps of the optimiser.
     pub n_iter: usize,
-    /// Whether `tol` was reached.
-    pub converged: bool,
 }
 
 impl OneClassSvm {
@@ -99,12 +91,11 @@ impl OneClassSvm {
             tol: params.tol,
             shrinking: params.shrinking,
             cache_bytes: params.cache_size * 1e6,
-            max_iter: params.max_iter,
         };
         let solution = smo::solve(&problem);
         if !solution.finite {
-            let reason = "overflows on these samples; scale them, or lower gamma, coef0 or degree".into();
-            return Err(Error::Parameter { estimator: NAME, parameter: "kernel", reason });
+            let reason = "overflows on these samples; scale them, or lower gamma, coef0 or degree";
+            return Err(Error::parameter(NAME, "kernel", reason));
         }
         let support: Vec<usize> = (0..x.nrows()).filter(|i| solution.alpha[*i] > 0.0).collect();
         Ok(OneClassSvm {
@@ -114,50 +105,22 @@ impl OneClassSvm {
             support,
             offset: solution.rho,
             n_iter: solution.n_iter,
-            converged: solution.converged,
         })
     }
 
-    /// Width of the samples.
-    pub fn n_features(&self) -> usize {
-        self.support_vectors.ncols()
-    }
-
-    /// Weighted kernel sum of every row: the decision function plus the offset.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn score_samples(&self, x: ArrayView2<f64>) -> Result<Array1<f64>, Error> {
-        check_features(NAME, self.n_features(), x.ncols())?;
-        let mut out = Vec::with_capacity(x.nrows());
-        for rows in x.axis_chunks_iter(Axis(0), SCORE_ROWS) {
-            out.extend(self.kernel.matrix(rows, self.support_vectors.view()).dot(&self.dual_coef));
-        }
-        Ok(out.into())
-    }
-
-    /// Positive inside of the region.
-    ///
-    /// # Errors
-    /// [`Error::Features`] when the width differs.
-    pub fn decision_function(&self, x: ArrayView2<f64>) -> Result<Array1<f64>, Error> {
-        Ok(self.score_samples(x)? - self.offset)
-    }
-
-    /// [`OneClassSvm::score_samples`] of one sample. Does not allocate.
+    /// Weighted kernel sum of one sample, from which the offset is yet to be subtracted. Does not allocate.
     ///
     /// # Errors
     /// [`Error::Features`] when the width differs.
     pub fn score_one(&self, x: ArrayView1<f64>) -> Result<f64, Error> {
-        check_features(NAME, self.n_features(), x.len())?;
+        check_features(NAME, self.support_vectors.ncols(), x.len())?;
         let vectors = self.support_vectors.outer_iter();
         Ok(vectors.zip(&self.dual_coef).map(|(v, a)| a * self.kernel.pair(x, v)).sum())
     }
 }
 
 fn kernel(x: ArrayView2<f64>, params: &OneClassSvmParams) -> Result<Kernel, Error> {
-    let parameter =
-        |parameter, reason: &str| Err(Error::Parameter { estimator: NAME, parameter, reason: reason.into() });
+    let parameter = |parameter, reason: &str| Err(Error::parameter(NAME, parameter, reason));
     if !(params.nu > 0.0 && params.nu <= 1.0) {
         return parameter("nu", "must lie in (0, 1]");
     }

@@ -1,4 +1,4 @@
-//! PCA: principal axes of centred data, projection with optional whitening, and what the projection leaves over.
+//! PCA: principal axes of centred data, projection with optional whitening, and the residual of the projection.
 
 use super::{Error, check_array, check_features, linalg, random};
 use ndarray::{Array1, Array2, ArrayView2, s};
@@ -8,19 +8,21 @@ const NAME: &str = "PCA";
 /// Below this share of the largest eigenvalue the covariance has lost the digits that an SVD keeps.
 pub(crate) const COVARIANCE_LIMIT: f64 = 1e-9;
 
+/// Additional random directions of the randomized solver.
+const N_OVERSAMPLES: usize = 10;
+
 /// How many components to keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NComponents {
-    /// So many.
     Count(usize),
-    /// As few as explain more than this share of the variance, in (0, 1).
+    /// The fewest that explain more than this share of the variance, in (0, 1).
     Variance(f64),
 }
 
 /// How to decompose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SvdSolver {
-    /// `Randomized` when few of many components are wanted, else `Full`.
+    /// `Randomized` where few of many components are wanted, else `Full`.
     Auto,
     /// Exact: eigenvectors of the smaller Gram matrix, or an SVD where small components would lose precision.
     Full,
@@ -35,24 +37,13 @@ pub struct PcaParams {
     /// Divide the projection by the standard deviation of each component.
     pub whiten: bool,
     pub svd_solver: SvdSolver,
-    /// Power iterations of the randomized solver; `None`: 7 below a tenth of the components, else 4.
-    pub iterated_power: Option<usize>,
-    /// Extra random directions of the randomized solver.
-    pub n_oversamples: usize,
     /// Seed of the randomized solver.
     pub random_state: u64,
 }
 
 impl Default for PcaParams {
     fn default() -> Self {
-        PcaParams {
-            n_components: NComponents::Count(512),
-            whiten: true,
-            svd_solver: SvdSolver::Auto,
-            iterated_power: None,
-            n_oversamples: 10,
-            random_state: 0,
-        }
+        PcaParams { n_components: NComponents::Count(512), whiten: true, svd_solver: SvdSolver::Auto, random_state: 0 }
     }
 }
 
@@ -109,7 +100,7 @@ impl Pca {
             (SvdSolver::Auto, _) => false,
         };
         let spectrum = if randomized {
-            randomized_spectrum(&xc, wanted, params)?
+            randomized_spectrum(&xc, wanted, params.random_state)?
         } else {
             full_spectrum(&xc, params.n_components)?
         };
@@ -148,7 +139,7 @@ impl Pca {
         self.components.nrows()
     }
 
-    /// log of what whitening multiplies volumes with; 0 without whitening.
+    /// Log of the factor by which whitening scales volumes; 0 without whitening.
     pub fn log_volume(&self) -> f64 {
         self.scale().iter().map(|s| s.ln()).sum()
     }
@@ -172,7 +163,7 @@ impl Pca {
         Ok(self.scaled(linalg::matmul(xc.view(), self.components.t())))
     }
 
-    /// [`Pca::transform`] and [`Pca::residual`] at the price of one.
+    /// [`Pca::transform`], and the squared norm of what the projection leaves of each row.
     ///
     /// # Errors
     /// [`Error::Features`] when the width differs.
@@ -180,8 +171,8 @@ impl Pca {
         check_features(NAME, self.n_features(), x.ncols())?;
         let xc = linalg::centered(x, self.mean.view());
         let projected = linalg::matmul(xc.view(), self.components.t());
-        let residual = residuals(&xc, &projected);
-        Ok((self.scaled(projected), residual))
+        let residual = linalg::row_norms_squared(xc.view()) - linalg::row_norms_squared(projected.view());
+        Ok((self.scaled(projected), residual.mapv(|r| r.max(0.0))))
     }
 
     fn scaled(&self, mut projected: Array2<f64>) -> Array2<f64> {
@@ -192,17 +183,11 @@ impl Pca {
     }
 }
 
-fn residuals(xc: &Array2<f64>, projected: &Array2<f64>) -> Array1<f64> {
-    let all = linalg::row_norms_squared(xc.view());
-    let seen = linalg::row_norms_squared(projected.view());
-    (all - seen).mapv(|r| r.max(0.0))
-}
-
 fn parameter(reason: String) -> Error {
-    Error::Parameter { estimator: NAME, parameter: "n_components", reason }
+    Error::parameter(NAME, "n_components", reason)
 }
 
-/// The first count whose cumulated share of the total is above `share`.
+/// The smallest count whose cumulated share of the total is above `share`.
 pub(crate) fn components_for(values: &Array1<f64>, share: f64, total: f64) -> usize {
     let mut sum = 0.0;
     let at_most = values
@@ -243,14 +228,14 @@ fn full_spectrum(xc: &Array2<f64>, n_components: NComponents) -> Result<Spectrum
 }
 
 /// The `wanted` largest eigenvalues and their axes.
-fn randomized_spectrum(xc: &Array2<f64>, wanted: usize, params: &PcaParams) -> Result<Spectrum, Error> {
+fn randomized_spectrum(xc: &Array2<f64>, wanted: usize, random_state: u64) -> Result<Spectrum, Error> {
     let (n, d) = xc.dim();
     let most = n.min(d);
     let wide = n < d;
-    let size = (wanted + params.n_oversamples).min(most);
-    let iterations = params.iterated_power.unwrap_or(if wanted * 10 < most { 7 } else { 4 });
+    let size = (wanted + N_OVERSAMPLES).min(most);
+    let iterations = if wanted * 10 < most { 7 } else { 4 };
     let gram = if wide { linalg::gram(xc.t()) } else { linalg::gram(xc.view()) };
-    let mut rng = random::seeded(params.random_state);
+    let mut rng = random::seeded(random_state);
     let mut basis = random::normal_array(&mut rng, most, size);
     for _ in 0..=iterations {
         basis = linalg::orthonormal(linalg::matmul(gram.view(), basis.view()).view());

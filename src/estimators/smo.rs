@@ -1,7 +1,7 @@
 //! Sequential minimal optimisation of the one-class problem, as libsvm does it.
 //!
 //! Working sets by second-order information (Fan, Chen, Lin 2005, WSS 2), shrinking, and a cache of kernel rows.
-//! Rows that are missing are computed in blocks: one product for the row that is needed and those likely next.
+//! Missing rows are computed in blocks: one product for the row that is needed and those likely to be needed next.
 
 use super::kernel::Kernel;
 use super::linalg;
@@ -19,19 +19,17 @@ const GRADIENT_ROWS: usize = 512;
 pub(crate) struct Problem<'a> {
     pub x: ArrayView2<'a, f64>,
     pub kernel: Kernel,
-    /// What the weights sum to.
+    /// The sum of the weights.
     pub sum: f64,
     pub tol: f64,
     pub shrinking: bool,
     pub cache_bytes: f64,
-    pub max_iter: Option<usize>,
 }
 
 pub(crate) struct Solution {
     pub alpha: Vec<f64>,
     pub rho: f64,
     pub n_iter: usize,
-    pub converged: bool,
     /// Whether no kernel value overflowed.
     pub finite: bool,
 }
@@ -42,8 +40,8 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
     let n = solver.alpha.len();
     let period = n.min(1000);
     let mut counter = period + 1;
-    let (mut n_iter, mut converged) = (0, false);
-    while problem.max_iter.is_none_or(|max| n_iter < max) {
+    let mut n_iter = 0;
+    loop {
         counter -= 1;
         if counter == 0 {
             counter = period;
@@ -55,21 +53,15 @@ pub(crate) fn solve<'a>(problem: &'a Problem<'a>) -> Solution {
         if pair.is_none() && solver.active.len() < n {
             solver.unshrink();
             pair = solver.select();
-            // Shrink again at once: most of the samples brought back were settled.
+            // Shrink again at once: most of the samples are still at their bounds.
             counter = 1;
         }
-        let Some((i, j)) = pair else {
-            converged = true;
-            break;
-        };
+        let Some((i, j)) = pair else { break };
         solver.step(i, j);
         n_iter += 1;
     }
-    if solver.active.len() < n {
-        solver.unshrink();
-    }
     let finite = solver.gradient.iter().chain(&solver.diagonal).all(|v| v.is_finite());
-    Solution { rho: solver.rho(), finite, alpha: solver.alpha, n_iter, converged }
+    Solution { rho: solver.rho(), finite, alpha: solver.alpha, n_iter }
 }
 
 struct Solver<'a> {
@@ -113,7 +105,7 @@ impl<'a> Solver<'a> {
         self.alpha[i] <= 0.0
     }
 
-    /// The largest `-gradient` that may grow and the largest `gradient` that may fall.
+    /// The largest `-gradient` of a weight that may grow, and the largest `gradient` of one that may fall.
     fn violations(&self) -> (f64, f64) {
         self.active.iter().fold((f64::NEG_INFINITY, f64::NEG_INFINITY), |(up, low), i| {
             let g = self.gradient[*i];
@@ -184,7 +176,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// Sets aside samples at a bound that the conditions hold there.
+    /// Removes samples that the optimality conditions hold at a bound.
     fn shrink(&mut self) {
         let (up, low) = self.violations();
         if !self.unshrunk && up + low <= 10.0 * self.problem.tol {
@@ -221,7 +213,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// `K alpha` everywhere; the rows of the samples that carry weight stay in the cache, as they are needed first.
+    /// `K alpha` everywhere; the rows of the samples with weight stay in the cache, because they are needed first.
     fn start_gradient(&mut self) {
         let support: Vec<usize> = (0..self.alpha.len()).filter(|i| self.alpha[*i] > 0.0).collect();
         for rows in support.chunks(GRADIENT_ROWS) {
@@ -230,7 +222,7 @@ impl<'a> Solver<'a> {
             let sums = weights.dot(&values);
             self.gradient.iter_mut().zip(sums).for_each(|(g, v)| *g += v);
             for (i, row) in rows.iter().zip(values.outer_iter()) {
-                if self.cache.rows.len() < self.cache.capacity() {
+                if self.cache.rows.len() < self.cache.capacity {
                     self.cache.insert(*i, row.iter().map(|v| *v as f32));
                 }
             }
@@ -249,12 +241,12 @@ impl<'a> Solver<'a> {
         values
     }
 
-    /// Makes row `i` present, with rows likely to be needed next while at it.
+    /// Computes row `i` if it is not cached, together with rows likely to be needed next.
     fn ensure(&mut self, i: usize) {
         if self.cache.touch(i) {
             return;
         }
-        let room = BLOCK.min(self.cache.capacity() / 2).max(1);
+        let room = BLOCK.min(self.cache.capacity / 2).max(1);
         let mut wanted = vec![i];
         let mut likely: Vec<usize> =
             self.active.iter().copied().filter(|k| *k != i && !self.cache.contains(*k) && !self.at_upper(*k)).collect();
@@ -264,7 +256,7 @@ impl<'a> Solver<'a> {
             wanted.extend(&likely[..take]);
         }
         let values = self.kernel_rows(&wanted);
-        // The row that is needed goes in last, as the most recently used.
+        // The needed row is inserted last, as the most recently used.
         for (r, k) in wanted.iter().enumerate().rev() {
             self.cache.insert(*k, values.row(r).iter().map(|v| *v as f32));
         }
@@ -294,7 +286,7 @@ impl<'a> Solver<'a> {
     }
 }
 
-/// Kernel rows, the least recently used given up first.
+/// Kernel rows; the least recently used is evicted first.
 struct Cache {
     rows: Vec<Vec<f32>>,
     owner: Vec<usize>,
@@ -309,10 +301,6 @@ impl Cache {
         Cache { rows: Vec::new(), owner: Vec::new(), last_use: Vec::new(), slot: vec![None; n], capacity, clock: 0 }
     }
 
-    fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     fn contains(&self, i: usize) -> bool {
         self.slot[i].is_some()
     }
@@ -325,7 +313,7 @@ impl Cache {
         true
     }
 
-    /// A row that [`Solver::ensure`] made present.
+    /// A row that [`Solver::ensure`] has cached.
     fn row(&self, i: usize) -> &[f32] {
         self.slot[i].map_or(&[], |slot| &self.rows[slot])
     }

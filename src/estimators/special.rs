@@ -1,4 +1,4 @@
-//! The beta distribution: what order statistics and counted rates follow.
+//! The beta distribution, which order statistics and counted rates follow.
 
 /// Steps of bisection: enough for every bit of an f64 in [0, 1].
 const BISECTIONS: usize = 200;

@@ -5,27 +5,12 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 const NAME: &str = "StandardScaler";
 
-/// Parameters of [`StandardScaler::fit`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct StandardScalerParams {
-    /// Subtract the mean.
-    pub with_mean: bool,
-    /// Divide by the standard deviation.
-    pub with_std: bool,
-}
-
-impl Default for StandardScalerParams {
-    fn default() -> Self {
-        StandardScalerParams { with_mean: true, with_std: true }
-    }
-}
-
 /// A fitted scaler.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StandardScaler {
-    /// Subtracted, `n_features`; zeros without `with_mean`.
+    /// Subtracted, `n_features`.
     pub mean: Array1<f64>,
-    /// Divided by, `n_features`; 1 for constant features and without `with_std`.
+    /// Divided by, `n_features`; 1 for constant features.
     pub scale: Array1<f64>,
     /// Population variance (divided by n), `n_features`.
     pub var: Array1<f64>,
@@ -39,7 +24,7 @@ impl StandardScaler {
     ///
     /// # Errors
     /// [`Error::TooFewSamples`] for no rows, [`Error::NoFeatures`], [`Error::NotFinite`].
-    pub fn fit(x: ArrayView2<f64>, params: &StandardScalerParams) -> Result<StandardScaler, Error> {
+    pub fn fit(x: ArrayView2<f64>) -> Result<StandardScaler, Error> {
         check_array(NAME, &x, 1)?;
         let n = x.nrows() as f64;
         let mean = linalg::column_means(x);
@@ -53,24 +38,12 @@ impl StandardScaler {
             });
         }
         let var: Array1<f64> = square.iter().zip(&correction).map(|(s, c)| (s - c * c / n) / n).collect();
-        let scale = if params.with_std {
-            var.iter()
-                .zip(&mean)
-                .map(|(v, m)| {
-                    let bound = n * f64::EPSILON * v + (n * m * f64::EPSILON).powi(2);
-                    if *v <= bound { 1.0 } else { v.sqrt() }
-                })
-                .collect()
-        } else {
-            Array1::ones(x.ncols())
+        let scale = |(v, m): (&f64, &f64)| {
+            let bound = n * f64::EPSILON * v + (n * m * f64::EPSILON).powi(2);
+            if *v <= bound { 1.0 } else { v.sqrt() }
         };
-        let mean = if params.with_mean { mean } else { Array1::zeros(x.ncols()) };
+        let scale = var.iter().zip(&mean).map(scale).collect();
         Ok(StandardScaler { mean, scale, var })
-    }
-
-    /// Width of the samples.
-    pub fn n_features(&self) -> usize {
-        self.mean.len()
     }
 
     /// Scales every row.
@@ -78,7 +51,7 @@ impl StandardScaler {
     /// # Errors
     /// [`Error::Features`] when the width differs.
     pub fn transform(&self, x: ArrayView2<f64>) -> Result<Array2<f64>, Error> {
-        check_features(NAME, self.n_features(), x.ncols())?;
+        check_features(NAME, self.mean.len(), x.ncols())?;
         let mut out = linalg::to_row_major(x);
         linalg::par_rows_mut(&mut out, |_, row| {
             for ((v, m), s) in row.iter_mut().zip(&self.mean).zip(&self.scale) {

@@ -1,47 +1,51 @@
-//! The lower tail of held-out scores: how probable a normal is that scores below nearly all that were seen.
+//! The lower tail of held-out scores: the probability of a normal that scores below nearly all that were seen.
 //!
-//! Counting cannot tell p below `1 / (n + 1)`, and a few pictures that are not normal at all, or a long tail, push
-//! the count's cut far down. Excesses over a high threshold follow a generalised Pareto distribution (Pickands 1975;
-//! Balkema and de Haan 1974): for a score `s` below `u`, p is `p(u) (1 + xi (u - s) / sigma)^(-1 / xi)`.
+//! Counting cannot resolve p below `1 / (n + 1)`, and a few pictures that are not normal, or a long tail, lower the counted
+//! threshold a lot. Excesses over a high threshold follow a generalised Pareto distribution (Pickands 1975; Balkema and
+//! de Haan 1974): for a score `s` below `u`, p is `p(u) (1 + xi (u - s) / sigma)^(-1 / xi)`.
 //!
 //! - `u` is the quantile [`SHARE`] of the scores.
-//! - The lowest [`CENSORED`] of the scores enter as "at least as low as the next": that many wrong pictures may be
-//!   among the normals, and how far off they lie does not move the fit (type II censoring).
+//! - The lowest [`CENSORED`] of the scores enter as "at least as low as the next" (type II censoring): that many of the
+//!   pictures may be outliers, and how low they score does not affect the fit.
 //! - `xi` and `sigma` are not estimated but averaged over, weighted by their posterior on a grid: p is the predictive
-//!   probability. Few scores make it larger, not a guess. The priors are weak: `xi` is normal around [`XI`], between
-//!   the exponential tail of log densities and the heavier one of mixed populations; `ln sigma` is normal around
-//!   what the spread between `u` and the median says.
-//! - Scores of frames that follow each other are worth fewer independent ones: the likelihood is raised to the power
-//!   `worth / n` (a composite likelihood, magnitude-adjusted as by Pauli, Racugno and Ventura 2011).
+//!   probability, which is larger with fewer scores. The priors are weak: `xi` is normal around [`XI`], between the
+//!   exponential tail of log densities and the heavier one of mixed populations; `ln sigma` is normal around the value
+//!   that the spread between `u` and the median implies.
+//! - Scores of consecutive frames are worth fewer independent ones: the likelihood is raised to the power `worth / n` (a
+//!   composite likelihood, magnitude-adjusted as by Pauli, Racugno and Ventura 2011).
 //!
-//! The result is kept as a table of p and its 95 % interval, between whose entries `ln p` is linear in the logarithm
-//! of the excess.
+//! The result is a table of p and its 95 % interval, between whose entries `ln p` is linear in the logarithm of the excess.
 
-use super::{special, thinned};
+use super::{quantile, special, thinned};
 
 /// Share of the scores that the tail is fitted to.
 const SHARE: f64 = 0.2;
 /// Fewest scores in the tail; half of all where there are fewer than twice as many.
 const FEWEST: usize = 10;
-/// Share of the scores that may be of wrong pictures.
+/// Share of the scores that may be those of outliers.
 const CENSORED: f64 = 0.03;
 /// Mean and standard deviation of the prior of the shape.
 const XI: (f64, f64) = (0.1, 0.15);
-/// The same of `ln(sigma / (median - quantile of SHARE))`.
+/// Mean and standard deviation of the prior of `ln(sigma / (median - quantile of SHARE))`.
 const LN_SIGMA: (f64, f64) = (0.1, 0.5);
-/// More scores are thinned to as many evenly spaced quantiles.
+/// More scores are replaced by this number of evenly spaced quantiles.
 const MAX_SCORES: usize = 5000;
-/// Points of the grid with a smaller share of the greatest weight are left out.
+/// Points of the grid with a smaller weight, relative to the greatest, are dropped.
 const NEGLIGIBLE: f64 = 1e-6;
-/// Quantiles that a distribution stands for when intervals are made.
+/// The number of quantiles that represent a distribution when intervals are computed.
 const STRATA: usize = 32;
 /// Entries of the table: excesses from a twentieth of the typical one upwards, each larger by [`STEP`].
 pub const KNOTS: usize = 48;
 const STEP: f64 = 1.2;
-/// Smallest p that is told: what a double carries through the calibration's arithmetic without loss.
+/// The smallest p: the calibration's arithmetic in f64 loses nothing above it.
 const MIN_P: f64 = 1e-12;
-/// Of every interval.
+/// The confidence of every interval.
 pub(super) const CONFIDENCE: f64 = 0.95;
+
+/// How many of `n` scores make the tail.
+pub(super) fn tail_len(n: usize) -> usize {
+    ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2))
+}
 
 /// p of one score, and the interval that holds the true rate of lower scores with 95 % probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,15 +81,15 @@ impl Point {
 }
 
 impl Tail {
-    /// Fits the lower tail of rising finite scores that are worth `worth` independent ones. None where scores are
-    /// fewer than [`FEWEST`] or have no spread between the tail's start and the median.
+    /// Fits the lower tail of rising finite scores that are worth `worth` independent ones. None with fewer than
+    /// [`FEWEST`] scores, or without spread between the tail's start and the median.
     pub fn fit(sorted: &[f64], worth: f64) -> Option<Tail> {
         if sorted.len() < FEWEST {
             return None;
         }
         let scores = &thinned(sorted, MAX_SCORES);
         let n = scores.len();
-        let m = ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2));
+        let m = tail_len(n);
         let start = scores[m];
         let spread = quantile(scores, 0.5) - quantile(scores, SHARE);
         let censored = ((CENSORED * n as f64).round() as usize).min(m.saturating_sub(4));
@@ -123,7 +127,7 @@ impl Tail {
         self.knots.last().map_or(0.0, |knot| knot.p)
     }
 
-    /// p of a score at or below [`Tail::start`]; beyond the table as it ends.
+    /// p of a score at or below [`Tail::start`], extrapolated below the table.
     pub fn p(&self, score: f64) -> f64 {
         self.at(score, |knot| knot.p).max(MIN_P)
     }
@@ -138,7 +142,7 @@ impl Tail {
         let above = self.knots.partition_point(|knot| knot.score < score).max(1).min(self.knots.len() - 1);
         let (lower, upper) = (&self.knots[above - 1], &self.knots[above]);
         let ln = |knot: &Knot| value(knot).max(1e-300).ln();
-        // ln p is linear in the excess next to the start, in its logarithm elsewhere.
+        // ln p is linear in the excess in the interval at the start, in its logarithm elsewhere.
         let place = |score: f64| if upper.score >= start { start - score } else { (start - score).ln() };
         let (from, to) = (place(upper.score), place(lower.score));
         let way = (place(score) - from) / (to - from);
@@ -146,7 +150,7 @@ impl Tail {
     }
 }
 
-/// The grid's points that matter, with weights that sum to 1.
+/// The points of the grid that are not negligible, with weights that sum to 1.
 fn posterior(excesses: &[f64], censored: usize, weight: f64, spread: f64, typical: f64) -> Vec<Point> {
     let furthest = excesses.iter().copied().fold(0.0, f64::max);
     let mut points = Vec::new();
@@ -184,7 +188,7 @@ fn strata_of_share(share: f64, worth: f64) -> Vec<f64> {
     (0..STRATA).map(|at| special::beta_quantile((at as f64 + 0.5) / STRATA as f64, a, b)).collect()
 }
 
-/// Quantiles of the product of the share and the probability of a greater excess, which are taken as independent.
+/// Quantiles of the product of the share and the probability of a greater excess, taken as independent.
 fn interval(points: &[Point], excess: f64, of_share: &[f64]) -> (f64, f64) {
     let mut survivals: Vec<(f64, f64)> = points.iter().map(|p| (p.survival(excess), p.weight)).collect();
     survivals.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -203,19 +207,11 @@ fn interval(points: &[Point], excess: f64, of_share: &[f64]) -> (f64, f64) {
     (quantile(&rates, tail), quantile(&rates, 1.0 - tail))
 }
 
-/// Of rising values, linear between them.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let at = place.floor() as usize;
-    let next = (at + 1).min(sorted.len() - 1);
-    sorted[at] + (place - at as f64) * (sorted[next] - sorted[at])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Quantiles of a generalised Pareto distribution, negated: no luck of a draw.
+    /// Negated quantiles of a generalised Pareto distribution.
     fn pareto(n: usize, xi: f64) -> Vec<f64> {
         let excess = |u: f64| if xi == 0.0 { -u.ln() } else { (u.powf(-xi) - 1.0) / xi };
         (0..n).map(|at| -excess((at as f64 + 0.5) / n as f64)).collect()
@@ -236,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn p_falls_with_the_score_and_never_to_nothing() {
+    fn p_falls_with_the_score_and_stays_positive() {
         for n in [10, 31, 300, 20_000] {
             let tail = Tail::fit(&pareto(n, 0.0), n as f64).unwrap();
             let mut before = 0.0;
@@ -252,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn three_in_a_hundred_wrong_pictures_move_little() {
+    fn three_percent_of_outliers_have_little_effect() {
         let clean = pareto(300, 0.0);
         let mut wrong = clean.clone();
         wrong[..9].iter_mut().enumerate().for_each(|(at, score)| *score = -200.0 + at as f64);
@@ -263,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worth_less_is_less_sure() {
+    fn fewer_independent_scores_give_wider_intervals() {
         let scores = pareto(500, 0.0);
         let (sure, unsure) = (Tail::fit(&scores, 500.0).unwrap(), Tail::fit(&scores, 20.0).unwrap());
         let width = |tail: &Tail| {

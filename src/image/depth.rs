@@ -1,7 +1,7 @@
-//! Pictures of 16 bits a sample that use 10 or 12 of them, as cameras for machines save them.
+//! Pictures of 16 bits per sample that use only 10 or 12 of them, as machine vision cameras save them.
 //!
-//! A PNG says so in its sBIT chunk. Without one the folder's other pictures tell: where none of them goes beyond 12 bits, all
-//! are read so. A picture of its own cannot: a dark one of 12 bits looks like one of 10.
+//! A PNG says so in its sBIT chunk. Without one the pictures of the folder decide: where none uses more than 12 bits, all
+//! are read so. A single picture is not enough: a dark one of 12 bits looks like one of 10.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,15 @@ use std::sync::{Mutex, PoisonError};
 use ::image::{DynamicImage, ImageBuffer, RgbImage};
 
 use super::encoded::{self, is_picture};
+use crate::fs;
 
-/// Pictures of a folder that are looked at.
+/// The pictures of a folder that are examined.
 const SET: usize = 64;
 
-/// By folder, the bits that the pictures of 16 bits in it use, as far as they were looked at.
+/// The bits that the pictures of each folder use, of those examined so far.
 static SETS: Mutex<BTreeMap<PathBuf, u32>> = Mutex::new(BTreeMap::new());
 
-/// A decoded picture with 8 bits a sample. `path` and `file` are where it is from.
+/// A decoded picture with 8 bits per sample; `path` and `file` are its source.
 pub fn to_rgb8(picture: DynamicImage, path: &Path, file: &[u8]) -> RgbImage {
     let Some(samples) = samples(&picture) else { return picture.into_rgb8() };
     let bits = match significant_bits(file) {
@@ -33,7 +34,7 @@ pub fn to_rgb8(picture: DynamicImage, path: &Path, file: &[u8]) -> RgbImage {
     ImageBuffer::from_raw(wide.width(), wide.height(), narrow).unwrap_or_default()
 }
 
-/// The samples of a picture of 16 bits, without alpha.
+/// The samples of a picture of 16 bits per sample, without alpha.
 fn samples(picture: &DynamicImage) -> Option<Vec<u16>> {
     Some(match picture {
         DynamicImage::ImageLuma16(picture) => picture.as_raw().clone(),
@@ -46,8 +47,7 @@ fn samples(picture: &DynamicImage) -> Option<Vec<u16>> {
     })
 }
 
-/// The bits that samples use: sensors have 10 or 12, what goes beyond is taken for 16, and what is as good as black says
-/// nothing (0).
+/// The bits that samples use: 10 or 12 as sensors have, 16 above that, 0 where the picture is too dark to tell.
 fn bits_of(samples: &[u16]) -> u32 {
     match samples.iter().max() {
         Some(0x100..=0x3FF) => 10,
@@ -57,13 +57,13 @@ fn bits_of(samples: &[u16]) -> u32 {
     }
 }
 
-/// The same, of a picture whose sBIT chunk names `bits`: the standard has the samples scaled to 16 all the same, cameras leave
-/// them as they are.
+/// The same for a picture whose sBIT chunk says `bits`: the standard wants samples scaled to 16 bits, cameras often do not
+/// scale them.
 fn bits_with_chunk(samples: &[u16], bits: u32) -> u32 {
     if samples.iter().all(|v| u32::from(*v) < 1 << bits) { bits } else { 16 }
 }
 
-/// The bits that a PNG's sBIT chunk names, the most of its channels; None without one, and where it says nothing new.
+/// The bits in a PNG's sBIT chunk, the maximum over its channels; None without one, or where it is not 9 to 15.
 fn significant_bits(file: &[u8]) -> Option<u32> {
     let mut rest = file.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
     loop {
@@ -83,11 +83,11 @@ fn significant_bits(file: &[u8]) -> Option<u32> {
 
 /// The bits that the pictures of the folder use, `own` being those of the one at `path`.
 fn bits_of_set(path: &Path, own: u32) -> u32 {
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    // What the map holds is whole before anything can panic.
+    let folder = fs::folder_of(path).to_owned();
+    // A panic cannot leave the map inconsistent.
     let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
     let known = sets.get(&folder).copied();
-    let bits = known.unwrap_or_else(|| look_at(&folder)).max(own);
+    let bits = known.unwrap_or_else(|| examine(&folder)).max(own);
     if known != Some(bits) {
         if (1..16).contains(&bits) {
             let folder = folder.display();
@@ -104,8 +104,7 @@ fn bits_of_set(path: &Path, own: u32) -> u32 {
 }
 
 /// The most bits that the first pictures of a folder use; 0 where none has 16 bits without an sBIT chunk.
-fn look_at(folder: &Path) -> u32 {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+fn examine(folder: &Path) -> u32 {
     let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
     let mut paths: Vec<PathBuf> = entries.unwrap_or_default();
     paths.retain(|path| is_picture(path));
@@ -117,7 +116,7 @@ fn look_at(folder: &Path) -> u32 {
     paths.iter().take(SET).filter_map(bits).max().unwrap_or(0)
 }
 
-/// Whether a file is a PNG of 16 bits a sample.
+/// Whether a file is a PNG of 16 bits per sample.
 fn is_deep(file: &[u8]) -> bool {
     file.starts_with(b"\x89PNG") && file.get(24) == Some(&16)
 }
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_in_the_file_the_folder_tells() {
+    fn without_an_sbit_chunk_the_folder_decides() {
         let dir = tempfile::tempdir().unwrap();
         let folder = |name: &str| {
             let folder = dir.path().join(name);

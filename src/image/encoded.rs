@@ -1,4 +1,4 @@
-//! Picture files as they are stored: their bytes, pixels and EXIF.
+//! Picture files: bytes, pixels, EXIF.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::jpeg;
 use super::limits::{MAX_PIXELS, is_decoded};
 use crate::fs;
 
-/// File name extensions of the formats that are read.
+/// Extensions of the supported formats.
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
 /// Whether a path's extension is one of [`EXTENSIONS`], in whatever case.
@@ -26,7 +26,7 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path, MAX_BYTES).map_err(io)
 }
 
-/// A picture as it is stored.
+/// A picture before its orientation is applied.
 pub(super) fn decoded(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
     let fail = |reason: String| Error::Decode { path: path.to_owned(), reason };
     let reader = || {
@@ -57,7 +57,7 @@ fn limits() -> ::image::Limits {
     limits
 }
 
-/// What EXIF says in a JPEG, PNG or WebP file; None without any, and where it is damaged.
+/// The EXIF data of a JPEG, PNG or WebP file; None if there are none or they are damaged.
 pub fn exif(bytes: &[u8]) -> Option<exif::Exif> {
     exif::Reader::new().read_from_container(&mut std::io::Cursor::new(bytes)).ok()
 }

@@ -1,4 +1,4 @@
-//! Why a picture cannot be read or used.
+//! The errors of reading and preparing pictures.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! JPEG, as a file and as a camera's frame: whole, with the tables that webcams leave out, and up to its own end.
+//! JPEG files and MJPG frames. Damage is refused, missing Huffman tables are supplied.
 
 use ::image::RgbImage;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -20,13 +20,23 @@ pub use error::Error;
 use decoder::pixels;
 use segments::Walk;
 
-/// Decodes a JPEG to RGB. What lies behind its end marker is not looked at. A scan that breaks off, has lost bytes or has
-/// restart markers out of order is an error, not a grey area. What a damaged scan with all of its blocks and no bits left
-/// over shows cannot be told from a picture.
+/// Encodes a picture, at a quality of 1 to 100.
 ///
 /// # Errors
-/// [`Error::Layout`] for what is valid and not read; [`Error::OtherSize`], before memory is taken, where `wanted` refuses
-/// width and height or they are beyond [`super::MAX_SIDE`] and [`super::MAX_PIXELS`].
+/// Where a side is 0 or above 65,535.
+pub fn encode(picture: &RgbImage, quality: u8) -> Result<Vec<u8>, ::image::ImageError> {
+    let mut jpeg = Vec::new();
+    ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality).encode_image(picture)?;
+    Ok(jpeg)
+}
+
+/// Decodes a JPEG to RGB. Bytes after its end marker are ignored. A scan that breaks off, has lost bytes or has restart
+/// markers out of order is an error, not a grey area. A damaged scan with all of its blocks and no bits left over cannot
+/// be distinguished from a sound one.
+///
+/// # Errors
+/// [`Error::Layout`] for valid layouts that are not supported; [`Error::OtherSize`], before memory is allocated, where
+/// `wanted` refuses width and height or they are beyond the limits of [`super::limits`].
 pub fn decode(bytes: &[u8], wanted: impl Fn(usize, usize) -> bool) -> Result<RgbImage, Error> {
     let wanted = |width, height| is_decoded(width, height) && wanted(width, height);
     let walk = Walk::begin(bytes, wanted)?;

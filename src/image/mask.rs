@@ -1,7 +1,7 @@
-//! Parts of a picture that count for nothing, as polygons.
+//! Masks: parts of a picture that are ignored, as polygons.
 //!
-//! They are painted over before the network or anything else looks: what happens under a mask cannot reach a feature, also
-//! not through the network's receptive fields. For people they are hatched, so that what is there can still be seen.
+//! They are painted over before anything else sees the picture, so nothing under a mask reaches a feature, not even through
+//! the network's receptive fields. In pictures for users they are hatched, so that what is there stays visible.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use ::image::{Rgb, RgbImage};
 /// Most polygons, and corners of one.
 pub const MAX_POLYGONS: usize = 64;
 pub const MAX_CORNERS: usize = 256;
-/// What is painted over is ImageNet's mean colour, which networks see as nothing.
+/// ImageNet's mean colour, which is zero to the network.
 const PAINT: Rgb<u8> = Rgb([124, 116, 104]);
 /// Opacity of the stripes.
 const OPACITY: f32 = 0.5;
@@ -23,7 +23,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Tries polygons for sense; the reason if they make none.
+    /// Checks polygons; the error is the reason.
     pub fn new(polygons: Vec<Vec<[f64; 2]>>) -> Result<Mask, String> {
         if polygons.len() > MAX_POLYGONS {
             return Err(format!("there are {} masks: at most {MAX_POLYGONS}", polygons.len()));
@@ -47,7 +47,7 @@ impl Mask {
         self.polygons.is_empty()
     }
 
-    /// The picture without what is under the mask.
+    /// The picture with the mask painted over.
     pub fn paint<'a>(&self, picture: &'a RgbImage) -> Cow<'a, RgbImage> {
         if self.is_empty() {
             return Cow::Borrowed(picture);
@@ -61,7 +61,7 @@ impl Mask {
         Cow::Owned(painted)
     }
 
-    /// The picture with stripes and the word "ignored" over what is under the mask.
+    /// The picture with stripes and the word "ignored" over the mask.
     pub fn hatch<'a>(&self, picture: &'a RgbImage) -> Cow<'a, RgbImage> {
         if self.is_empty() {
             return Cow::Borrowed(picture);
@@ -90,7 +90,7 @@ impl Mask {
     }
 }
 
-/// The pixels of a picture of that size whose centres lie in a polygon, as stretches of columns of rows.
+/// Calls `row` with the ranges of columns whose pixel centres lie in a polygon, row by row.
 fn spans(polygon: &[[f64; 2]], (width, height): (u32, u32), mut row: impl FnMut(u32, std::ops::Range<u32>)) {
     let corners: Vec<[f64; 2]> = polygon.iter().map(|[x, y]| [x * f64::from(width), y * f64::from(height)]).collect();
     let mut crossings = Vec::new();
@@ -114,7 +114,7 @@ fn spans(polygon: &[[f64; 2]], (width, height): (u32, u32), mut row: impl FnMut(
 }
 
 const GLYPH: [u32; 2] = [5, 7];
-/// "ignored", a bit a pixel, the leftmost highest.
+/// "ignored", one bit per pixel, the leftmost highest.
 const WORD: [[u8; 7]; 7] = [
     [0b00100, 0b00000, 0b01100, 0b00100, 0b00100, 0b00100, 0b01110],
     [0b00000, 0b01111, 0b10001, 0b10001, 0b01111, 0b00001, 0b01110],
@@ -125,8 +125,8 @@ const WORD: [[u8; 7]; 7] = [
     [0b00001, 0b00001, 0b01101, 0b10011, 0b10001, 0b10001, 0b01111],
 ];
 
-/// Writes the word in white on black in the middle of a stretch of a row, a quarter as high as the stretch is wide at most;
-/// not where it could not be read.
+/// Writes the word in white on black in the middle of a range of columns, scaled to its width; not where it would be
+/// illegible.
 fn label(picture: &mut RgbImage, columns: &std::ops::Range<u32>, y: u32, unit: u32) {
     let [wide, high] = [(GLYPH[0] + 1) * WORD.len() as u32 + 1, GLYPH[1] + 2];
     let scale = (columns.len() as u32 / wide).min(2 * unit);

@@ -1,35 +1,35 @@
 //! The detector over cells, and how it is joined with the one over the pooled feature.
 //!
-//! A cell goes through a whitened PCA and a Gaussian of its place; the picture's score is the negated mean of the
-//! [`WORST`] squared distances. Held-out normals put both detectors' scores on one scale, and the joint score is the
-//! logarithm of the harmonic mean of both shares: the smaller one decides, and dependence does no harm (Wilson 2019, "The
-//! harmonic mean p-value for combining dependent tests"). The joint score is what is calibrated.
+//! A cell is projected by a whitened PCA and scored by the Gaussian of its place; the picture's score is the negated mean
+//! of the [`WORST`] largest squared distances. Held-out normals put the scores of both detectors on one scale, and the
+//! joint score is the logarithm of the harmonic mean of both shares: the smaller one decides, and dependence does no harm
+//! (Wilson 2019, "The harmonic mean p-value for combining dependent tests"). The joint score is what is calibrated.
 
 use ndarray::Array2;
 
+use super::anomaly_map::AnomalyMap;
 use super::error::Error;
-use super::heat::Heat;
 use super::projection::QuantizedMatrix;
 use crate::backbone::cells::Cells;
 use crate::estimators::cell_gaussians::CellGaussians;
 use crate::estimators::level::Level;
 
-/// So many of the farthest cells make the score.
+/// The number of cells, those with the largest distances, that make the score.
 pub const WORST: usize = 4;
 
-/// Cells to distances.
+/// The distance of every cell from the normal cells of its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellDetector {
     pub height: usize,
     pub width: usize,
     /// Whitened principal components, one per row.
     pub components: QuantizedMatrix,
-    /// What the components make of the mean cell.
+    /// The projection of the mean cell.
     pub centre: Vec<f32>,
     pub gaussians: CellGaussians,
 }
 
-/// The whitened principal components of every cell, cell by cell. The sums of products are whole numbers below 2^24, which f32
+/// The whitened principal components of every cell, cell by cell. The inner products are integers below 2^24, which f32
 /// holds exactly.
 pub fn project(components: &QuantizedMatrix, centre: &[f32], cells: &Cells) -> Vec<f32> {
     let floats = |values: &[i8], cols: usize| {
@@ -84,8 +84,8 @@ impl Joined {
         a.min(b) + std::f64::consts::LN_2 - (-(a - b).abs()).exp().ln_1p()
     }
 
-    /// How far each cell is from what its place has: 1 is what normals have on average, in every picture and place.
-    pub fn map(&self, distances: Vec<f32>) -> Heat {
-        Heat { height: self.cells.height, width: self.cells.width, cells: distances }
+    /// The anomaly map of the cells' distances; normals have 1 on average at every place.
+    pub fn map(&self, distances: Vec<f32>) -> AnomalyMap {
+        AnomalyMap { height: self.cells.height, width: self.cells.width, cells: distances }
     }
 }

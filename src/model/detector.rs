@@ -1,4 +1,4 @@
-//! The detectors a model can hold, over whitened components and the residual that the PCA left.
+//! The detectors of a model, over whitened components and the residual of the PCA.
 
 use ndarray::ArrayView1;
 
@@ -30,8 +30,8 @@ impl Detector {
         }
     }
 
-    /// The score of one sample: `y` whitened components, `residual` the squared norm outside them. Not finite
-    /// if the sample does not fit the detector.
+    /// The score of one sample with whitened components `y` and the squared norm `residual` of the rest. Not finite if the
+    /// sample has the wrong width.
     pub fn score(&self, y: &[f64], residual: f64) -> f64 {
         match self {
             Detector::GaussianMixture(mixture) => mixture.score_one(ArrayView1::from(y)).unwrap_or(f64::NAN),
@@ -44,7 +44,7 @@ impl Detector {
         }
     }
 
-    /// What distinguishes it, by scikit-learn's names.
+    /// Its parameters, by scikit-learn's names.
     pub fn parameters(&self) -> Vec<(String, String)> {
         match self {
             Detector::GaussianMixture(mixture) => mixture_parameters(mixture),

@@ -1,4 +1,4 @@
-//! Why a model cannot be had or used.
+//! The errors of models.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub enum Error {
     OtherMask { fitted: usize, configured: usize, config: PathBuf },
     #[error("the feature has {got} values, the model was fitted on {wanted}")]
     Width { wanted: usize, got: usize },
-    #[error("the feature holds a value that is not a finite number")]
+    #[error("the feature has a value that is not a finite number")]
     NotFinite,
     #[error("the cells of the picture are not on the grid that the model was fitted on: fit again")]
     Cells,

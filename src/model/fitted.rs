@@ -1,8 +1,8 @@
 //! A fitted model: scaler, PCA, detector and calibration over one backbone's features.
 //!
-//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z` (kept as small integers, of imported models as f32),
-//! whitening, the detector (a score that grows with normality) and the calibration (a `p` in [0, 1]). The
-//! fitted estimators are rounded once, when the model is made: what is calibrated is what runs.
+//! A feature `x` goes through `z = (transform(x) - mean) / scale`, `y = components * z`, whitening, the detector (a score
+//! that grows with normality) and the calibration (a `p` in [0, 1]). The fitted estimators are rounded once, before
+//! calibration: what is calibrated is what runs.
 
 use std::path::Path;
 
@@ -26,14 +26,14 @@ pub struct Training {
     pub n_outliers: u32,
     pub seed: u64,
     pub auroc: Option<f64>,
-    /// The share of held-out normals below the threshold that calibration promises; NaN where nobody counted.
+    /// The expected share of normals below the threshold; NaN where it is not known.
     pub false_alarm_rate: f64,
-    /// Frames that follow each other and were held out together; 1 or 0: independent pictures.
+    /// Consecutive frames that were held out together; 1 or 0: independent pictures.
     pub stretch: u32,
 }
 
 impl Training {
-    /// "fitted on 200 normals, ..." for people.
+    /// For users: "fitted on 200 normals, ...".
     pub fn sentence(&self) -> String {
         let calibrated = if self.n_calibration == self.n_train {
             "calibrated on each by a fit on the others".into()
@@ -54,7 +54,7 @@ pub struct Model {
     pub made_at: u64,
     pub source: FeatureSource,
     pub transform: FeatureTransform,
-    /// Of the scaler and the PCA's centre together, one value per feature.
+    /// The means of scaler and PCA combined, one value per feature.
     pub mean: Vec<f32>,
     pub scale: Vec<f32>,
     pub components: Components,
@@ -63,7 +63,7 @@ pub struct Model {
     pub whiten: bool,
     /// Over the pooled feature.
     pub detector: Detector,
-    /// The detector over cells, joined with it; None: the pooled feature alone is judged.
+    /// The detector over cells that is joined with it; None: the pooled feature alone is scored.
     pub joined: Option<Box<Joined>>,
     pub calibration: Calibration,
     /// A picture is an outlier when `p < threshold`.
@@ -86,7 +86,7 @@ impl Model {
         Ok(feature.iter().zip(&self.mean).zip(&self.scale).map(z).collect())
     }
 
-    /// "pooled+cells", or the name of the only detector.
+    /// "pooled+cells", or the name of the detector over the pooled feature.
     pub fn detector_name(&self) -> &'static str {
         if self.joined.is_some() { "pooled+cells" } else { self.detector.name() }
     }
@@ -94,7 +94,7 @@ impl Model {
     /// The score of a picture by its feature vector and its cells; grows with normality.
     ///
     /// # Errors
-    /// [`Error::Cells`] where the model wants cells and there are none, or other ones.
+    /// [`Error::Cells`] where the model needs cells and there are none, or they are on another grid.
     pub fn raw_score(&self, feature: &[f32], cells: Option<&Cells>) -> Result<f64, Error> {
         let of_feature = self.feature_score(feature)?;
         let Some(joined) = &self.joined else { return Ok(of_feature) };
@@ -105,8 +105,7 @@ impl Model {
     /// The score of one feature vector by the detector over it; grows with normality.
     pub fn feature_score(&self, feature: &[f32]) -> Result<f64, Error> {
         let z = self.scaled(feature)?;
-        let mut y = vec![0.0_f64; self.components.rows()];
-        self.components.multiply(&z, &mut y);
+        let mut y = self.components.multiply(&z);
         let norm: f64 = z.iter().map(|z| f64::from(*z).powi(2)).sum();
         let residual = (norm - y.iter().map(|y| y * y).sum::<f64>()).max(0.0);
         if self.whiten {
@@ -128,8 +127,7 @@ impl Model {
         Verdict::of(score, self.calibration.p(score), self.threshold)
     }
 
-    /// The score below which a picture is an outlier; None where isotonic calibration has no single one or none is low
-    /// enough.
+    /// The score below which a picture is an outlier; None with isotonic calibration, or where no score is low enough.
     pub fn cut(&self) -> Option<f64> {
         match &self.calibration {
             Calibration::Isotonic(_) => None,
@@ -137,7 +135,7 @@ impl Model {
         }
     }
 
-    /// Rising scores of normals that the model was not fitted on, or quantiles of them; empty where it keeps none.
+    /// Rising scores of normals that the model was not fitted on, or quantiles of them; may be empty.
     pub fn normal_scores(&self) -> &[f64] {
         match &self.calibration {
             Calibration::Isotonic(_) => &self.records.normal_scores,
@@ -145,7 +143,7 @@ impl Model {
         }
     }
 
-    /// How many independent scores [`Model::normal_scores`] are worth.
+    /// The number of independent scores that [`Model::normal_scores`] are worth.
     pub fn worth(&self) -> f64 {
         match &self.calibration {
             Calibration::Isotonic(_) => {
@@ -155,7 +153,7 @@ impl Model {
         }
     }
 
-    /// Whether the mask of the config file `config` is that of the pictures that the model was fitted on.
+    /// Compares the mask of the config file `config` with that of the pictures that the model was fitted on.
     ///
     /// # Errors
     /// [`Error::OtherMask`].
@@ -168,7 +166,7 @@ impl Model {
         Err(Error::OtherMask { fitted: count(fitted), configured: count(configured), config: config.to_owned() })
     }
 
-    /// Loads the backbone that the model was fitted on: `path` if given, else where it was when fitting.
+    /// Loads the backbone that the model was fitted on: from `path` if given, else from where it was then.
     pub fn load_backbone(&self, path: Option<&Path>, threads: usize) -> Result<Backbone, Error> {
         let options = backbone::Options {
             tap: Some(self.source.tap.clone()),

@@ -1,29 +1,28 @@
-//! Takes false alarms back: their scores join the conformal calibration, so that frames like them get a higher p.
+//! Feedback: scores of false alarms join the conformal calibration, so that frames like them get a higher p.
 //!
 //! Where the calibration's scores are worth `w` independent ones and give the frame `q`, p is
-//! `((w + 1) q + j) / (w + 1 + k)` after `k` scores were learnt, `j` of them at most the frame's. One false alarm lifts
-//! frames like it by little more than `1 / (w + 1)`: how many it takes to pass the threshold is told by
-//! [`Outcome::more_needed`].
+//! `((w + 1) q + j) / (w + 1 + k)` after `k` scores were learnt, `j` of them at most the frame's. One false alarm raises p
+//! of frames like it by little more than `1 / (w + 1)`; [`Outcome::more_needed`] says how many pass the threshold.
 //!
-//! What that does to the rates: the scores that are added were chosen because they are low, so the calibration is no
-//! random sample of normals any more, and its threshold no promise. The score that p is cut at moves down. Frames like
-//! those of the calibration raise fewer false alarms than before, never more as long as the scores added lie below the
-//! cut; frames of the new kind raise fewer too, how many is not known from so few; and outliers that score between
-//! the new cut and the old are no longer seen. Where normal frames of the new kind are as frequent as their share in
-//! the calibration, the threshold is the false-alarm rate again.
+//! The effect on rates: learnt scores were selected because they are low, so the calibration is no longer a random sample
+//! of normals, and its threshold no longer a promise. The score below which frames are outliers (the cut) becomes lower.
+//! Frames like those of the calibration raise fewer false alarms than before, never more as long as the learnt scores lie
+//! below the cut; frames of the new kind raise fewer too, by an unknown amount; and outliers that score between the new
+//! cut and the old one are no longer detected. Where normal frames of the new kind are as frequent as their share in the
+//! calibration, the threshold is the false-alarm rate again.
 //!
-//! A score far below all of the calibration ([`far`]) is not taken: it would open all that lies between to outliers.
-//! Such a picture belongs into the next fit.
+//! A score far below all of the calibration ([`far`]) is refused: everything in between would pass. Such a picture belongs
+//! in the next fit.
 
 use super::fitted::Model;
 use super::records::Learnt;
 use super::verdict::Calibration;
 use crate::estimators::conformal::Conformal;
 
-/// Less than what one learnt score changes, more than the rounding of a log.
+/// Less than the effect of one learnt score, more than the rounding of the event log.
 const SAME_P: f64 = 1e-9;
 
-/// The calibration cannot take single scores.
+/// The calibration takes no single scores.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "the model has isotonic calibration, which is fitted with labelled outliers and takes no single pictures: collect \
@@ -31,13 +30,13 @@ const SAME_P: f64 = 1e-9;
 )]
 pub struct NotConformal;
 
-/// What became of a false alarm.
+/// The result for one false alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     Learnt,
     /// It was learnt before.
     Already,
-    /// It scores too far below the calibration: see [`far`].
+    /// Refused: it scores too far below the calibration, see [`far`].
     TooFar,
 }
 
@@ -46,20 +45,20 @@ pub struct Outcome {
     pub event: String,
     pub score: f64,
     pub taken: Taken,
-    /// Of its score, by the calibration as it was and as it is now.
+    /// p of its score before and after.
     pub p_before: f64,
     pub p_after: f64,
-    /// More false alarms of this score that it takes until such a frame is no outlier; 0: it is none now.
+    /// The number of further false alarms of this score until such a frame is not an outlier.
     pub more_needed: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feedback {
     pub outcomes: Vec<Outcome>,
-    /// Scores below are outliers: before and after. None: no score is.
+    /// Scores below are outliers, before and after. None: no score is low enough.
     pub cut_before: Option<f64>,
     pub cut_after: Option<f64>,
-    /// What the calibration is worth, in independent scores, and how many were learnt, now.
+    /// The number of independent scores that the calibration is worth, and of learnt ones, afterwards.
     pub worth: f64,
     pub learnt: usize,
 }
@@ -110,8 +109,8 @@ pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) 
     })
 }
 
-/// Whether an event of this score and p came from this model: its calibration, as it was or with any number of what was
-/// learnt since, gives that p.
+/// Whether an event of this score and p is from this model: its calibration gives that p, with any number of the scores that
+/// were learnt so far.
 pub fn is_of(model: &Model, score: f64, p: f64) -> bool {
     let Calibration::Conformal(conformal) = &model.calibration else { return false };
     let known = conformal.known_p(score);
@@ -123,8 +122,8 @@ pub fn is_of(model: &Model, score: f64, p: f64) -> bool {
     })
 }
 
-/// The score below which a false alarm is not taken: as far below the lowest of the calibration's own scores as that
-/// is below their median.
+/// The score below which a false alarm is refused: as far below the lowest of the calibration's own scores as that is below
+/// their median.
 pub fn far(scores: &[f64]) -> f64 {
     match (scores.first(), scores.get(scores.len() / 2)) {
         (Some(lowest), Some(median)) => 2.0 * lowest - median,
@@ -132,7 +131,7 @@ pub fn far(scores: &[f64]) -> f64 {
     }
 }
 
-/// How many more learnt scores at most this one make p the threshold or more.
+/// The number of further learnt scores, at most this one, that raise p to the threshold.
 fn more_needed(conformal: &Conformal, score: f64, threshold: f64) -> usize {
     let below = conformal.learnt.partition_point(|known| *known <= score);
     let (known, all) = (conformal.known_p(score), conformal.learnt.len());
@@ -150,7 +149,7 @@ fn more_needed(conformal: &Conformal, score: f64, threshold: f64) -> usize {
 mod tests {
     use super::*;
     use crate::estimators::feature_transform::FeatureTransform;
-    use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+    use crate::estimators::isotonic::IsotonicRegression;
     use crate::model::map;
 
     fn model(conformal: Conformal) -> Model {
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_takes_lessons_by_what_it_is_worth() {
+    fn a_calibration_with_a_tail_learns_by_its_worth() {
         let mut model = with_tail();
         let Calibration::Conformal(before) = model.calibration.clone() else { panic!() };
         let score = before.threshold(0.01).unwrap() - 20.0;
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_it_says_are_needed() {
+    fn more_needed_is_exact() {
         let first = learn(&mut five_hundred(), &[alarm("a", 1.5)], 0.01).unwrap();
         let outcome = &first.outcomes[0];
         assert_eq!((outcome.p_before, outcome.p_after), (1.0 / 500.0, 2.0 / 501.0));
@@ -248,8 +247,7 @@ mod tests {
     #[test]
     fn isotonic_takes_none() {
         let mut model = five_hundred();
-        let isotonic =
-            IsotonicRegression { x_thresholds: vec![0.0], y_thresholds: vec![0.5], out_of_bounds: OutOfBounds::Clip };
+        let isotonic = IsotonicRegression { x_thresholds: vec![0.0], y_thresholds: vec![0.5] };
         model.calibration = Calibration::Isotonic(isotonic);
         let before = model.clone();
         assert_eq!(learn(&mut model, &[alarm("a", 1.0)], 0.5), Err(NotConformal));

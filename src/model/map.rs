@@ -1,56 +1,50 @@
-//! Where in a picture the feature departs from what the model knows.
+//! The anomaly map of a picture.
 //!
-//! Where the pooled feature `x` is the mean of the cells of the tap's grid, the residual's norm `<r, z>`, with `r` its
-//! direction, is a mean of shares over the cells. Without a transform a cell's share is `<r, (x_cell - m) / s>`; with
-//! the square root, `sqrt(x) - m = (x - m^2) / (sqrt(x) + m)` makes it `<r, (x_cell - m^2) / ((sqrt(x) + m) s)>`.
-//! Where `x` is the greatest of the cells, a channel's whole share lies in the cell that has it.
+//! With a detector over cells it holds their distances. Else it is that of the residual: where the pooled feature `x` is
+//! the mean of the cells of the tap's grid, the residual's norm `<r, z>`, with `r` its direction, is a mean of shares
+//! over the cells. Without a transform a cell's share is `<r, (x_cell - m) / s>`; with the square root,
+//! `sqrt(x) - m = (x - m^2) / (sqrt(x) + m)` makes it `<r, (x_cell - m^2) / ((sqrt(x) + m) s)>`. With max pooling a
+//! channel's whole share lies in the cell with the maximum.
 
+use super::anomaly_map::AnomalyMap;
 use super::error::Error;
 use super::fitted::Model;
-use super::heat::Heat;
 use crate::backbone::{Backbone, FeatureMap, Pooling};
 use crate::estimators::feature_transform::FeatureTransform;
 
 impl Model {
-    /// Where in a picture the model sees what it does not know, by what the backbone made of it: the cells' map where the
-    /// model has one, else the residual's, less the pattern of a `normal` picture of the same view.
-    pub fn map(
+    /// The anomaly map of a picture whose views the backbone has run. A map of the residual is taken relative to a
+    /// `normal` picture of the same view, if there is one. None where pooling does not keep the place.
+    pub fn anomaly_map(
         &self,
         backbone: &Backbone,
         views: &[Vec<FeatureMap>],
         normal: Option<&[FeatureMap]>,
-    ) -> Result<Option<Heat>, Error> {
+    ) -> Result<Option<AnomalyMap>, Error> {
         let (feature, cells) = (backbone.pool(views), backbone.cells(views));
         match &self.joined {
             Some(joined) => {
                 let distances = joined.cells.distances(cells.as_ref().ok_or(Error::Cells)?)?;
                 Ok(Some(joined.map(distances)))
             }
-            None => self.heat_against(views.first().map_or(&[], Vec::as_slice), &feature, normal),
+            None => self.residual_map(views.first().map_or(&[], Vec::as_slice), &feature, normal),
         }
     }
 
-    /// The residual's shares over the grid of the finest stage of the tap; None where pooling has lost the place.
-    pub fn heat(&self, maps: &[FeatureMap], feature: &[f32]) -> Result<Option<Heat>, Error> {
-        self.heat_against(maps, feature, None)
-    }
-
-    /// [`Model::heat`], less the pattern that the maps of a `normal` picture of the same view have along the same
-    /// direction: before a camera that stands still, what always looks odd is not hot. The pattern is taken as far as
-    /// the two regress on each other, so a picture of another view does no harm.
-    pub fn heat_against(
+    /// The residual's shares over the grid of the finest stage of the tap, less the pattern that the maps of a `normal`
+    /// picture have along the same direction: in front of a fixed camera, what always looks odd is not hot. The pattern
+    /// is subtracted as far as a regression on it explains the shares, so a picture of another view does no harm.
+    fn residual_map(
         &self,
         maps: &[FeatureMap],
         feature: &[f32],
         normal: Option<&[FeatureMap]>,
-    ) -> Result<Option<Heat>, Error> {
+    ) -> Result<Option<AnomalyMap>, Error> {
         if self.source.pooling == Pooling::None {
             return Ok(None);
         }
-        let z = self.scaled(feature)?;
-        let mut y = vec![0.0; self.components.rows()];
-        self.components.multiply(&z, &mut y);
-        let mut direction = z;
+        let mut direction = self.scaled(feature)?;
+        let y = self.components.multiply(&direction);
         self.components.subtract_transposed(&y, &mut direction);
         let norm = direction.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>().sqrt();
         if norm > 0.0 {
@@ -64,7 +58,7 @@ impl Model {
             let pattern = self.shares(normal, (height, width), &weights, &centres)?;
             subtract_pattern(&mut cells, &pattern);
         }
-        Ok(Some(Heat { height, width, cells }))
+        Ok(Some(AnomalyMap { height, width, cells }))
     }
 
     /// `sum of w (x - c)` of every cell, coarser maps spread over the cells of the finest.
@@ -83,7 +77,7 @@ impl Model {
                 return Err(Error::Width { wanted: self.n_features(), got: span.end });
             };
             let shares = match self.source.pooling {
-                Pooling::Max => shares_of_the_greatest(map, weights, centres),
+                Pooling::Max => shares_of_maxima(map, weights, centres),
                 _ => shares_of_all(map, weights, centres),
             };
             for (at, cell) in cells.iter_mut().enumerate() {
@@ -114,8 +108,8 @@ fn shares_of_all(map: &FeatureMap, weights: &[f32], centres: &[f32]) -> Vec<f32>
     map.data.chunks_exact(map.channels).map(share).collect()
 }
 
-/// `w (x - c)` of every channel, times the number of cells, in the cell where the channel is greatest.
-fn shares_of_the_greatest(map: &FeatureMap, weights: &[f32], centres: &[f32]) -> Vec<f32> {
+/// `w (x - c)` of every channel, times the number of cells, in the cell where the channel has its maximum.
+fn shares_of_maxima(map: &FeatureMap, weights: &[f32], centres: &[f32]) -> Vec<f32> {
     let cells = map.height * map.width;
     let mut shares = vec![0.0; cells];
     let mut greatest = vec![(0, f32::NEG_INFINITY); map.channels];
@@ -134,7 +128,7 @@ fn shares_of_the_greatest(map: &FeatureMap, weights: &[f32], centres: &[f32]) ->
     shares
 }
 
-/// Takes the pattern away from the cells as far as it explains them, by least squares; their mean stays.
+/// Subtracts the pattern from the cells as far as it explains them, by least squares; their mean stays.
 fn subtract_pattern(cells: &mut [f32], pattern: &[f32]) {
     let n = cells.len().max(1) as f32;
     let (mean, pattern_mean) = (cells.iter().sum::<f32>() / n, pattern.iter().sum::<f32>() / n);
@@ -198,16 +192,16 @@ pub(super) mod tests {
             for (pooling, feature) in [(Pooling::Avg, &mean), (Pooling::Max, &greatest)] {
                 let mut model = model(transform);
                 model.source.pooling = pooling;
-                let heat = model.heat(std::slice::from_ref(&map), feature).unwrap().unwrap();
+                let shares = model.residual_map(std::slice::from_ref(&map), feature, None).unwrap().unwrap();
                 let norm = (-model.feature_score(feature).unwrap()).sqrt();
-                let mean = f64::from(heat.cells.iter().sum::<f32>()) / 4.0;
+                let mean = f64::from(shares.cells.iter().sum::<f32>()) / 4.0;
                 assert!((mean - norm).abs() < 1e-3 * norm, "{transform} {pooling}: {mean} {norm}");
             }
         }
     }
 
     #[test]
-    fn a_pattern_that_is_always_there_is_taken_away_and_no_other() {
+    fn a_pattern_that_is_always_there_is_subtracted_and_no_other() {
         let pattern = [5.0, -5.0, 3.0, -3.0, 1.0, -1.0];
         let mut cells: Vec<f32> = pattern.iter().map(|value| value + 2.0).collect();
         cells[3] += 4.0;
@@ -223,9 +217,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pooling_that_loses_the_place_has_no_heat() {
+    fn pooling_that_loses_the_place_has_no_map() {
         let mut model = model(FeatureTransform::Identity);
         model.source.pooling = Pooling::None;
-        assert_eq!(model.heat(&[], &[0.0; 4]).unwrap(), None);
+        assert_eq!(model.residual_map(&[], &[0.0; 4], None).unwrap(), None);
     }
 }

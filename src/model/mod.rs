@@ -1,14 +1,11 @@
-//! What was learned of one class, how it scores, and the file that keeps it.
+//! A model of one class: how it scores, how it learns from feedback, and its file.
 
+pub mod anomaly_map;
 pub mod cells;
 pub mod detector;
 mod error;
 pub mod file;
-mod file_cells;
-mod file_detector;
-mod file_values;
 mod fitted;
-pub mod heat;
 pub mod learn;
 mod map;
 pub mod projection;

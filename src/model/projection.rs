@@ -1,4 +1,4 @@
-//! The linear part of a model: scaled feature -> principal components, kept as small integers or as f32.
+//! The linear part of a model: from the scaled feature to principal components, stored as i8 or f32.
 
 use ndarray::Array2;
 
@@ -7,7 +7,7 @@ use crate::estimators::linalg::dot;
 /// The matrix of principal components, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Components {
-    /// A quarter of the size; scores of fitted models keep to about 1e-3.
+    /// A quarter of the size; scores of fitted models change by about 1e-3.
     I8(QuantizedMatrix),
     /// For imported models, whose scores must be those of the original.
     F32(FloatMatrix),
@@ -29,11 +29,11 @@ impl Components {
         }
     }
 
-    /// `out[r] = sum over c of element(r, c) * x[c]`; `x` has a value per column, `out` one per row.
-    pub fn multiply(&self, x: &[f32], out: &mut [f64]) {
+    /// The product with a vector of one value per column: one value per row.
+    pub fn multiply(&self, x: &[f32]) -> Vec<f64> {
         match self {
-            Components::I8(matrix) => matrix.multiply(x, out),
-            Components::F32(matrix) => matrix.multiply(x, out),
+            Components::I8(matrix) => matrix.multiply(x),
+            Components::F32(matrix) => matrix.multiply(x),
         }
     }
 
@@ -58,11 +58,10 @@ impl FloatMatrix {
         self.values.len() / self.cols.max(1)
     }
 
-    /// Sums in f64: a small component of a large feature keeps its digits.
-    fn multiply(&self, x: &[f32], out: &mut [f64]) {
-        for (row, out) in self.values.chunks_exact(self.cols.max(1)).zip(out) {
-            *out = row.iter().zip(x).map(|(r, x)| f64::from(*r) * f64::from(*x)).sum();
-        }
+    /// Sums in f64, so that a small component of a large feature keeps its digits.
+    fn multiply(&self, x: &[f32]) -> Vec<f64> {
+        let product = |row: &[f32]| row.iter().zip(x).map(|(r, x)| f64::from(*r) * f64::from(*x)).sum();
+        self.values.chunks_exact(self.cols.max(1)).map(product).collect()
     }
 
     fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
@@ -74,8 +73,7 @@ impl FloatMatrix {
 
 /// A row-major matrix of i8 values with one scale per row: element = `value * scale[row]`.
 ///
-/// Symmetric rounding to nearest, the row's largest magnitude at 127: an element is off by at most half a
-/// 127th of that.
+/// Symmetric, rounded to nearest, with the row's largest magnitude at 127.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedMatrix {
     pub rows: usize,
@@ -85,14 +83,14 @@ pub struct QuantizedMatrix {
 }
 
 impl QuantizedMatrix {
-    /// The values that the integers stand for, `rows` x `cols`.
+    /// The dequantized values, `rows` x `cols`.
     pub fn dequantized(&self) -> Array2<f64> {
         Array2::from_shape_fn((self.rows, self.cols), |(r, c)| {
             f64::from(self.values[r * self.cols + c]) * f64::from(self.scales[r])
         })
     }
 
-    /// Rounds a matrix given as rows of equal length.
+    /// Quantizes rows of `cols` values.
     pub fn from_rows<'a>(cols: usize, rows: impl Iterator<Item = &'a [f64]>) -> Self {
         let (mut values, mut scales) = (Vec::new(), Vec::new());
         for row in rows {
@@ -105,15 +103,12 @@ impl QuantizedMatrix {
         QuantizedMatrix { rows: scales.len(), cols, values, scales }
     }
 
-    /// `out[r] = sum over c of element(r, c) * x[c]`; `x` has `cols` values, `out` `rows`.
-    pub fn multiply(&self, x: &[f32], out: &mut [f64]) {
-        for ((row, scale), out) in self.values.chunks_exact(self.cols.max(1)).zip(&self.scales).zip(out) {
-            *out = f64::from(dot(row, x)) * f64::from(*scale);
-        }
+    fn multiply(&self, x: &[f32]) -> Vec<f64> {
+        let rows = self.values.chunks_exact(self.cols.max(1)).zip(&self.scales);
+        rows.map(|(row, scale)| f64::from(dot(row, x)) * f64::from(*scale)).collect()
     }
 
-    /// `x[c] -= sum over r of element(r, c) * y[r]`; `y` has `rows` values, `x` `cols`.
-    pub fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
+    fn subtract_transposed(&self, y: &[f64], x: &mut [f32]) {
         for ((row, scale), y) in self.values.chunks_exact(self.cols.max(1)).zip(&self.scales).zip(y) {
             let factor = (y * f64::from(*scale)) as f32;
             for (x, value) in x.iter_mut().zip(row) {
@@ -134,9 +129,7 @@ mod tests {
             (0..5).map(|r| (0..cols).map(|c| ((r * cols + c) as f64 * 0.7).sin() / 11.0).collect()).collect();
         let matrix = QuantizedMatrix::from_rows(cols, rows.iter().map(Vec::as_slice));
         let x: Vec<f32> = (0..cols).map(|c| (c as f32 * 0.3).cos()).collect();
-        let mut out = vec![0.0; 5];
-        matrix.multiply(&x, &mut out);
-        for (row, got) in rows.iter().zip(&out) {
+        for (row, got) in rows.iter().zip(matrix.multiply(&x)) {
             let exact: f64 = row.iter().zip(&x).map(|(r, x)| r * f64::from(*x)).sum();
             assert!((exact - got).abs() < 0.01, "{exact} {got}");
         }
@@ -145,8 +138,6 @@ mod tests {
     #[test]
     fn zero_rows_stay_zero() {
         let matrix = QuantizedMatrix::from_rows(3, [[0.0; 3].as_slice()].into_iter());
-        let mut out = [1.0];
-        matrix.multiply(&[5.0, 6.0, 7.0], &mut out);
-        assert_eq!(out, [0.0]);
+        assert_eq!(matrix.multiply(&[5.0, 6.0, 7.0]), [0.0]);
     }
 }

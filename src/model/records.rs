@@ -1,20 +1,20 @@
-//! What a model keeps beside what it judges with: scores of normals, and the false alarms it was taught.
+//! What a model stores besides its estimators: scores of normals, and learnt false alarms.
 
 use crate::estimators::thinned;
 
-/// At most so many scores of normals are kept: quantiles of more.
+/// More scores of normals are replaced by this number of quantiles.
 pub const MAX_NORMAL_SCORES: usize = 500;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Records {
-    /// Rising scores of normals that isotonic calibration was fitted with, or quantiles of them; conformal calibration
-    /// is such scores.
+    /// Rising scores of normals that isotonic calibration was fitted on, or quantiles of them; empty with conformal
+    /// calibration, which consists of such scores.
     pub normal_scores: Vec<f64>,
-    /// False alarms whose scores are in the conformal calibration.
+    /// False alarms whose scores joined the conformal calibration.
     pub learnt: Vec<Learnt>,
 }
 
-/// A false alarm that was taken back.
+/// A false alarm learnt by feedback.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learnt {
     /// The event's id.

@@ -1,4 +1,4 @@
-//! Where features came from.
+//! The source of a model's features.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::image::InputRecipe;
 use crate::image::mask::Mask;
 
-/// The network that features came from, and how.
+/// The network that features come from, with its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureSource {
     pub sha256: [u8; 32],
@@ -15,9 +15,9 @@ pub struct FeatureSource {
     pub tap: Tap,
     pub pooling: Pooling,
     pub input: InputRecipe,
-    /// What of every picture counts for nothing.
+    /// The ignored parts of every picture.
     pub mask: Mask,
-    /// Tiles across and down; 1: the views that the backbone's file wants.
+    /// Tiles across and down; 1: the views that the backbone's file asks for.
     pub tiles: u32,
 }
 
@@ -34,7 +34,7 @@ impl FeatureSource {
         }
     }
 
-    /// For models that only score features and are never kept.
+    /// For models that only score features and are never saved.
     pub fn unknown() -> Self {
         FeatureSource {
             sha256: [0; 32],

@@ -3,12 +3,12 @@
 use crate::estimators::conformal::Conformal;
 use crate::estimators::isotonic::IsotonicRegression;
 
-/// How a score becomes `p`.
+/// The map from a score to `p`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Calibration {
     /// Probability of being an inlier, from labelled outliers.
     Isotonic(IsotonicRegression),
-    /// Share of normals that look at most as normal, from held-out ones.
+    /// Share of normals with at most this score, from held-out ones.
     Conformal(Conformal),
 }
 
@@ -28,7 +28,7 @@ impl Calibration {
     }
 }
 
-/// What is said of one picture.
+/// The verdict on one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     pub score: f64,
@@ -43,7 +43,7 @@ impl Verdict {
     }
 }
 
-/// p for people: four places, and the power of ten of what these would not show.
+/// p for users: four decimal places, or scientific notation below 0.001.
 pub fn p_text(p: f64) -> String {
     if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.4}") }
 }

@@ -1,11 +1,11 @@
-//! The article's comparison: every detector on the same split, judged on the same pictures.
+//! The article's comparison: every detector on the same split and the same pictures.
 
 use std::time::Instant;
 
 use ndarray::Axis;
 use serde::Serialize;
 
-use super::cross::{self, Made};
+use super::cross::{self, Synthetic};
 use super::evaluation::Evaluation;
 use super::fit::{self, Error, Options, Samples};
 use super::params::{DetectorKind, Params};
@@ -20,9 +20,9 @@ pub struct Row {
     pub evaluation: Evaluation,
     /// The false-alarm rate that the threshold is set for.
     pub promised: f64,
-    /// Of the judged normals, those that were called outliers.
+    /// The share of the judged normals that were called outliers.
     pub false_alarms: f64,
-    /// Of the judged outliers, those that were called outliers at the promised rate.
+    /// The share of the judged outliers that were called outliers.
     pub recall: f64,
     /// Scaler, PCA and detector; with cells, their cross-validation too.
     pub fit_ms: f64,
@@ -31,7 +31,7 @@ pub struct Row {
     pub model_bytes: usize,
 }
 
-/// Features that are fitted on, and the two classes that are judged.
+/// The samples to fit on, and those of both classes to judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Pictures<'a> {
     pub train: Samples<'a>,
@@ -40,11 +40,10 @@ pub struct Pictures<'a> {
 }
 
 /// Fits and calibrates every detector that the pictures allow on `pictures.train` as `fit` does, and judges it on the
-/// other two. `set`
-/// overrides parameters of all; `done` is called after each.
+/// other two. `set` overrides parameters of all; `done` is called after each.
 ///
-/// Seed 0 takes the pictures as they are given; any other seed deals the normal ones anew, so that the spread over
-/// seeds is that of the pictures too. Frames that follow each other stay in a row: the row is begun elsewhere.
+/// Seed 0 takes the pictures as they are given. Any other seed divides the normal ones anew, so that the spread over
+/// seeds includes that of the pictures. Consecutive frames keep their order: only the start is moved.
 pub fn compare(
     pictures: &Pictures,
     source: &FeatureSource,
@@ -56,22 +55,21 @@ pub fn compare(
     if n < fit::MIN_PICTURES {
         return Err(Error::TooFew { got: n });
     }
-    let dealt = fit::stack(&[pictures.train.rows, pictures.normal.rows])
-        .ok_or(Error::Width { normal: pictures.train.rows.ncols(), outliers: pictures.normal.rows.ncols() })?;
+    let all = ndarray::concatenate(Axis(0), &[pictures.train.rows, pictures.normal.rows])
+        .map_err(|_| Error::Width { normal: pictures.train.rows.ncols(), outliers: pictures.normal.rows.ncols() })?;
     let all_cells = [pictures.train.cells, pictures.normal.cells].concat();
-    let mut order: Vec<usize> = (0..dealt.nrows()).collect();
+    let mut order: Vec<usize> = (0..all.nrows()).collect();
     if options.seed > 0 {
-        let dealt = split::folds(order.len(), 1, options.seed, 1).concat();
-        if options.block > 1 { order.rotate_left(dealt[0]) } else { order = dealt }
+        let shuffled = split::folds(order.len(), 1, options.seed, 1).concat();
+        if options.block > 1 { order.rotate_left(shuffled[0]) } else { order = shuffled }
     }
     let (train, normal) = order.split_at(n);
     let of = |order: &[usize]| order.iter().filter_map(|&at| all_cells.get(at).cloned()).collect::<Vec<_>>();
     let (train_cells, normal_cells) = (of(train), of(normal));
-    let (train, normal) = (dealt.select(Axis(0), train), dealt.select(Axis(0), normal));
-    drop(dealt);
+    let (train, normal) = (all.select(Axis(0), train), all.select(Axis(0), normal));
+    drop(all);
     let mut candidates = Vec::new();
-    let allowed = |kind: &DetectorKind| !kind.wants_cells() || !all_cells.is_empty();
-    for kind in DetectorKind::ALL.into_iter().filter(allowed) {
+    for kind in DetectorKind::ALL.into_iter().filter(|kind| !kind.wants_cells()) {
         let mut params = Params::of(kind);
         for assignment in set {
             params.set(assignment).map_err(Error::Parameter)?;
@@ -79,17 +77,22 @@ pub fn compare(
         candidates.push((kind, params));
     }
     let mut warnings = Vec::new();
-    let plan = fit::Plan::new(n, &Options { held_out: fit::HeldOut::crossed(n), ..options.clone() })?;
-    let held_out = cross::scores_by_part(train.view(), &Made::default(), &plan.parts, &candidates, options)?;
+    let plan = fit::Plan::new(n, &Options { held_out: fit::HeldOut::Folds(fit::default_folds(n)), ..options.clone() })?;
+    let held_out = cross::scores_by_part(train.view(), &Synthetic::default(), &plan.parts, &candidates, options)?;
     let fitted = pipeline::models(train.view(), &candidates, source, options.seed, &mut warnings)?;
+    let mut fits: Vec<_> = candidates.iter().map(|(kind, _)| *kind).zip(fitted.into_iter().zip(held_out)).collect();
+    if !all_cells.is_empty()
+        && let Some((_, (pooled, held_out))) = fits.iter().find(|(kind, _)| *kind == DetectorKind::MixtureResidual)
+    {
+        let (mut fitted, mut held_out) = (pooled.clone(), held_out.clone());
+        let start = Instant::now();
+        let of_cells = cells::fit(&train_cells, &Synthetic::default(), &plan)?;
+        fitted.model.joined = of_cells.map(|of_cells| cells::join(of_cells, &mut held_out)).transpose()?;
+        fitted.fit_ms += start.elapsed().as_secs_f64() * 1e3;
+        fits.push((DetectorKind::PooledCells, (fitted, held_out)));
+    }
     let mut rows = Vec::new();
-    for (((kind, _), mut fitted), mut held_out) in candidates.iter().zip(fitted).zip(held_out) {
-        if kind.wants_cells() {
-            let start = Instant::now();
-            let of_cells = cells::fit(&train_cells, &Made::default(), &plan)?;
-            fitted.model.joined = of_cells.map(|of_cells| cells::join(of_cells, &mut held_out)).transpose()?;
-            fitted.fit_ms += start.elapsed().as_secs_f64() * 1e3;
-        }
+    for (kind, (fitted, held_out)) in fits {
         let (model, _) = fit::calibrate(fitted.model, &held_out.normal, &[], n, options, &mut warnings)?;
         let start = Instant::now();
         let judge = |samples: Samples| -> Result<Vec<Verdict>, Error> {
@@ -99,8 +102,7 @@ pub fn compare(
         let (inliers, outliers) = (judge(normal)?, judge(pictures.outliers)?);
         let judged = (inliers.len() + outliers.len()).max(1);
         let score_ms = start.elapsed().as_secs_f64() * 1e3 / judged as f64;
-        let calibration = model.calibration.name();
-        let evaluation = Evaluation::of(kind.name(), calibration, model.threshold, &inliers, &outliers);
+        let evaluation = Evaluation { detector: kind.name().to_owned(), ..Evaluation::of(&model, &inliers, &outliers) };
         rows.push(Row {
             seed: options.seed,
             promised: model.threshold,

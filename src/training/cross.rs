@@ -1,8 +1,8 @@
 //! Scores of held-out pictures by fits on the other folds, for many folds at little cost.
 //!
-//! The folds share the scaler and a PCA of all pictures that keeps a little more than any fold will: [`Reduced`]. A
-//! fold's PCA is that of its pictures' projections, of hundreds of dimensions instead of thousands; what lies outside
-//! counts as residual, of which it is a part anyway. Components are not rounded as the model file's are.
+//! The folds share the scaler and a PCA of all pictures that keeps slightly more components than any fold does:
+//! [`Reduced`]. The PCA of a fold is computed from projections, of hundreds of dimensions instead of thousands; what lies
+//! outside of them is part of the residual in any case. Components are not rounded as in the model file.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
@@ -14,47 +14,47 @@ use super::samples::feature_scores;
 use crate::backbone::cells::Cells;
 use crate::estimators::linalg;
 use crate::estimators::pca::{COVARIANCE_LIMIT, NComponents, Pca, PcaParams, components_for};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators::standard_scaler::StandardScaler;
 use crate::model::FeatureSource;
 
-/// Of the variance that a fold leaves to the residual, the share that the common projection keeps.
+/// The share of a fold's residual variance that the common projection keeps.
 const KEPT_OF_THE_REST: f64 = 0.9;
 
-/// Pictures made of the normal ones, each to be scored where the picture it is made of is held out.
+/// Outliers made of the normal pictures, each to be scored where the picture it is made of is held out.
 #[derive(Debug, Clone, Default)]
-pub struct Made {
+pub struct Synthetic {
     pub rows: Array2<f32>,
-    /// Of each, where they are wanted.
+    /// One for each row, or empty.
     pub cells: Vec<Cells>,
-    /// The part that each is made of.
+    /// The part that each one's picture is in.
     pub part: Vec<usize>,
 }
 
-/// Scores by models that did not see the pictures.
+/// Scores by models that were not fitted on the pictures.
 #[derive(Debug, Clone, Default)]
-pub struct Held {
+pub struct HeldOutScores {
     /// In the order of the pictures.
     pub normal: Vec<f64>,
-    /// In the order of [`Made`].
-    pub made: Vec<f64>,
+    /// In the order of [`Synthetic`].
+    pub synthetic: Vec<f64>,
 }
 
-/// The scores of every row and of what is made of them by a model fitted on the other parts, for each candidate.
+/// The scores of every row and every synthetic outlier by a model fitted on the other parts, for each candidate.
 pub fn scores_by_part(
     normal: ArrayView2<f32>,
-    made: &Made,
+    synthetic: &Synthetic,
     parts: &[Vec<usize>],
     candidates: &[(DetectorKind, Params)],
     options: &Options,
-) -> Result<Vec<Held>, Error> {
+) -> Result<Vec<HeldOutScores>, Error> {
     let n = normal.nrows();
     let groups = params::groups(candidates.iter().map(|(_, params)| params));
-    let reduced = |group: &Group| Reduced::new(normal, &made.rows, &group.params);
+    let reduced = |group: &Group| Reduced::new(normal, &synthetic.rows, &group.params);
     let reduced: Vec<Reduced> = groups.iter().map(reduced).collect::<Result<_, _>>()?;
     let of_part = |(part, held): (usize, &Vec<usize>)| -> Result<(Vec<usize>, Vec<Vec<f64>>), Error> {
-        let held_made: Vec<usize> = (0..made.part.len()).filter(|&at| made.part[at] == part).collect();
+        let held_synthetic: Vec<usize> = (0..synthetic.part.len()).filter(|&at| synthetic.part[at] == part).collect();
         let train: Vec<usize> = (0..n).filter(|at| !held.contains(at)).collect();
-        let all_held: Vec<usize> = held.iter().copied().chain(held_made.iter().map(|at| n + at)).collect();
+        let all_held: Vec<usize> = held.iter().copied().chain(held_synthetic.iter().map(|at| n + at)).collect();
         let mut of_candidate = vec![Vec::new(); candidates.len()];
         for (Group { params, members }, reduced) in groups.iter().zip(&reduced) {
             let own: Vec<_> = members.iter().map(|&at| candidates[at].clone()).collect();
@@ -65,11 +65,13 @@ pub fn scores_by_part(
                     .collect::<Result<_, _>>()?,
                 None => {
                     let train = normal.select(Axis(0), &train);
-                    let (held, held_made) = (normal.select(Axis(0), held), made.rows.select(Axis(0), &held_made));
+                    let (held, held_synthetic) =
+                        (normal.select(Axis(0), held), synthetic.rows.select(Axis(0), &held_synthetic));
                     let source = FeatureSource::unknown();
                     let models = pipeline::models(train.view(), &own, &source, options.seed, &mut Vec::new())?;
                     let both = |model| {
-                        Ok([feature_scores(model, held.view())?, feature_scores(model, held_made.view())?].concat())
+                        Ok([feature_scores(model, held.view())?, feature_scores(model, held_synthetic.view())?]
+                            .concat())
                     };
                     models.iter().map(|fitted| both(&fitted.model)).collect::<Result<_, Error>>()?
                 }
@@ -79,23 +81,23 @@ pub fn scores_by_part(
         Ok((all_held, of_candidate))
     };
     let by_part: Vec<_> = parts.par_iter().enumerate().map(of_part).collect::<Result<_, Error>>()?;
-    let empty = Held { normal: vec![0.0; n], made: vec![0.0; made.part.len()] };
+    let empty = HeldOutScores { normal: vec![0.0; n], synthetic: vec![0.0; synthetic.part.len()] };
     let mut all = vec![empty; candidates.len()];
     for (held, of_candidate) in by_part {
         for (all, scores) in all.iter_mut().zip(of_candidate) {
             for (&at, score) in held.iter().zip(scores) {
-                *(if at < n { &mut all.normal[at] } else { &mut all.made[at - n] }) = score;
+                *(if at < n { &mut all.normal[at] } else { &mut all.synthetic[at - n] }) = score;
             }
         }
     }
     Ok(all)
 }
 
-/// All rows, the normal ones first, on the principal axes of the normal ones.
+/// All rows, the normal ones first, projected on the principal axes of the normal ones.
 struct Reduced {
     n_features: usize,
     coordinates: Array2<f64>,
-    /// Squared norms of what the axes leave over.
+    /// Squared norms of the residuals.
     rest: Array1<f64>,
 }
 
@@ -110,9 +112,9 @@ struct Fold {
 }
 
 impl Reduced {
-    fn new(normal: ArrayView2<f32>, made: &Array2<f32>, params: &Params) -> Result<Reduced, Error> {
+    fn new(normal: ArrayView2<f32>, synthetic: &Array2<f32>, params: &Params) -> Result<Reduced, Error> {
         let x = params.transform.of(normal);
-        let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+        let scaler = StandardScaler::fit(x.view())?;
         let z = scaler.transform(x.view())?;
         let most = (z.nrows() - 1).min(z.ncols());
         let n_components = match params.pca.n_components {
@@ -121,9 +123,9 @@ impl Reduced {
         };
         let pca = Pca::fit(z.view(), &PcaParams { n_components, whiten: false, ..params.pca.clone() })?;
         let (mut coordinates, mut rest) = pca.transform_with_residual(z.view())?;
-        if made.nrows() > 0 {
-            let made = scaler.transform(params.transform.of(made.view()).view())?;
-            let (own, own_rest) = pca.transform_with_residual(made.view())?;
+        if synthetic.nrows() > 0 {
+            let synthetic = scaler.transform(params.transform.of(synthetic.view()).view())?;
+            let (own, own_rest) = pca.transform_with_residual(synthetic.view())?;
             let failed = |e: ndarray::ShapeError| Error::Parameter(e.to_string());
             coordinates = ndarray::concatenate(Axis(0), &[coordinates.view(), own.view()]).map_err(failed)?;
             rest = ndarray::concatenate(Axis(0), &[rest.view(), own_rest.view()]).map_err(failed)?;
@@ -131,8 +133,8 @@ impl Reduced {
         Ok(Reduced { n_features: z.ncols(), coordinates, rest })
     }
 
-    /// The PCA of the `train` rows and the projections of the `held` ones. None where components would be wanted that
-    /// the covariance has lost the digits of.
+    /// The PCA of the `train` rows and the projections of the `held` ones. None where the covariance lacks the precision for
+    /// the smallest component.
     fn fold(&self, train: &[usize], held: &[usize], params: &Params) -> Result<Option<Fold>, Error> {
         let count = train.len() as f64;
         let of = |rows: &[usize]| (self.coordinates.select(Axis(0), rows), self.rest.select(Axis(0), rows));
@@ -192,15 +194,18 @@ mod tests {
     use super::*;
     use crate::training::split;
 
-    /// What the folds share gives the scores of fits on each fold's own features, up to the scaler.
+    /// The scores are those of fits on each fold's own features, up to the scaler.
     #[test]
     fn shared_folds_score_as_single_fits_do() {
         let rows = Array2::from_shape_fn((90, 40), |(r, c)| {
             let wave = |k: usize| ((r * (7 * k + 3) + c * c * (k + 1)) as f32 * 0.37).sin();
             3.0 + (1..5).map(|k| wave(k) / k as f32).sum::<f32>()
         });
-        let made =
-            Made { rows: rows.slice(s![..6, ..]).mapv(|v| v + 0.3), cells: Vec::new(), part: vec![0, 1, 2, 0, 1, 2] };
+        let synthetic = Synthetic {
+            rows: rows.slice(s![..6, ..]).mapv(|v| v + 0.3),
+            cells: Vec::new(),
+            part: vec![0, 1, 2, 0, 1, 2],
+        };
         let parts = split::folds(90, 30, 0, 1);
         let options = Options::default();
         for kind in [DetectorKind::MixtureResidual, DetectorKind::PcaResidual, DetectorKind::OneClassSvm] {
@@ -208,7 +213,7 @@ mod tests {
             params.set("pca.n_components=4").unwrap();
             params.set("gaussian_mixture.n_components=1").unwrap();
             let candidate = [(kind, params.clone())];
-            let held = scores_by_part(rows.view(), &made, &parts, &candidate, &options).unwrap().remove(0);
+            let held = scores_by_part(rows.view(), &synthetic, &parts, &candidate, &options).unwrap().remove(0);
             let mut all = Vec::new();
             for (part, at) in parts.iter().enumerate() {
                 let train: Vec<usize> = (0..90).filter(|row| !at.contains(row)).collect();
@@ -218,9 +223,9 @@ mod tests {
                 let mut pairs: Vec<(f64, f64)> = Vec::new();
                 let own = feature_scores(&model.model, rows.select(Axis(0), at).view()).unwrap();
                 pairs.extend(at.iter().map(|&row| held.normal[row]).zip(own));
-                let own_made: Vec<usize> = (0..6).filter(|&row| made.part[row] == part).collect();
-                let own = feature_scores(&model.model, made.rows.select(Axis(0), &own_made).view()).unwrap();
-                pairs.extend(own_made.iter().map(|&row| held.made[row]).zip(own));
+                let own_synthetic: Vec<usize> = (0..6).filter(|&row| synthetic.part[row] == part).collect();
+                let own = feature_scores(&model.model, synthetic.rows.select(Axis(0), &own_synthetic).view()).unwrap();
+                pairs.extend(own_synthetic.iter().map(|&row| held.synthetic[row]).zip(own));
                 all.extend(pairs);
             }
             let mean = |of: fn(&(f64, f64)) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;

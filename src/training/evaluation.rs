@@ -1,4 +1,4 @@
-//! What `eval` reports: verdicts of one model over pictures of known class.
+//! What `eval` reports: figures of a model's verdicts on pictures of known class.
 
 use serde::{Serialize, Serializer};
 
@@ -25,21 +25,21 @@ pub struct Evaluation {
     pub brier: Option<f64>,
 }
 
-/// Whether the rate of false alarms that calibration promised was kept.
+/// Whether the promised rate of false alarms holds on other pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Promise {
     pub promised: f64,
     pub counted: f64,
-    /// Holds the share counted on so many pictures with 95 % probability.
+    /// The interval that holds the share counted on this number of pictures with 95 % probability.
     pub interval: (f64, f64),
-    /// How many independent pictures the normals are worth.
+    /// The number of independent pictures that the normals are worth.
     pub stretches: f64,
     pub held: bool,
 }
 
 impl Promise {
-    /// Of an evaluation of the model with inliers that are worth so many independent ones; None with isotonic
-    /// calibration, which promises no rate, and without inliers.
+    /// The promise of the model against an evaluation whose inliers are worth `worth` independent ones. None without
+    /// inliers and with isotonic calibration, which promises no rate.
     pub fn of(model: &Model, evaluation: &Evaluation, worth: f64) -> Option<Promise> {
         let Calibration::Conformal(conformal) = &model.calibration else { return None };
         if evaluation.n_inlier == 0 {
@@ -52,11 +52,11 @@ impl Promise {
         Some(Promise { promised, counted, interval, stretches: worth, held })
     }
 
-    /// For people.
+    /// One sentence for users.
     pub fn sentence(&self) -> String {
         let Promise { promised, counted, interval: (low, high), stretches, held } = *self;
         let verdict = match held {
-            true if counted < low => "the promise held, with room: fewer than expected",
+            true if counted < low => "the promise held: fewer than expected",
             true => "the promise held",
             false => "the promise did not hold: fit again with more of what these pictures show",
         };
@@ -75,22 +75,16 @@ fn rounded<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S
 }
 
 impl Evaluation {
-    /// Counts and ranks verdicts of inliers and outliers.
-    pub fn of(
-        detector: &str,
-        calibration: &str,
-        threshold: f64,
-        inliers: &[Verdict],
-        outliers: &[Verdict],
-    ) -> Evaluation {
+    /// The figures of a model by its verdicts on pictures of both classes.
+    pub fn of(model: &Model, inliers: &[Verdict], outliers: &[Verdict]) -> Evaluation {
         let scores = |verdicts: &[Verdict]| verdicts.iter().map(|v| v.score).collect::<Vec<_>>();
         let ps = |verdicts: &[Verdict]| verdicts.iter().map(|v| v.p).collect::<Vec<_>>();
         let confusion = Confusion::count(inliers.iter().map(|v| v.outlier), outliers.iter().map(|v| v.outlier));
         let (inlier_scores, outlier_scores) = (scores(inliers), scores(outliers));
         Evaluation {
-            detector: detector.to_owned(),
-            calibration: calibration.to_owned(),
-            threshold,
+            detector: model.detector_name().to_owned(),
+            calibration: model.calibration.name().to_owned(),
+            threshold: model.threshold,
             n_inlier: inliers.len(),
             n_outlier: outliers.len(),
             auroc: metrics::auroc(&inlier_scores, &outlier_scores),
@@ -99,7 +93,10 @@ impl Evaluation {
             inlier: confusion.inlier(),
             outlier: (!outliers.is_empty()).then(|| confusion.outlier()),
             confusion,
-            brier: (calibration == "isotonic").then(|| metrics::brier(&ps(inliers), &ps(outliers))).flatten(),
+            brier: match model.calibration {
+                Calibration::Isotonic(_) => metrics::brier(&ps(inliers), &ps(outliers)),
+                Calibration::Conformal(_) => None,
+            },
         }
     }
 
@@ -108,7 +105,7 @@ impl Evaluation {
         self.confusion.false_outlier as f64 / self.n_inlier.max(1) as f64
     }
 
-    /// Lines for people.
+    /// Lines for users.
     pub fn lines(&self) -> Vec<String> {
         let figure = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.4}"));
         let class = |name: &str, n: usize, c: &ClassFigures| {

@@ -19,7 +19,7 @@ use crate::{fs, image};
 
 const MAGIC: &[u8; 8] = b"OUTLFEAT";
 const VERSION: u16 = 3;
-/// Larger cache files are started afresh.
+/// Larger cache files are discarded.
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 
 type Key = [u8; 32];
@@ -56,7 +56,7 @@ impl Features {
         Samples { rows: self.rows.view(), cells: &self.cells }
     }
 
-    /// Keeps the first of files with the same content. The first copy that was left out, and of what.
+    /// Keeps the first of files with the same content. Returns the first copy that was left out and its original.
     pub fn without_copies(&mut self) -> Option<(PathBuf, PathBuf)> {
         let mut seen: HashMap<Content, usize> = HashMap::new();
         let (mut kept, mut first) = (Vec::new(), None);
@@ -72,12 +72,12 @@ impl Features {
             }
         }
         if first.is_some() {
-            self.put(&kept);
+            self.select(&kept);
         }
         first
     }
 
-    /// A file that is in both, by its content.
+    /// The paths of a file that both contain, by its content.
     pub fn shared<'a>(&'a self, other: &'a Features) -> Option<(&'a Path, &'a Path)> {
         let own: HashMap<&Content, &PathBuf> = self.contents.iter().zip(&self.paths).collect();
         let mut others = other.contents.iter().zip(&other.paths);
@@ -85,7 +85,7 @@ impl Features {
     }
 
     /// Keeps these pictures, in this order.
-    pub fn put(&mut self, order: &[usize]) {
+    pub fn select(&mut self, order: &[usize]) {
         self.rows = self.rows.select(Axis(0), order);
         self.paths = order.iter().map(|&at| self.paths[at].clone()).collect();
         self.contents = order.iter().map(|&at| self.contents[at]).collect();
@@ -95,7 +95,7 @@ impl Features {
     }
 }
 
-/// What the backbone gave of one picture.
+/// Feature and cells of one picture.
 type Entry = (Vec<f32>, Option<Cells>);
 
 /// A file of features, keyed by the hash of picture, backbone, tap, pooling and input recipe.
@@ -114,13 +114,11 @@ impl Cache {
 
     /// The cache beside a model file: `NAME.features`.
     pub fn beside(model: &Path) -> PathBuf {
-        let mut name = model.as_os_str().to_owned();
-        name.push(".features");
-        PathBuf::from(name)
+        model.with_added_extension("features")
     }
 
-    /// Opens a cache file. One that is absent, damaged, of another version or too large is started afresh:
-    /// it holds nothing that cannot be computed again.
+    /// Opens a cache file. One that is absent, damaged, of another version or too large gives an empty cache: all of it
+    /// can be computed again.
     pub fn open(path: &Path) -> Self {
         let mut cache = Cache { path: Some(path.to_owned()), ..Cache::default() };
         if !path.exists() {
@@ -128,7 +126,7 @@ impl Cache {
         }
         match fs::read(path, MAX_CACHE_BYTES).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
             Ok(entries) => cache.entries = entries,
-            Err(reason) => log::warn!("feature cache {} is not usable ({reason}): started afresh", path.display()),
+            Err(reason) => log::warn!("feature cache {} is not usable ({reason}): a new one is begun", path.display()),
         }
         cache
     }
@@ -155,7 +153,7 @@ impl Cache {
     }
 }
 
-/// Height, width and channels, all 0 without cells; their scale and values.
+/// Height, width and channels, all 0 without cells; then scale and values.
 fn write_cells(cells: Option<&Cells>, bytes: &mut Vec<u8>) {
     let sides = cells.map_or([0; 3], |cells| [cells.height, cells.width, cells.channels]);
     bytes.extend(sides.iter().flat_map(|side| (*side as u16).to_le_bytes()));
@@ -165,7 +163,7 @@ fn write_cells(cells: Option<&Cells>, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What [`write_cells`] wrote, and what follows it.
+/// The cells that [`write_cells`] wrote, and the bytes after them.
 fn read_cells(bytes: &[u8]) -> Option<(Option<Cells>, &[u8])> {
     let (sides, rest) = bytes.split_first_chunk::<6>()?;
     let [height, width, channels] = [0, 2, 4].map(|at| usize::from(u16::from_le_bytes([sides[at], sides[at + 1]])));
@@ -273,8 +271,8 @@ pub fn extract(
     Ok(Features { paths: good, contents, rows, cells: all_cells })
 }
 
-/// The feature vectors and, where the backbone gives them, the cells of `n` pictures that `make` gives at the network's
-/// input size, computed or found in the cache; `done` as in [`extract`].
+/// The features and, where the backbone gives them, cells of `n` pictures that `make` makes at the network's input size,
+/// computed or found in the cache; `done` as in [`extract`].
 pub fn extract_made(
     backbone: &Backbone,
     n: usize,
@@ -318,7 +316,7 @@ pub fn extract_made(
     Ok((rows, cells))
 }
 
-/// An entry that has all that the backbone gives, and no more.
+/// The entry, if it has exactly what the backbone gives.
 fn usable(known: &HashMap<Key, Entry>, key: &Key, backbone: &Backbone) -> Option<Entry> {
     let (row, cells) = known.get(key)?;
     let cells = if backbone.has_cells() { Some(cells.clone()?) } else { None };

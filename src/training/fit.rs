@@ -3,43 +3,43 @@
 use ndarray::{ArrayView2, Axis};
 use serde::Serialize;
 
-pub use super::plan::{Error, HeldOut, MIN_PICTURES, Options, Plan};
+pub use super::plan::{Error, HeldOut, MIN_PICTURES, Options, Plan, default_folds};
 pub use super::promise::{FalseAlarms, meaning};
-pub use super::samples::{Samples, feature_scores, scores, stack};
+pub use super::samples::{Samples, feature_scores, scores};
 
-use super::cross::{self, Held, Made};
+use super::cross::{self, HeldOutScores, Synthetic};
 use super::evaluation::Evaluation;
 use super::{cells, pipeline, split};
 use crate::estimators::conformal::{Conformal, clopper_pearson};
 use crate::estimators::isotonic::{IsotonicRegression, IsotonicRegressionParams};
 use crate::model::{Calibration, FeatureSource, Model, Training, Verdict, file, records};
 
-/// A fitted model, its figures on pictures it was not fitted on, and what the user should know.
+/// A fitted model, and its figures on pictures it was not fitted on.
 #[derive(Debug)]
 pub struct Fitted {
     pub model: Model,
     pub evaluation: Evaluation,
     pub warnings: Vec<String>,
-    /// Place and score of the normals that calibrated, by models that did not see them; the lowest score first.
+    /// Index and held-out score of the normals that calibrated, the lowest score first.
     pub held: Vec<(usize, f64)>,
-    /// How many of these lie farther off than so many normals would; 0 with isotonic calibration.
+    /// None are found with isotonic calibration.
     pub suspects: Suspects,
-    /// None where no outliers were made.
+    /// None without synthetic outliers.
     pub catches: Option<Catches>,
 }
 
-/// Normals that may be none.
+/// Normals that may be outliers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Suspects {
-    /// The lowest scores.
+    /// How many of the lowest scores are.
     pub count: usize,
-    /// How many normals would be expected to score as low.
+    /// The number of normals expected to score as low.
     pub expected: f64,
 }
 
 impl Suspects {
-    /// The most of the rising scores, of which [`SUSPECT_SHARE`] at most are looked at, that are more than chance
-    /// ([`CHANCE`], Poisson) puts below the highest of them, by a tail that is fitted without the lowest.
+    /// The largest number of lowest scores that is improbable: so many scores below the highest of them have a probability
+    /// below [`CHANCE`] (Poisson), by a tail that was fitted without the lowest. Looks at [`SUSPECT_SHARE`] of the scores.
     fn of(calibration: &Calibration, rising: impl ExactSizeIterator<Item = f64>) -> Suspects {
         let Calibration::Conformal(Conformal { tail: Some(tail), worth, .. }) = calibration else {
             return Suspects::default();
@@ -52,7 +52,7 @@ impl Suspects {
                 break;
             }
             let rate = tail.p(score);
-            // Alike frames count as one: P(N > those below), N of the mean rate * worth.
+            // P(N > those below) for a Poisson N of mean rate * worth; dependent frames count as one.
             let mut term = (-rate * worth).exp();
             let mut likely = 0.0;
             for count in 0..=(at as f64 / stretch) as usize {
@@ -70,24 +70,24 @@ impl Suspects {
 const SUSPECT_SHARE: f64 = 0.05;
 const CHANCE: f64 = 0.02;
 
-/// An estimate of recall: of outliers made of held-out normals.
+/// An estimate of recall, by synthetic outliers made of held-out normals.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Catches {
     pub recall: f64,
-    /// The 95 % interval of counting so few.
+    /// 95 % confidence interval.
     pub interval: (f64, f64),
     pub made: usize,
 }
 
-/// Fits on `normal`; `outliers`, if any, are only used to calibrate and to judge. Estimates what it catches of outliers that were
-/// made of the parts of [`Plan::new`].
+/// Fits on `normal`; `outliers`, if any, are used to calibrate and to evaluate. Recall is estimated by `synthetic`
+/// outliers, which are made of the parts of [`Plan::new`].
 ///
 /// # Errors
-/// [`Error::Cells`] where the detector wants cells and there are none.
+/// [`Error::Cells`] where the detector needs cells and there are none.
 pub fn fit(
     normal: Samples,
     outliers: Option<Samples>,
-    made: &Made,
+    synthetic: &Synthetic,
     source: FeatureSource,
     options: &Options,
 ) -> Result<Fitted, Error> {
@@ -104,23 +104,24 @@ pub fn fit(
     let places = if plan.crossed { (0..n).collect() } else { plan.parts.concat() };
     let (mut model, mut held, n_train) = if plan.crossed {
         let candidate = [(options.detector, options.params.clone())];
-        let mut held = cross::scores_by_part(rows, made, &plan.parts, &candidate, options)?;
+        let mut held = cross::scores_by_part(rows, synthetic, &plan.parts, &candidate, options)?;
         (estimate(rows, source, options, &mut warnings)?, held.pop().unwrap_or_default(), n)
     } else {
         let train: Vec<usize> = (0..n).filter(|at| places.binary_search(at).is_err()).collect();
         let model = estimate(rows.select(Axis(0), &train).view(), source, options, &mut warnings)?;
         let of_normal = feature_scores(&model, rows.select(Axis(0), &places).view())?;
-        let of_made = feature_scores(&model, made.rows.view())?;
-        (model, Held { normal: of_normal, made: of_made }, train.len())
+        let of_synthetic = feature_scores(&model, synthetic.rows.view())?;
+        (model, HeldOutScores { normal: of_normal, synthetic: of_synthetic }, train.len())
     };
     if options.detector.wants_cells() {
-        let fitted = cells::fit(cells, made, &plan)?;
+        let fitted = cells::fit(cells, synthetic, &plan)?;
         model.joined = fitted.map(|fitted| cells::join(fitted, &mut held)).transpose()?;
     }
     let outliers = outliers.map(|o| scores(&model, o)).transpose()?.unwrap_or_default();
     let (model, evaluation) = calibrate(model, &held.normal, &outliers, n_train, options, &mut warnings)?;
-    let catches = (!held.made.is_empty()).then(|| {
-        let (made, caught) = (held.made.len(), held.made.iter().filter(|s| model.verdict(**s).outlier).count());
+    let catches = (!held.synthetic.is_empty()).then(|| {
+        let (made, caught) =
+            (held.synthetic.len(), held.synthetic.iter().filter(|s| model.verdict(**s).outlier).count());
         Catches { recall: caught as f64 / made as f64, interval: clopper_pearson(caught, made, 0.95), made }
     });
     let mut held: Vec<(usize, f64)> = places.into_iter().zip(held.normal).collect();
@@ -129,8 +130,7 @@ pub fn fit(
     Ok(Fitted { model, evaluation, warnings, held, suspects, catches })
 }
 
-/// Calibrates a model with the scores of normals that it was not fitted on and, if any, of labelled outliers, and
-/// judges it on them.
+/// Calibrates a model with held-out scores of normals and, if any, scores of labelled outliers, and evaluates it on them.
 pub fn calibrate(
     mut model: Model,
     held_out: &[f64],
@@ -159,16 +159,17 @@ pub fn calibrate(
     Ok((file::rounded(&model)?, evaluation))
 }
 
-/// Scaler, PCA and detector, rounded as the file keeps them; not yet calibrated.
+/// Scaler, PCA and detector, rounded as in the model file and not yet calibrated.
 fn estimate(
     train: ArrayView2<f32>,
     source: FeatureSource,
     options: &Options,
     warnings: &mut Vec<String>,
 ) -> Result<Model, Error> {
-    let candidate = [(options.detector, options.params.clone())];
-    let mut models = pipeline::models(train, &candidate, &source, options.seed, warnings)?;
-    models.pop().map(|fitted| fitted.model).ok_or_else(|| Error::Parameter("no detector was named".into()))
+    let params = options.params.clone().seeded(options.seed);
+    let projected = pipeline::project(train, &params, warnings)?;
+    let detector = pipeline::detector(options.detector, &params, &projected.projection(), warnings)?;
+    pipeline::model(source, &projected, detector)
 }
 
 fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
@@ -177,8 +178,8 @@ fn isotonic(inliers: &[f64], outliers: &[f64]) -> Result<Calibration, Error> {
     Ok(Calibration::Isotonic(IsotonicRegression::fit(&x, &y, None, &IsotonicRegressionParams::default())?))
 }
 
-/// Conformal calibration and the threshold for the accepted rate, or, where the scores have no tail, the lowest rate
-/// that so few pictures allow.
+/// Conformal calibration and the threshold for the accepted rate; where the scores have no tail, the lowest rate that
+/// the number of pictures allows.
 fn conformal(
     held_out: &[f64],
     n_train: usize,
@@ -204,8 +205,8 @@ fn conformal(
     Ok((calibration, 1.5 * lowest))
 }
 
-/// Figures on the held-out normals and the outliers. Isotonic calibration is fitted on one half and judged on
-/// the other, both ways, so that no picture is judged by a curve that has seen it.
+/// Figures on the held-out normals and the outliers. Isotonic calibration is fitted on one half and applied to the other,
+/// both ways, so that no picture is judged by a calibration it was used for.
 fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Options) -> Result<Evaluation, Error> {
     let judge = |scores: &[f64], calibration: &Calibration| -> Vec<Verdict> {
         scores.iter().map(|&score| Verdict::of(score, calibration.p(score), model.threshold)).collect()
@@ -225,6 +226,5 @@ fn cross_evaluate(model: &Model, inliers: &[f64], outliers: &[f64], options: &Op
             judged_outliers.extend(judge(&pick(outliers, &b[half]), &calibration));
         }
     }
-    let calibration = model.calibration.name();
-    Ok(Evaluation::of(model.detector_name(), calibration, model.threshold, &judged_inliers, &judged_outliers))
+    Ok(Evaluation::of(model, &judged_inliers, &judged_outliers))
 }

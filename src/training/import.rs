@@ -1,4 +1,4 @@
-//! Models that scikit-learn fitted: the arrays of `models/export_sklearn.py` become a model.
+//! Import of models fitted with scikit-learn, from the arrays that `models/export_sklearn.py` writes.
 
 use ndarray::{Array1, Array2, Array3, Axis, Ix1, Ix2, Ix3};
 
@@ -8,13 +8,13 @@ use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::{IsolationForest, Tree};
-use crate::estimators::isotonic::{IsotonicRegression, OutOfBounds};
+use crate::estimators::isotonic::IsotonicRegression;
 use crate::estimators::kernel::Kernel;
 use crate::estimators::one_class_svm::OneClassSvm;
 use crate::model::projection::{Components, FloatMatrix};
 use crate::model::{self, Calibration, Detector, FeatureSource, Model, Records, Training, file};
 
-/// The layout of the arrays that this reads.
+/// The version of the arrays' layout.
 pub const VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum Error {
 /// Scores are scikit-learn's: the mixture's log density, the decision function of the others.
 ///
 /// # Errors
-/// [`Error`]: arrays that are missing, of wrong shapes, or make no sense together.
+/// Where arrays are missing, of wrong shapes, or inconsistent.
 pub fn model(arrays: &Npz, source: FeatureSource, false_alarms: f64) -> Result<Model, Error> {
     let version = arrays.count("version", u32::MAX)?;
     if version != VERSION {
@@ -159,8 +159,8 @@ fn machine(arrays: &Npz, d: usize) -> Result<OneClassSvm, Error> {
     };
     let mut support_vectors: Array2<f64> = sized(arrays, "svm_support_vectors", &[n, d])?;
     if kernel == Kernel::Linear {
-        // One vector scores the same. Their sum is small where they surround the origin: rounded one by one, the
-        // vectors would not cancel.
+        // The weighted sum of the vectors scores the same. It is small where they surround the origin: vectors that are
+        // rounded one by one would not cancel.
         support_vectors = dual_coef.dot(&support_vectors).insert_axis(Axis(0));
         dual_coef = Array1::ones(1);
     }
@@ -171,11 +171,10 @@ fn machine(arrays: &Npz, d: usize) -> Result<OneClassSvm, Error> {
         dual_coef,
         offset: arrays.number("svm_offset")?,
         n_iter: 0,
-        converged: true,
     })
 }
 
-/// Trees lie one behind the other; `forest_nodes` counts the nodes of each, children are numbered within a tree.
+/// Trees follow each other; `forest_nodes` counts the nodes of each, children are numbered within a tree.
 fn forest(arrays: &Npz, d: usize) -> Result<IsolationForest, Error> {
     let nodes = arrays.counts("forest_nodes", u32::MAX)?;
     let feature = arrays.counts("forest_feature", u32::MAX)?;
@@ -211,19 +210,18 @@ fn forest(arrays: &Npz, d: usize) -> Result<IsolationForest, Error> {
     })
 }
 
-/// Calibration, threshold, and how many scores the calibration saw.
+/// Calibration, threshold, and the number of scores that were calibrated on.
 fn calibration(arrays: &Npz, false_alarms: f64) -> Result<(Calibration, f64, u32), Error> {
     if arrays.has("isotonic_x") {
         let x: Array1<f64> = arrays.array("isotonic_x")?;
         let y: Array1<f64> = sized(arrays, "isotonic_y", &[x.len()])?;
         if !x.iter().is_sorted_by(|a, b| a < b) {
-            return Err(value("isotonic_x", "is not rising"));
+            return Err(value("isotonic_x", "is not strictly increasing"));
         }
         if !(y.iter().is_sorted() && y.iter().all(|y| (0.0..=1.0).contains(y))) {
-            return Err(value("isotonic_y", "is not rising within 0 to 1: is 1 an inlier, and increasing true?"));
+            return Err(value("isotonic_y", "does not increase within 0 to 1: is 1 an inlier, and increasing true?"));
         }
-        let isotonic =
-            IsotonicRegression { x_thresholds: x.to_vec(), y_thresholds: y.to_vec(), out_of_bounds: OutOfBounds::Clip };
+        let isotonic = IsotonicRegression { x_thresholds: x.to_vec(), y_thresholds: y.to_vec() };
         return Ok((Calibration::Isotonic(isotonic), 0.5, arrays.count("n_calibration", u32::MAX)?));
     }
     if !arrays.has("calibration_scores") {

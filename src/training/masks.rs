@@ -1,17 +1,17 @@
-//! How well maps find the places of outliers, against masks of the truth: pixel AUROC, and PRO, the per-region overlap
-//! (Bergmann et al. 2020, "Uninformed Students"): the share of a region's pixels that are found, averaged over regions and over
+//! How well anomaly maps localize outliers, by ground-truth masks: pixel AUROC, and PRO, the per-region overlap (Bergmann
+//! et al. 2020, "Uninformed Students"): the share of a region's pixels that are found, averaged over regions and over
 //! false-positive rates up to [`MAX_RATE`].
 
 use ::image::RgbImage;
 use serde::Serialize;
 
-use crate::model::heat::Placed;
+use crate::model::anomaly_map::{PlacedMap, connected};
 
 /// False-positive rates over which PRO is averaged.
 const MAX_RATE: f64 = 0.3;
-/// Masks and maps are compared at so many places a side at most.
+/// Masks and maps are compared at no more places along a side.
 const MAX_SIDE: u32 = 256;
-/// Values are counted in bins of their logarithm, each larger by 0.6 %.
+/// Values are counted in bins of their logarithm, 0.6 % wide.
 const BINS: usize = 4096;
 const LN_RANGE: (f32, f32) = (-8.0, 16.0);
 
@@ -22,11 +22,11 @@ pub struct Figures {
     pub pro: f64,
     /// Pictures with a mask.
     pub masks: usize,
-    /// Connected places in the masks.
+    /// Connected regions in the masks.
     pub regions: usize,
 }
 
-/// Counts of map values in and out of what masks mark.
+/// Counts of map values inside and outside of the masks.
 #[derive(Debug)]
 pub struct Pixels {
     normal: Vec<u64>,
@@ -49,14 +49,15 @@ fn bin(value: f32) -> u16 {
 }
 
 impl Pixels {
-    /// Adds the map of distances of a picture of that size. Without a mask nothing in the picture is an outlier; the mask, of
-    /// any size, is white where something is.
-    pub fn add(&mut self, map: &Placed, (width, height): (u32, u32), mask: Option<&RgbImage>) {
+    /// Adds the anomaly map of a picture of that size. The mask, of any size, is white where the outlier is; without one
+    /// nothing in the picture is.
+    pub fn add(&mut self, map: &PlacedMap, (width, height): (u32, u32), mask: Option<&RgbImage>) {
         let (columns, rows) = mask.map_or((width, height), |mask| mask.dimensions());
         let side = |pixels: u32| pixels.min(MAX_SIDE);
         let (columns, rows) = (side(columns), side(rows));
         let [left, top, seen_width, seen_height] = map.region;
-        let mut marked = vec![None; (columns * rows) as usize];
+        let mut marked = vec![false; (columns * rows) as usize];
+        let mut bins = vec![0; marked.len()];
         for row in 0..rows {
             for column in 0..columns {
                 let share = |at: u32, of: u32| (f64::from(at) + 0.5) / f64::from(of);
@@ -66,13 +67,14 @@ impl Pixels {
                 if !(0.0..1.0).contains(&u) || !(0.0..1.0).contains(&v) {
                     continue;
                 }
-                let bin = bin(map.heat.between(u, v));
+                let bin = bin(map.map.between(u, v));
                 let is_marked = mask.is_some_and(|mask| {
                     let at = |share: f64, side: u32| (share * f64::from(side)) as u32;
                     mask.get_pixel(at(x, mask.width()), at(y, mask.height())).0.iter().all(|level| *level > 127)
                 });
                 if is_marked {
-                    marked[(row * columns + column) as usize] = Some(bin);
+                    let at = (row * columns + column) as usize;
+                    (marked[at], bins[at]) = (true, bin);
                     self.outlier[usize::from(bin)] += 1;
                 } else {
                     self.normal[usize::from(bin)] += 1;
@@ -80,10 +82,13 @@ impl Pixels {
             }
         }
         self.masks += usize::from(mask.is_some());
-        self.regions.extend(regions(marked, columns as usize));
+        while let Some(start) = marked.iter().position(|marked| *marked) {
+            let region = connected(start, columns as usize, &mut marked);
+            self.regions.push(region.into_iter().map(|at| bins[at]).collect());
+        }
     }
 
-    /// None without marked or without other pixels.
+    /// None unless there are pixels of both classes.
     pub fn figures(&self) -> Option<Figures> {
         let (normal, outlier): (u64, u64) = (self.normal.iter().sum(), self.outlier.iter().sum());
         if normal == 0 || outlier == 0 {
@@ -111,36 +116,13 @@ impl Pixels {
     }
 }
 
-/// The bins of the marked places that touch each other, by sides or corners.
-fn regions(mut marked: Vec<Option<u16>>, width: usize) -> Vec<Vec<u16>> {
-    let height = marked.len() / width.max(1);
-    let mut regions = Vec::new();
-    for at in 0..marked.len() {
-        let Some(first) = marked[at].take() else { continue };
-        let (mut region, mut open) = (vec![first], vec![at]);
-        while let Some(at) = open.pop() {
-            let (row, column) = (at / width, at % width);
-            for y in row.saturating_sub(1)..(row + 2).min(height) {
-                for x in column.saturating_sub(1)..(column + 2).min(width) {
-                    if let Some(bin) = marked[y * width + x].take() {
-                        region.push(bin);
-                        open.push(y * width + x);
-                    }
-                }
-            }
-        }
-        regions.push(region);
-    }
-    regions
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::heat::Heat;
+    use crate::model::anomaly_map::AnomalyMap;
 
-    fn map(cells: [f32; 4]) -> Placed {
-        Heat { height: 2, width: 2, cells: cells.to_vec() }.at([0.0, 0.0, 40.0, 40.0])
+    fn map(cells: [f32; 4]) -> PlacedMap {
+        AnomalyMap { height: 2, width: 2, cells: cells.to_vec() }.at([0.0, 0.0, 40.0, 40.0])
     }
 
     /// White in the left upper quarter, and in a corner of the right lower one.

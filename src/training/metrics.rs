@@ -1,4 +1,4 @@
-//! Figures of merit of one-class detection, with scikit-learn's definitions.
+//! Figures of merit of one-class classification, as scikit-learn defines them.
 //!
 //! Scores grow with normality. Ranking figures are those of the outlier class: a high AUROC means that
 //! outliers score lower than inliers.
@@ -13,7 +13,7 @@ pub struct ClassFigures {
     pub f1: f64,
 }
 
-/// Counts by truth: `true_outlier` are outliers called outliers, `false_outlier` inliers called outliers.
+/// Counts: `true_outlier` are outliers called outliers, `false_outlier` inliers called outliers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Confusion {
     pub true_outlier: u64,
@@ -61,7 +61,7 @@ fn class(hits: u64, false_hits: u64, missed: u64) -> ClassFigures {
     }
 }
 
-/// One point per distinct score, from the lowest score up: how many outliers and inliers score at or below it.
+/// The numbers of outliers and inliers that score at or below one distinct score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     pub score: f64,
@@ -69,7 +69,7 @@ pub struct Step {
     pub inliers: u64,
 }
 
-/// The cumulative counts that ROC and precision-recall curves are drawn from.
+/// The cumulative counts of ROC and precision-recall curves, by rising score.
 pub fn steps(inliers: &[f64], outliers: &[f64]) -> Vec<Step> {
     let mut all: Vec<(f64, bool)> =
         inliers.iter().map(|&s| (s, false)).chain(outliers.iter().map(|&s| (s, true))).collect();

@@ -1,4 +1,4 @@
-//! What `fit`, `eval` and `compare` do: lists of pictures, the feature cache, splits, fitting, metrics.
+//! The work of `fit`, `eval` and `compare`: feature cache, splits, fitting, grid search, metrics, reports.
 
 pub mod cells;
 pub mod compare;

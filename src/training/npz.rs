@@ -1,7 +1,7 @@
 //! Reads arrays that `numpy.savez` or `numpy.savez_compressed` wrote.
 //!
 //! An .npz file is a ZIP archive (PKWARE APPNOTE 6.3) of .npy members (NEP 1), stored or deflated. Sizes are those of
-//! the central directory; nothing is allocated that the file's own bytes and [`MAX_BYTES`] do not bear out.
+//! the central directory; no more is allocated than the file's own size and [`MAX_BYTES`] allow.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,14 +17,14 @@ const MAX_MEMBERS: usize = 64;
 const MAX_DIMENSIONS: usize = 4;
 const END_OF_DIRECTORY: usize = 22;
 
-/// Why a file holds no arrays for us.
+/// Why a file holds no usable arrays.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("it is larger than {MAX_BYTES} bytes")]
     TooLarge,
-    #[error("it is no .npz file, or cut short: {0}")]
+    #[error("it is not an .npz file, or cut short: {0}")]
     Zip(&'static str),
     #[error("its member {name}: {reason}")]
     Member { name: String, reason: String },
@@ -68,7 +68,7 @@ impl Npz {
             let array = npy(&content).map_err(fail)?;
             let name = member.name.strip_suffix(".npy").unwrap_or(&member.name).to_owned();
             if arrays.insert(name, array).is_some() {
-                return Err(fail("it is there twice".into()));
+                return Err(fail("it occurs twice".into()));
             }
         }
         Ok(Npz { arrays })
@@ -78,7 +78,7 @@ impl Npz {
         self.arrays.contains_key(name)
     }
 
-    /// An array of finite values with so many dimensions, in C order.
+    /// An array of finite values with the dimensions of `D`, in C order.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Shape`], [`Error::Value`] for NaN or infinity.
@@ -125,7 +125,7 @@ impl Npz {
     pub fn counts(&self, name: &'static str, most: u32) -> Result<Vec<u32>, Error> {
         let values = self.array::<ndarray::Ix1>(name)?;
         let all: Option<Vec<u32>> = values.iter().map(|v| whole(*v, most)).collect();
-        all.ok_or(Error::Value { name, reason: "holds what is not a whole number in its range" })
+        all.ok_or(Error::Value { name, reason: "holds a value that is not a whole number in its range" })
     }
 }
 
@@ -159,7 +159,7 @@ fn directory(bytes: &[u8]) -> Result<Vec<Member>, Error> {
             && u16_at(bytes, at + 20).is_some_and(|comment| at + END_OF_DIRECTORY + usize::from(comment) == bytes.len())
     };
     let end = (last.saturating_sub(usize::from(u16::MAX))..=last).rev().find(ends);
-    let end = end.ok_or(Error::Zip("the archive's directory is not where it should end"))?;
+    let end = end.ok_or(Error::Zip("it has no end of the archive's directory"))?;
     let damaged = Error::Zip("the archive's directory is damaged");
     let (Some(count), Some(start)) = (u16_at(bytes, end + 10), u32_at(bytes, end + 16)) else { return Err(damaged) };
     if usize::from(count) > MAX_MEMBERS {
@@ -196,11 +196,11 @@ fn entry(bytes: &[u8]) -> Option<(Member, usize)> {
 }
 
 impl Member {
-    /// The unpacked bytes, at most `most`, with a checksum that fits.
+    /// The unpacked bytes, at most `most`; their checksum is verified.
     fn content(&self, bytes: &[u8], most: u64) -> Result<Vec<u8>, String> {
         let short = || "it lies outside of the file".to_owned();
         if [self.packed, self.size, self.offset].contains(&(u32::MAX as usize)) {
-            return Err("it is a 64-bit archive's".into());
+            return Err("it is in a 64-bit archive".into());
         }
         if self.size as u64 > most {
             return Err(format!("the arrays are larger than {MAX_BYTES} bytes"));
@@ -232,7 +232,7 @@ impl Member {
 /// An array of little-endian f4, f8, i4, i8 or u4.
 fn npy(bytes: &[u8]) -> Result<ArrayD<f64>, String> {
     let short = || "its header is cut short".to_owned();
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("it is no .npy array")?;
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("it is not an .npy array")?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
     let (length, rest) = match version[0] {
         1 => rest.split_first_chunk().map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)),
@@ -241,7 +241,7 @@ fn npy(bytes: &[u8]) -> Result<ArrayD<f64>, String> {
     }
     .ok_or_else(short)?;
     let (header, data) = rest.split_at_checked(length).ok_or_else(short)?;
-    let header = std::str::from_utf8(header).map_err(|_| "its header is no text")?;
+    let header = std::str::from_utf8(header).map_err(|_| "its header is not text")?;
     let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
     let descr = field("'descr'").and_then(|f| f.strip_prefix('\'')).and_then(|f| f.split_once('\''));
     let (descr, _) = descr.ok_or("its header names no number type: only plain arrays of numbers can be read")?;
@@ -253,7 +253,7 @@ fn npy(bytes: &[u8]) -> Result<ArrayD<f64>, String> {
     let shape = field("'shape'").and_then(|f| f.strip_prefix('(')).and_then(|f| f.split_once(')'));
     let (shape, _) = shape.ok_or("its header names no shape")?;
     let sizes = shape.split(',').map(str::trim).filter(|n| !n.is_empty()).take(MAX_DIMENSIONS + 1);
-    let sizes: Vec<usize> = sizes.map(str::parse).collect::<Result<_, _>>().map_err(|_| "its shape has no sense")?;
+    let sizes: Vec<usize> = sizes.map(str::parse).collect::<Result<_, _>>().map_err(|_| "its shape is invalid")?;
     if sizes.len() > MAX_DIMENSIONS {
         return Err(format!("it has more than {MAX_DIMENSIONS} dimensions"));
     }
@@ -322,7 +322,7 @@ mod tests {
             ("{'descr': '>f8', 'fortran_order': False, 'shape': (1,), }", "type >f8"),
             ("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }", "plain arrays"),
             ("{'descr': '<f8', 'fortran_order': False, 'shape': (18446744073709551615, 9), }", "1 values"),
-            ("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,), }", "no sense"),
+            ("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,), }", "shape is invalid"),
             ("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1), }", "dimensions"),
             ("{'descr': '<f8', 'shape': (1,), }", "order"),
         ] {

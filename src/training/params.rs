@@ -1,4 +1,4 @@
-//! Which detector, and the estimators' parameters by scikit-learn's names.
+//! The detectors, and the estimators' parameters by scikit-learn's names.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::estimators::isolation_forest::{Amount, Contamination, IsolationForest
 use crate::estimators::one_class_svm::{Gamma, KernelName, OneClassSvmParams};
 use crate::estimators::pca::{NComponents, PcaParams, SvdSolver};
 
-/// The detectors that `fit` knows.
+/// The detectors of `fit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum DetectorKind {
     GaussianMixture,
@@ -45,19 +45,19 @@ impl DetectorKind {
         }
     }
 
-    /// Whether it looks at cells beside the pooled feature.
+    /// Whether it needs cells besides the pooled feature.
     pub fn wants_cells(self) -> bool {
         self == DetectorKind::PooledCells
     }
 }
 
-/// Candidates that share scaler and PCA, by their places in the list.
+/// The indices of candidates that share scaler and PCA.
 pub struct Group {
     pub params: Params,
     pub members: Vec<usize>,
 }
 
-/// Candidates dealt into those that share a projection, in the order of the first of each.
+/// Groups candidates that share a projection, in the order of each group's first.
 pub fn groups<'a>(params: impl IntoIterator<Item = &'a Params>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (at, params) in params.into_iter().enumerate() {
@@ -69,7 +69,7 @@ pub fn groups<'a>(params: impl IntoIterator<Item = &'a Params>) -> Vec<Group> {
     groups
 }
 
-/// Every parameter that a fit depends on. The default is the article's recipe; see [`Params::of`].
+/// All parameters of a fit. The default is the article's recipe; see [`Params::of`].
 #[derive(Debug, Clone)]
 pub struct Params {
     pub transform: FeatureTransform,
@@ -106,8 +106,8 @@ impl Default for Params {
 }
 
 impl Params {
-    /// A detector's defaults: the article's recipe for the article's detectors, what `models/README.md` gives the
-    /// evidence for with `mixture+residual`.
+    /// A detector's defaults: the article's recipe for the article's detectors; for `mixture+residual` see the evidence in
+    /// `models/README.md`.
     pub fn of(detector: DetectorKind) -> Self {
         let mut params = Params::default();
         if matches!(detector, DetectorKind::MixtureResidual | DetectorKind::PooledCells) {
@@ -117,12 +117,12 @@ impl Params {
         params
     }
 
-    /// Whether both see the same projection: transform and PCA are those of the other.
+    /// Whether transform and PCA are the same.
     pub fn shares_projection(&self, other: &Params) -> bool {
         (self.transform, &self.pca) == (other.transform, &other.pca)
     }
 
-    /// Seeds every estimator that draws.
+    /// Seeds every random estimator.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.pca.random_state = seed;
         self.gaussian_mixture.random_state = seed;
@@ -223,7 +223,7 @@ fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, String>
     value.trim().parse().map_err(|e| format!("{name}={value}: {e}"))
 }
 
-/// A count, or a share with a decimal point, as scikit-learn tells them apart.
+/// A count, or a share with a decimal point, as in scikit-learn.
 fn amount(name: &str, value: &str) -> Result<Amount, String> {
     if let Ok(count) = value.parse::<usize>() {
         return Ok(Amount::Count(count));

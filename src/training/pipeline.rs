@@ -1,10 +1,10 @@
-//! The estimators in a row: StandardScaler, PCA, detector.
+//! The estimators of a model: StandardScaler, PCA, detector.
 
 use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
-use super::params::{DetectorKind, Params};
+use super::params::{DetectorKind, Group, Params, groups};
 use super::plan::Error;
 use crate::estimators::conformal::Conformal;
 use crate::estimators::feature_transform::FeatureTransform;
@@ -13,11 +13,11 @@ use crate::estimators::isolation_forest::IsolationForest;
 use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
 use crate::estimators::pca::{NComponents, Pca};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators::standard_scaler::StandardScaler;
 use crate::model::projection::{Components, QuantizedMatrix};
 use crate::model::{Calibration, Detector, FeatureSource, Model, Records, Training, file};
 
-/// Scaler and PCA, and what they make of the pictures they were fitted on.
+/// Scaler and PCA, and their projection of the pictures they were fitted on.
 #[derive(Debug, Clone)]
 pub struct Projected {
     pub transform: FeatureTransform,
@@ -25,7 +25,7 @@ pub struct Projected {
     pub pca: Pca,
     /// n x components.
     pub y: Array2<f64>,
-    /// Squared norm of what the components leave over, n.
+    /// Squared norms of the residuals, n.
     pub residual: Array1<f64>,
 }
 
@@ -34,16 +34,16 @@ pub struct Projected {
 pub struct Projection<'a> {
     /// n x components.
     pub y: ArrayView2<'a, f64>,
-    /// Squared norm of what the components leave over, n.
+    /// Squared norms of the residuals, n.
     pub residual: ArrayView1<'a, f64>,
     /// Dropped dimensions.
     pub dof: usize,
-    /// log of what whitening multiplies volumes with.
+    /// Log of the factor by which whitening scales volumes.
     pub log_volume: f64,
 }
 
 impl Projected {
-    pub fn components(&self) -> Projection<'_> {
+    pub fn projection(&self) -> Projection<'_> {
         Projection {
             y: self.y.view(),
             residual: self.residual.view(),
@@ -60,7 +60,7 @@ impl Projected {
     }
 }
 
-/// Transforms the features, fits scaler and PCA; more components than the pictures allow become fewer, with a warning.
+/// Transforms the features and fits scaler and PCA. Components beyond what the pictures allow are dropped with a warning.
 pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<String>) -> Result<Projected, Error> {
     let transform = params.transform;
     let mut params = params.pca.clone();
@@ -81,15 +81,15 @@ pub fn project(train: ArrayView2<f32>, params: &Params, warnings: &mut Vec<Strin
         ));
         params.n_components = NComponents::Count(allowed);
     }
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let scaler = StandardScaler::fit(x.view())?;
     let z = scaler.transform(x.view())?;
     drop(x);
     let (pca, y, residual) = round(Pca::fit(z.view(), &params)?, z.view())?;
     Ok(Projected { transform, scaler, pca, y, residual })
 }
 
-/// The PCA with its components as the model file will keep them, and what these make of `z`. The variances are those
-/// of the rounded components' projections, so that whitening and detector count the rounding in.
+/// The PCA with its components rounded as in the model file, and the projection of `z`. The variances are those of the
+/// rounded components' projections, so that whitening and detector account for the rounding.
 fn round(mut pca: Pca, z: ArrayView2<f64>) -> Result<(Pca, Array2<f64>, Array1<f64>), Error> {
     pca.components = rounded_components(&pca).dequantized();
     let (mut y, residual) = pca.transform_with_residual(z)?;
@@ -119,7 +119,7 @@ pub struct Timed {
     pub fit_ms: f64,
 }
 
-/// Fits every candidate on the same rows; those that agree in transform and PCA share these.
+/// Fits every candidate on the same rows; those with the same transform and PCA share the projection.
 pub fn models(
     train: ArrayView2<f32>,
     candidates: &[(DetectorKind, Params)],
@@ -127,25 +127,21 @@ pub fn models(
     seed: u64,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Timed>, Error> {
-    let mut projections: Vec<(&Params, Projected, f64)> = Vec::new();
     let mut fitted = Vec::new();
-    for (kind, params) in candidates {
-        let at = match projections.iter().position(|(p, ..)| p.shares_projection(params)) {
-            Some(at) => at,
-            None => {
-                let start = Instant::now();
-                let projected = project(train, &params.clone().seeded(seed), warnings)?;
-                projections.push((params, projected, start.elapsed().as_secs_f64() * 1e3));
-                projections.len() - 1
-            }
-        };
-        let (_, projected, project_ms) = &projections[at];
+    for Group { params, members } in groups(candidates.iter().map(|(_, params)| params)) {
         let start = Instant::now();
-        let detector = detector(*kind, &params.clone().seeded(seed), &projected.components(), warnings)?;
-        let fit_ms = project_ms + start.elapsed().as_secs_f64() * 1e3;
-        fitted.push(Timed { model: model(source.clone(), projected, detector)?, fit_ms });
+        let projected = project(train, &params.seeded(seed), warnings)?;
+        let project_time = start.elapsed();
+        for at in members {
+            let (kind, params) = &candidates[at];
+            let start = Instant::now();
+            let detector = detector(*kind, &params.clone().seeded(seed), &projected.projection(), warnings)?;
+            let fit_ms = (project_time + start.elapsed()).as_secs_f64() * 1e3;
+            fitted.push((at, Timed { model: model(source.clone(), &projected, detector)?, fit_ms }));
+        }
     }
-    Ok(fitted)
+    fitted.sort_by_key(|(at, _)| *at);
+    Ok(fitted.into_iter().map(|(_, timed)| timed).collect())
 }
 
 /// Fits one detector over the pooled feature.
@@ -168,19 +164,13 @@ pub fn detector(
             check_converged(&both.mixture, warnings);
             Detector::MixtureResidual(both)
         }
-        DetectorKind::OneClassSvm => {
-            let svm = OneClassSvm::fit(y, &params.one_class_svm)?;
-            if !svm.converged {
-                warnings.push(format!("the one-class SVM did not converge in {} steps", svm.n_iter));
-            }
-            Detector::OneClassSvm(svm)
-        }
+        DetectorKind::OneClassSvm => Detector::OneClassSvm(OneClassSvm::fit(y, &params.one_class_svm)?),
         DetectorKind::IsolationForest => Detector::IsolationForest(IsolationForest::fit(y, &params.isolation_forest)?),
         DetectorKind::PcaResidual => Detector::PcaResidual,
     })
 }
 
-/// The mixture's parameters, with no more components than half the pictures.
+/// The mixture's parameters, with at most half as many components as pictures.
 fn mixture_params(params: &Params, n: usize, warnings: &mut Vec<String>) -> GaussianMixtureParams {
     let mut params = params.gaussian_mixture.clone();
     let allowed = (n / 2).max(1);
@@ -198,7 +188,7 @@ fn check_converged(mixture: &GaussianMixture, warnings: &mut Vec<String>) {
     }
 }
 
-/// A model of these estimators, rounded as its file keeps it; its calibration is yet to come.
+/// A model of these estimators, rounded as in its file and not yet calibrated.
 pub fn model(source: FeatureSource, projected: &Projected, detector: Detector) -> Result<Model, Error> {
     let Projected { transform, scaler, pca, .. } = projected;
     let centre =

@@ -8,8 +8,9 @@ use crate::{estimators, model};
 pub const MIN_PICTURES: usize = 10;
 /// Lower rates of false alarms are refused.
 const LOWEST_RATE: f64 = 1e-6;
-/// So many pictures and more leave a share out instead of being fitted fold by fold.
+/// From this number of pictures on a share is held out instead of every fold in turn.
 const MANY: usize = 5000;
+const DEFAULT_SHARE: f64 = 0.2;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,8 +31,7 @@ pub enum Error {
 /// Which normal pictures give the scores that calibrate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeldOut {
-    /// As many folds as pay: a picture each of at most a hundred, 30 of a thousand, ten of more; of 5,000 pictures and
-    /// more a share of a fifth.
+    /// [`default_folds`]; of 5,000 pictures and more a share of 0.2.
     Auto,
     /// A share of the pictures that the estimators are not fitted on.
     Share(f64),
@@ -41,29 +41,21 @@ pub enum HeldOut {
 }
 
 impl HeldOut {
-    /// The share that calibrates after a search: pictures that chose the parameters must not calibrate too.
+    /// The share that calibrates after a grid search: pictures that chose the parameters must not calibrate too.
     pub fn share_beside_a_search(self) -> f64 {
         match self {
             HeldOut::Share(share) => share,
-            HeldOut::Auto | HeldOut::Folds(_) => 0.2,
+            HeldOut::Auto | HeldOut::Folds(_) => DEFAULT_SHARE,
         }
     }
+}
 
-    /// The folds of `n` pictures.
-    pub fn crossed(n: usize) -> HeldOut {
-        HeldOut::Folds(match n {
-            0..=100 => n,
-            101..=1000 => 30,
-            _ => 10,
-        })
-    }
-
-    fn resolve(self, n: usize) -> HeldOut {
-        match self {
-            HeldOut::Auto if n >= MANY => HeldOut::Share(0.2),
-            HeldOut::Auto => HeldOut::crossed(n),
-            given => given,
-        }
+/// The number of folds for `n` pictures.
+pub fn default_folds(n: usize) -> usize {
+    match n {
+        0..=100 => n,
+        101..=1000 => 30,
+        _ => 10,
     }
 }
 
@@ -71,8 +63,8 @@ impl HeldOut {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub parts: Vec<Vec<usize>>,
-    /// Whether the model is fitted on all pictures, and each part scored by a fit on the others; else the only part
-    /// is not fitted on.
+    /// Whether the model is fitted on all pictures and each part is scored by a fit on the others; else there is one
+    /// part, which the model is not fitted on.
     pub crossed: bool,
 }
 
@@ -84,35 +76,38 @@ impl Plan {
             return Err(Error::TooFew { got: n });
         }
         options.check()?;
-        match options.held_out.resolve(n) {
-            HeldOut::Folds(folds) => {
-                if folds < 2 {
-                    let reason = format!("cross-calibration needs 2 folds or more, not {folds}");
-                    return Err(Error::Parameter(reason));
-                }
-                let parts = split::folds(n, folds.min(n), options.seed, options.block);
-                if parts.len() < 2 {
-                    let block = options.block;
-                    let reason =
-                        format!("{n} pictures in blocks of {block} leave nothing to hold out; smaller blocks do");
-                    return Err(Error::Parameter(reason));
-                }
-                Ok(Plan { parts, crossed: true })
-            }
-            HeldOut::Share(share) => {
-                let held_out = split::random(n, share, options.seed, options.block).held_out;
-                if n - held_out.len() < MIN_PICTURES {
-                    let (left, block) = (n - held_out.len(), options.block);
-                    let reason = format!(
-                        "a held-out share of {share} in stretches of {block} leaves {left} of {n} pictures to fit on: \
-                         at least {MIN_PICTURES} are needed"
-                    );
-                    return Err(Error::Parameter(reason));
-                }
-                Ok(Plan { parts: vec![held_out], crossed: false })
-            }
-            HeldOut::Auto => Err(Error::Parameter("the held-out share is not settled".into())),
+        match options.held_out {
+            HeldOut::Folds(folds) => Plan::cross(n, folds, options),
+            HeldOut::Auto if n < MANY => Plan::cross(n, default_folds(n), options),
+            HeldOut::Share(share) => Plan::hold_out(n, share, options),
+            HeldOut::Auto => Plan::hold_out(n, DEFAULT_SHARE, options),
         }
+    }
+
+    fn cross(n: usize, folds: usize, options: &Options) -> Result<Plan, Error> {
+        if folds < 2 {
+            return Err(Error::Parameter(format!("cross-calibration needs 2 folds or more, not {folds}")));
+        }
+        let parts = split::folds(n, folds.min(n), options.seed, options.block);
+        if parts.len() < 2 {
+            let block = options.block;
+            let reason = format!("{n} pictures in blocks of {block} leave nothing to hold out; smaller blocks do");
+            return Err(Error::Parameter(reason));
+        }
+        Ok(Plan { parts, crossed: true })
+    }
+
+    fn hold_out(n: usize, share: f64, options: &Options) -> Result<Plan, Error> {
+        let block = options.block;
+        let held_out = split::random(n, share, options.seed, block).held_out;
+        let left = n - held_out.len();
+        if left < MIN_PICTURES {
+            return Err(Error::Parameter(format!(
+                "a held-out share of {share} in stretches of {block} leaves {left} of {n} pictures to fit on: at least \
+                 {MIN_PICTURES} are needed"
+            )));
+        }
+        Ok(Plan { parts: vec![held_out], crossed: false })
     }
 }
 
@@ -122,12 +117,11 @@ pub struct Options {
     pub detector: DetectorKind,
     pub params: Params,
     pub held_out: HeldOut,
-    /// Accepted share of normal frames called outliers; used where there are no labelled outliers.
+    /// Accepted share of normal frames that are called outliers; not used with labelled outliers.
     pub false_alarms: f64,
     pub seed: u64,
-    /// Consecutive pictures that are not independent: frames of a video, in the order of time. They are held out
-    /// together, and together are worth one for calibration. 1: pictures taken independently. See
-    /// [`super::stretches`].
+    /// The length of a stretch of dependent pictures, as consecutive frames of a video are: they are held out together and
+    /// count as one in the calibration. 1: independent pictures. See [`super::stretches`].
     pub block: usize,
 }
 

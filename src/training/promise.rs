@@ -1,20 +1,20 @@
-//! What a threshold promises of normal frames.
+//! The promised rate of false alarms.
 
 use serde::Serialize;
 
 use crate::estimators::conformal::clopper_pearson;
 use crate::model::{Calibration, Model};
 
-/// What a conformal calibration promises of normal frames.
+/// The promise of a conformal calibration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FalseAlarms {
     /// The rate that the threshold is set for.
     pub promised: f64,
-    /// Holds the true rate with 95 % probability.
+    /// The interval that holds the true rate with 95 % probability.
     pub interval: (f64, f64),
-    /// The lowest rate that counting the calibration's pictures could show; a lower one is extrapolated.
+    /// The lowest rate that counting could show with so many pictures; a lower one is extrapolated.
     pub vouched_for: f64,
-    /// How many independent pictures the calibration is worth.
+    /// The number of independent pictures that the calibration is worth.
     pub stretches: f64,
 }
 
@@ -32,7 +32,7 @@ impl FalseAlarms {
     }
 }
 
-/// What the threshold means, for people.
+/// The meaning of the threshold, in sentences for users.
 pub fn meaning(model: &Model, raise_after: u32) -> Vec<String> {
     let rate = model.training.false_alarm_rate;
     let mut lines = Vec::new();
@@ -73,7 +73,7 @@ pub fn meaning(model: &Model, raise_after: u32) -> Vec<String> {
     lines
 }
 
-/// A rate that nobody will wait for.
+/// A lower rate is not put in figures.
 const RARE: f64 = 1e-5;
 
 fn one_in(rate: f64) -> String {

@@ -1,15 +1,15 @@
-//! Pictures as the backbone saw them, and their scores by a model.
+//! Features of pictures, and their scores by a model.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::ArrayView2;
 
 use crate::backbone::cells::Cells;
 use crate::model::{Error, Model};
 
-/// What the backbone gave of pictures: a feature vector a row and, where a detector wants them, the cells of each.
+/// The features of pictures, one per row, and the cells of each where a detector needs them.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
     pub rows: ArrayView2<'a, f32>,
-    /// One for each row, or none at all.
+    /// One for each row, or empty.
     pub cells: &'a [Cells],
 }
 
@@ -28,9 +28,4 @@ pub fn scores(model: &Model, samples: Samples) -> Result<Vec<f64>, Error> {
 /// The score of every row by the detector over the pooled feature.
 pub fn feature_scores(model: &Model, rows: ArrayView2<f32>) -> Result<Vec<f64>, Error> {
     rows.rows().into_iter().map(|row| model.feature_score(&row.to_vec())).collect()
-}
-
-/// Rows of several arrays of one width.
-pub fn stack(parts: &[ArrayView2<f32>]) -> Option<Array2<f32>> {
-    ndarray::concatenate(Axis(0), parts).ok()
 }

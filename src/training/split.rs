@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// Indices of a list, cut into what the estimators are fitted on and what is held out for calibration.
+/// Indices of a list: those to fit on, and those held out for calibration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     pub train: Vec<usize>,
@@ -25,9 +25,8 @@ pub fn random(n: usize, share: f64, seed: u64, block: usize) -> Split {
     Split { train: sorted(&blocks[..cut]), held_out: sorted(&blocks[cut..]) }
 }
 
-/// Deals `n` indices into `folds` parts of the same size but for one, drawn with `seed`. Frames that follow each other
-/// (`block` above 1) are cut into as many stretches of `block` or more instead, so that a frame's neighbours are not in
-/// the other parts.
+/// Divides `n` indices into `folds` parts whose sizes differ by at most one, drawn with `seed`. Consecutive frames (`block`
+/// above 1) are cut into stretches of `block` or more instead, so that a frame's neighbours are not in the other parts.
 pub fn folds(n: usize, folds: usize, seed: u64, block: usize) -> Vec<Vec<usize>> {
     if block > 1 {
         let folds = folds.min(n / block).max(1);

@@ -1,18 +1,18 @@
 //! Whether pictures follow each other, and how long a stretch of them must be to be independent of the next.
 //!
-//! Frames of a camera that stands still are like their neighbours: in the light, in what stands about. A frame held
-//! out is then scored by a model that knows its neighbours, and the promise made from such scores is false. Pictures
-//! are put into the natural order of their names (frame2 before frame10; names of [`crate::cli::collect`] tell the
-//! time), and the autocorrelation of the first [`COMPONENTS`] principal components is taken over pairs `lag` pictures
-//! apart in one series. The component that is most alike decides: changing light is one among many, and the one that
-//! matters. Pictures follow each other where neighbours correlate by [`ALIKE`] or more, less twice the standard error
-//! of independent ones; a stretch ends where that is below [`UNLIKE`].
+//! Consecutive frames of a fixed camera are similar. A held-out frame is then scored by a model that has seen its
+//! neighbours, and a promise made from such scores is false. Pictures are sorted in the natural order of their names
+//! (frame2 before frame10; names of `outlierd collect` contain the time), and the autocorrelation of the first
+//! [`COMPONENTS`] principal components is taken over pairs `lag` pictures apart in one series. The component with the
+//! largest correlation decides: changing light is one component among many, and the one that matters. Pictures are
+//! dependent where neighbours correlate by [`DEPENDENT`] or more, less twice the standard error of independent ones; a
+//! stretch ends at the lag where that is below [`INDEPENDENT`].
 //!
-//! Where names tell nothing, the times at which EXIF says that the pictures were taken put them in a row.
+//! Where the names say nothing, the pictures are sorted by the time of capture in their EXIF data.
 //!
-//! A series is what has the same name but for its digits, and the same folder where names come more than once. Each is
-//! taken about its own mean where there are several: classes sorted into folders or by name are alike within, but not
-//! for having been taken in a row.
+//! A series has the same name but for its digits, and the same folder where names occur more than once. Each is taken
+//! about its own mean: pictures of a class that were sorted into one folder are similar, but not because they were taken
+//! one after the other.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -25,44 +25,44 @@ use super::features::Features;
 use super::fit::Error;
 use crate::estimators::feature_transform::FeatureTransform;
 use crate::estimators::pca::{NComponents, Pca, PcaParams};
-use crate::estimators::standard_scaler::{StandardScaler, StandardScalerParams};
+use crate::estimators::standard_scaler::StandardScaler;
 use crate::pictures::natural;
 
 const COMPONENTS: usize = 10;
-const ALIKE: f64 = 0.5;
-const UNLIKE: f64 = 0.2;
+const DEPENDENT: f64 = 0.5;
+const INDEPENDENT: f64 = 0.2;
 /// Fewer pictures are taken as independent.
 const FEWEST: usize = 20;
-/// Shorter series tell nothing.
+/// Shorter series are not used.
 const SHORTEST: usize = 5;
-/// Stretches are never so long that there are fewer.
+/// Stretches are never so long that there would be fewer.
 const FEWEST_STRETCHES: usize = 8;
-/// Bytes of a file in which its EXIF is looked for.
+/// Bytes at the start of a file in which EXIF data are searched.
 const MAX_HEAD: u64 = 1 << 18;
-/// The components are found on so many pictures at most, evenly spaced.
+/// The components are fitted on at most this many pictures, evenly spaced.
 const MAX_ROWS: usize = 1000;
 
 /// How pictures depend on their neighbours.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stretches {
-    /// Pictures of a stretch; 1: they are independent.
+    /// Pictures of a stretch; 1: independent.
     pub length: usize,
-    /// Longer stretches would be needed than so few pictures allow.
+    /// Longer stretches would be needed than the number of pictures allows.
     pub too_short: bool,
-    /// Nothing tells which pictures are neighbours: they are taken as independent.
-    pub untold: bool,
+    /// The order is not known: the pictures are taken as independent.
+    pub unknown: bool,
 }
 
 impl Stretches {
-    pub const INDEPENDENT: Stretches = Stretches { length: 1, too_short: false, untold: false };
-    const UNTOLD: Stretches = Stretches { length: 1, too_short: false, untold: true };
+    pub const INDEPENDENT: Stretches = Stretches { length: 1, too_short: false, unknown: false };
+    const UNKNOWN: Stretches = Stretches { length: 1, too_short: false, unknown: true };
 
-    /// For people; None where the pictures were found to be independent.
+    /// One sentence for users; None where the pictures were found to be independent.
     pub fn sentence(&self, n: usize) -> Option<String> {
-        if self.untold {
-            let said = "the names do not tell which pictures follow each other: they are taken as independent; --block N \
-                        if they are frames of a video";
-            return Some(said.into());
+        if self.unknown {
+            let sentence = "the names do not tell which pictures follow each other: they are taken as independent; give \
+                            --block N if they are frames of a video";
+            return Some(sentence.into());
         }
         (self.length > 1).then(|| {
             let few = match self.too_short {
@@ -78,7 +78,7 @@ impl Stretches {
     }
 }
 
-/// Puts pictures into the natural order of their names and finds how they depend on their neighbours.
+/// Sorts pictures in the natural order of their names and finds how they depend on their neighbours.
 ///
 /// # Errors
 /// Those of the estimators.
@@ -86,11 +86,11 @@ pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     let mut order: Vec<usize> = (0..features.paths.len()).collect();
     let name = |path: &PathBuf| path.file_name().map(PathBuf::from).unwrap_or_default();
     let names: HashSet<PathBuf> = features.paths.iter().map(name).collect();
-    let told_by_name = names.len() == features.paths.len();
-    let key = |at: usize| if told_by_name { name(&features.paths[at]) } else { features.paths[at].clone() };
+    let distinct = names.len() == features.paths.len();
+    let key = |at: usize| if distinct { name(&features.paths[at]) } else { features.paths[at].clone() };
     order.sort_by_cached_key(|&at| Natural(key(at)));
     let series: Vec<String> = order.iter().map(|&at| series(&key(at))).collect();
-    features.put(&order);
+    features.select(&order);
     let found = find(features.rows.view(), &series)?;
     if found.length > 1 {
         return Ok(found);
@@ -101,12 +101,12 @@ pub fn arrange(features: &mut Features) -> Result<Stretches, Error> {
     order.sort_by(|&a, &b| times[a].cmp(&times[b]));
     let found = find(features.rows.select(Axis(0), &order).view(), &vec![String::new(); order.len()])?;
     if found.length > 1 {
-        features.put(&order);
+        features.select(&order);
     }
     Ok(found)
 }
 
-/// When EXIF says that a picture was taken: a text that sorts by time.
+/// The time of capture by EXIF, as a text that sorts by time.
 fn captured(path: &Path) -> Option<String> {
     let mut head = Vec::new();
     crate::fs::open(path).ok()?.take(MAX_HEAD).read_to_end(&mut head).ok()?;
@@ -119,8 +119,7 @@ fn captured(path: &Path) -> Option<String> {
     Some(format!("{time}.{}", text(exif::Tag::SubSecTimeOriginal).unwrap_or_default()))
 }
 
-/// How rows in the order of time depend on their neighbours; only rows of the same series, which lie side by side, are
-/// neighbours.
+/// How rows in the order of time depend on their neighbours; only consecutive rows of the same series are neighbours.
 ///
 /// # Errors
 /// Those of the estimators.
@@ -137,19 +136,19 @@ pub fn find(rows: ArrayView2<f32>, series: &[String]) -> Result<Stretches, Error
         })
         .collect();
     if runs.iter().map(|run| run.len()).filter(|len| *len >= SHORTEST).sum::<usize>() < FEWEST {
-        return Ok(Stretches::UNTOLD);
+        return Ok(Stretches::UNKNOWN);
     }
     let y = components(rows)?;
     let longest = (n / FEWEST_STRETCHES).max(1);
     let alike = |lag: usize| y.columns().into_iter().map(|column| alike(column, &runs, lag)).fold(-1.0, f64::max);
-    if alike(1) < ALIKE {
+    if alike(1) < DEPENDENT {
         return Ok(Stretches::INDEPENDENT);
     }
-    let length = (2..=longest).find(|&lag| alike(lag) < UNLIKE);
-    Ok(Stretches { length: length.unwrap_or(longest), too_short: length.is_none(), untold: false })
+    let length = (2..=longest).find(|&lag| alike(lag) < INDEPENDENT);
+    Ok(Stretches { length: length.unwrap_or(longest), too_short: length.is_none(), unknown: false })
 }
 
-/// The autocorrelation of values about their run's mean, `lag` apart, less twice its error for independent ones.
+/// The autocorrelation at `lag` of values about the mean of their run, less twice its standard error for independent ones.
 fn alike(values: ArrayView1<f64>, runs: &[std::ops::Range<usize>], lag: usize) -> f64 {
     let (mut product, mut square, mut pairs, mut count) = (0.0, 0.0, 0.0_f64, 0.0);
     for run in runs {
@@ -173,7 +172,7 @@ fn components(rows: ArrayView2<f32>) -> Result<Array2<f64>, Error> {
         0..=MAX_ROWS => (0..n).collect(),
         _ => (0..MAX_ROWS).map(|at| at * n / MAX_ROWS).collect(),
     };
-    let scaler = StandardScaler::fit(x.view(), &StandardScalerParams::default())?;
+    let scaler = StandardScaler::fit(x.view())?;
     let z = scaler.transform(x.view())?;
     let count = COMPONENTS.min(some.len() - 1).min(z.ncols());
     let params = PcaParams { n_components: NComponents::Count(count), whiten: false, ..PcaParams::default() };
@@ -181,7 +180,7 @@ fn components(rows: ArrayView2<f32>) -> Result<Array2<f64>, Error> {
     Ok(pca.transform(z.view())?)
 }
 
-/// A path in the order in which people count.
+/// A path that sorts in natural order.
 #[derive(PartialEq, Eq)]
 struct Natural(PathBuf);
 
@@ -220,7 +219,7 @@ mod tests {
         (0..12).map(|_| rng.random_range(-0.5..0.5)).sum()
     }
 
-    /// Features of which one direction follows a light with the autocorrelation `rho` per frame.
+    /// Features with one direction that has the autocorrelation `rho` per frame, as light has.
     fn scene(n: usize, rho: f64, light: f64, seed: u64) -> Array2<f32> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let mut state = noise(&mut rng);
@@ -265,11 +264,11 @@ mod tests {
         let by_folder: Vec<String> = (0..300).map(|at| if at < 150 { "a/#" } else { "b/#" }.into()).collect();
         assert_eq!(find(rows.view(), &by_folder).unwrap(), Stretches::INDEPENDENT);
         let of_its_own: Vec<String> = (0..300).map(|at| at.to_string()).collect();
-        assert_eq!(find(scene(300, 0.97, 2.0, 1).view(), &of_its_own).unwrap(), Stretches::UNTOLD);
+        assert_eq!(find(scene(300, 0.97, 2.0, 1).view(), &of_its_own).unwrap(), Stretches::UNKNOWN);
     }
 
     #[test]
-    fn names_that_tell_nothing_leave_the_order_to_the_time_of_capture() {
+    fn names_that_say_nothing_leave_the_order_to_the_time_of_capture() {
         use exif::{Field, In, Tag, Value, experimental::Writer};
         use image::ImageEncoder;
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! Outliers made from normal pictures: something is added, the rest stays as it was.
+//! Synthetic outliers: normal pictures with a local edit.
 //!
-//! They stand in for real outliers where a search needs some and there are none. All work on pictures of the
-//! network's input size, so that what is added is neither cut off nor lost in resizing.
+//! They replace real outliers where none are given: to estimate recall, and in a grid search. Edits are made at the
+//! network's input size, so that they are neither cropped nor lost in resizing.
 
 use std::sync::atomic::AtomicBool;
 
@@ -9,17 +9,17 @@ use ::image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::cross::Made;
+use super::cross::Synthetic;
 use super::features::{self, Cache, Features};
 use crate::backbone::{self, Backbone};
 use crate::image;
 
-/// Least mean change, in levels of 255, of the pixels that an edit covers; less is drawn again.
+/// The least mean change of the covered pixels, in levels of 255; an edit below it is drawn again.
 const MIN_CHANGE: f32 = 8.0;
-/// Draws of one edit before a spot takes its place: a uniform picture cannot be changed with its own patches.
+/// Draws of an edit before a spot replaces it: a uniform picture cannot be changed by its own patches.
 const MAX_DRAWS: usize = 10;
 
-/// What is added to a picture.
+/// The kind of edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A rectangle of the same picture at another place.
@@ -38,19 +38,19 @@ impl Kind {
     pub const ALL: [Kind; 5] = [Kind::Patch, Kind::Transplant, Kind::Scar, Kind::Smudge, Kind::Spot];
 }
 
-/// One outlier to make: of which picture, with a piece of which other, in which fold.
+/// One outlier to make: its picture, the donor of a transplant, and its fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Job {
     pub fold: usize,
     pub picture: usize,
     pub donor: usize,
     pub kind: Kind,
-    /// Random stream of its own.
+    /// The number of its random stream.
     pub stream: u64,
 }
 
-/// At most `limit` outliers, evenly over the folds; every picture has each kind at most once, and its donor is of
-/// the same fold, so that nothing of the pictures fitted on comes in.
+/// At most `limit` outliers, evenly over the folds. Every picture gets each kind at most once, and its donor is of the same
+/// fold, so that it contains nothing of the pictures that are fitted on.
 pub fn plan(folds: &[Vec<usize>], limit: usize) -> Vec<Job> {
     let mut jobs = Vec::new();
     for (number, fold) in folds.iter().enumerate() {
@@ -69,7 +69,7 @@ pub fn plan(folds: &[Vec<usize>], limit: usize) -> Vec<Job> {
     jobs
 }
 
-/// The features of the outliers that [`plan`] made jobs of; `done` is called once for each, from several threads.
+/// The features of the outliers of `jobs`; `done` is called once for each, from several threads.
 ///
 /// # Errors
 /// Those of [`features::extract_made`].
@@ -80,7 +80,7 @@ pub fn extract(
     seed: u64,
     (cache, stop): (&mut Cache, &AtomicBool),
     done: &(dyn Fn() + Sync),
-) -> Result<Made, features::Error> {
+) -> Result<Synthetic, features::Error> {
     let read = |at: usize| image::read(&normal.paths[at]).map_err(backbone::Error::from);
     let one = |index: usize| {
         let job = &jobs[index];
@@ -91,10 +91,10 @@ pub fn extract(
         Ok(make(&Normal { picture: &picture, masked: masked.as_deref() }, &donor, job, seed))
     };
     let (rows, cells) = features::extract_made(backbone, jobs.len(), &one, cache, stop, done)?;
-    Ok(Made { rows, cells, part: jobs.iter().map(|job| job.fold).collect() })
+    Ok(Synthetic { rows, cells, part: jobs.iter().map(|job| job.fold).collect() })
 }
 
-/// A prepared picture, and which of its pixels an edit may neither change nor copy: nobody would see it.
+/// A prepared picture, and its masked pixels, which an edit must neither change nor copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Normal<'a> {
     pub picture: &'a RgbImage,
@@ -108,7 +108,7 @@ impl Normal<'_> {
     }
 }
 
-/// The picture with the job's edit; `seed` and the job's stream decide where, how large and how strong.
+/// The picture with the job's edit; `seed` and the job's stream determine place, size and strength.
 pub fn make(normal: &Normal<'_>, donor: &RgbImage, job: &Job, seed: u64) -> RgbImage {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(job.stream);
@@ -186,7 +186,7 @@ fn draw(normal: &Normal<'_>, donor: &RgbImage, kind: Kind, rng: &mut ChaCha8Rng)
     }
 }
 
-/// A change of `strength` levels in one direction, a little tinted, away from the end of the scale that is near.
+/// A slightly tinted change by `strength` levels, away from the nearer end of the scale.
 fn shift(colour: [f32; 3], strength: f32, rng: &mut ChaCha8Rng) -> [f32; 3] {
     let level = colour.iter().sum::<f32>() / 3.0;
     let sign = match level {
@@ -202,7 +202,7 @@ fn add(colour: [f32; 3], shift: [f32; 3]) -> [f32; 3] {
     std::array::from_fn(|c| colour[c] + shift[c])
 }
 
-/// The pixel at a place, the nearest one outside of the picture.
+/// The pixel at a place; outside of the picture the nearest one.
 fn pixel(picture: &RgbImage, x: f32, y: f32) -> [f32; 3] {
     let (x, y) = nearest(picture, x, y);
     picture.get_pixel(x, y).0.map(f32::from)
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_where_nobody_looks_nor_copied_from_there() {
+    fn masked_pixels_are_neither_changed_nor_copied() {
         let paint = Rgb([1, 2, 3]);
         let masked: Vec<bool> = (0..112 * 96).map(|i| i % 112 >= 40).collect();
         let mut painted = textured(0);

@@ -65,7 +65,7 @@ impl Judge for ModelJudge {
         };
         let normal = self.normal.as_ref().map(|normal| self.backbone.forward_whole(normal));
         let normal = normal.transpose().map_err(failed)?;
-        let heat = self.model.map(&self.backbone, &views, normal.as_deref());
+        let heat = self.model.anomaly_map(&self.backbone, &views, normal.as_deref());
         let heat = heat.map_err(|e| JudgeError(e.to_string()))?;
         let seen = image::seen(picture.width(), picture.height(), self.backbone.input());
         Ok(heat.and_then(|heat| HeatMap::new(heat.at(seen))))

@@ -3,7 +3,7 @@
 
 use ::image::{Rgb, RgbImage};
 
-use crate::model::heat::{Heat, Placed};
+use crate::model::anomaly_map::{AnomalyMap, PlacedMap};
 
 /// Opacity of the tint at the hottest place.
 const OPACITY: f32 = 0.7;
@@ -17,15 +17,15 @@ const RAMP: [[f32; 3]; 3] = [[255.0, 235.0, 60.0], [255.0, 130.0, 0.0], [225.0, 
 /// A heat to be drawn over its picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
-    pub placed: Placed,
+    pub placed: PlacedMap,
     /// First and last row and column of the hot region.
     region: ([usize; 2], [usize; 2]),
 }
 
 impl HeatMap {
     /// None where nothing is hot.
-    pub fn new(placed: Placed) -> Option<Self> {
-        let region = placed.heat.hot_region()?;
+    pub fn new(placed: PlacedMap) -> Option<Self> {
+        let region = placed.map.hot_region()?;
         Some(HeatMap { placed, region })
     }
 
@@ -48,7 +48,7 @@ impl HeatMap {
 
     /// Draws the map over a picture of the size that it was made for.
     pub fn draw(&self, picture: &RgbImage) -> RgbImage {
-        let levels = levels(&self.placed.heat);
+        let levels = levels(&self.placed.map);
         let [left, top, width, height] = self.placed.region;
         let mut drawn = picture.clone();
         for (x, y, pixel) in drawn.enumerate_pixels_mut() {
@@ -88,13 +88,13 @@ impl HeatMap {
 }
 
 /// Shares as levels from 0 (the median and below) to 1 (the hottest), bent so that the faint stays faint.
-fn levels(heat: &Heat) -> Heat {
-    let mut sorted = heat.cells.clone();
+fn levels(map: &AnomalyMap) -> AnomalyMap {
+    let mut sorted = map.cells.clone();
     sorted.sort_by(f32::total_cmp);
     let (floor, top) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
     let range = (top - floor).max(f32::MIN_POSITIVE);
     let level = |share: &f32| ((share - floor) / range).clamp(0.0, 1.0).powf(1.5);
-    Heat { cells: heat.cells.iter().map(level).collect(), ..*heat }
+    AnomalyMap { cells: map.cells.iter().map(level).collect(), ..*map }
 }
 
 fn ramp(level: f32) -> [f32; 3] {
@@ -110,7 +110,7 @@ mod tests {
     fn map(seen: [f64; 4]) -> HeatMap {
         let mut cells = vec![1.0; 16];
         cells[6] = 9.0;
-        HeatMap::new(Heat { height: 4, width: 4, cells }.at(seen)).unwrap()
+        HeatMap::new(AnomalyMap { height: 4, width: 4, cells }.at(seen)).unwrap()
     }
 
     fn is_red(pixel: &Rgb<u8>) -> bool {
@@ -143,16 +143,16 @@ mod tests {
             let map = map([0.0, 0.0, f64::from(width), f64::from(height)]);
             assert_eq!(map.draw(&picture).dimensions(), (width, height));
         }
-        let one = HeatMap::new(Heat { height: 1, width: 1, cells: vec![2.0] }.at([0.0, 0.0, 8.0, 8.0])).unwrap();
+        let one = HeatMap::new(AnomalyMap { height: 1, width: 1, cells: vec![2.0] }.at([0.0, 0.0, 8.0, 8.0])).unwrap();
         one.draw(&RgbImage::new(8, 8));
     }
 
     #[test]
     fn nothing_hot_is_no_map() {
         for share in [0.0, -1.0, f32::NAN] {
-            let heat = Heat { height: 2, width: 2, cells: vec![share; 4] };
-            assert_eq!(HeatMap::new(heat.at([0.0, 0.0, 8.0, 8.0])), None);
+            let map = AnomalyMap { height: 2, width: 2, cells: vec![share; 4] };
+            assert_eq!(HeatMap::new(map.at([0.0, 0.0, 8.0, 8.0])), None);
         }
-        assert_eq!(HeatMap::new(Heat { height: 0, width: 0, cells: Vec::new() }.at([0.0, 0.0, 8.0, 8.0])), None);
+        assert_eq!(HeatMap::new(AnomalyMap { height: 0, width: 0, cells: Vec::new() }.at([0.0, 0.0, 8.0, 8.0])), None);
     }
 }

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ::image::RgbImage;
-use ::image::codecs::jpeg::JpegEncoder;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::fs::{self, Locked};
+use crate::image::jpeg;
 
 /// The newest snapshot's link.
 pub const LAST: &str = "last.jpg";
@@ -147,8 +147,7 @@ impl Snapshots {
 
     /// Where there is no space, the oldest pictures make room.
     fn write(&mut self, id: &str, path: &Path, picture: &RgbImage) -> io::Result<()> {
-        let mut jpeg = Vec::new();
-        JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(picture).map_err(io::Error::other)?;
+        let jpeg = jpeg::encode(picture, QUALITY).map_err(io::Error::other)?;
         match replace(path, &jpeg) {
             Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 // What cannot be removed makes no room: the second try says so.

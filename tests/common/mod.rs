@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2};
 use outlierd::internals::backbone::{Backbone, Options};
 use outlierd::internals::image::InputRecipe;
 use outlierd::internals::model::{FeatureSource, Model};
-use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::cross::Synthetic;
 use outlierd::internals::training::{fit, metrics};
 
 pub mod daemon;
@@ -57,7 +57,7 @@ pub fn fit_rows(
     source: FeatureSource,
     options: &fit::Options,
 ) -> Result<fit::Fitted, fit::Error> {
-    fit::fit(normal.into(), outliers.map(fit::Samples::from), &Made::default(), source, options)
+    fit::fit(normal.into(), outliers.map(fit::Samples::from), &Synthetic::default(), source, options)
 }
 
 /// AUROC of a model of the pooled feature over feature arrays; None with one class only.

@@ -6,7 +6,7 @@ use outlierd::internals::backbone::{Backbone, Options, Pooling, Tap};
 use outlierd::internals::cli::demo::scene::{HEIGHT, Scene, WIDTH};
 use outlierd::internals::image::Resize;
 use outlierd::internals::model::FeatureSource;
-use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::cross::Synthetic;
 use outlierd::internals::training::fit;
 use outlierd::internals::training::params::DetectorKind;
 use outlierd::internals::watch::Judge;
@@ -21,7 +21,7 @@ const MARGIN: f64 = 24.0;
 
 /// The hottest cell: left, top, width, height in pixels of the picture.
 fn hottest(map: &HeatMap) -> [f64; 4] {
-    let (row, column, _) = map.placed.heat.hottest().unwrap();
+    let (row, column, _) = map.placed.map.hottest().unwrap();
     map.placed.cell(row, column)
 }
 
@@ -113,7 +113,7 @@ fn the_region_lies_on_the_object() {
     let cells: Vec<_> = cells.into_iter().flatten().collect();
     let normal = fit::Samples { rows: rows.view(), cells: &cells };
     let options = fit::Options::with_detector(DetectorKind::PooledCells);
-    let fitted = fit::fit(normal, None, &Made::default(), FeatureSource::of(&backbone), &options).unwrap();
+    let fitted = fit::fit(normal, None, &Synthetic::default(), FeatureSource::of(&backbone), &options).unwrap();
     assert!(fitted.model.joined.is_some());
     let mut judge = ModelJudge::new(fitted.model, backbone, std::path::Path::new("m"));
     let mut hits = 0;

@@ -7,7 +7,7 @@ use outlierd::internals::image::InputRecipe;
 use outlierd::internals::image::mask::Mask;
 use outlierd::internals::model::{Calibration, FeatureSource, Model, file};
 use outlierd::internals::pictures;
-use outlierd::internals::training::cross::Made;
+use outlierd::internals::training::cross::Synthetic;
 use outlierd::internals::training::features;
 use outlierd::internals::training::fit::{self, HeldOut, Options};
 use outlierd::internals::training::params::DetectorKind;
@@ -57,7 +57,7 @@ fn fit_with_cells(n: usize, spread: f32) -> fit::Fitted {
     let (rows, cells) = (cloud(n, 24, 1, 0.0), cells(n, 2, spread));
     let normal = fit::Samples { rows: rows.view(), cells: &cells };
     let options = Options::with_detector(DetectorKind::PooledCells);
-    fit::fit(normal, None, &Made::default(), source(), &options).unwrap()
+    fit::fit(normal, None, &Synthetic::default(), source(), &options).unwrap()
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn promise_holds(name: &str, all: &Array2<f32>, n_train: usize) {
 fn the_promise_holds_on_tiles_and_photographs() {
     let Some(shared) = crate::common::shared("the_promise_holds_on_tiles_and_photographs") else { return };
     let [train, normal, _] = crate::common::tile_features(&shared);
-    promise_holds("tiles", &fit::stack(&[train.view(), normal.view()]).unwrap(), train.nrows());
+    promise_holds("tiles", &ndarray::concatenate(Axis(0), &[train.view(), normal.view()]).unwrap(), train.nrows());
     let backbone = crate::common::conv4(&shared);
     let paths = pictures::find(&[shared.join("images/natural")]).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use ndarray::Array2;
 use outlierd::internals::image::InputRecipe;
-use outlierd::internals::model::heat::Heat;
+use outlierd::internals::model::anomaly_map::AnomalyMap;
 use outlierd::internals::model::{FeatureSource, Model};
 use outlierd::internals::training::evaluation::Evaluation;
 use outlierd::internals::training::fit::{self, Options};
@@ -54,7 +54,7 @@ fn cases(model: &Model, rows: &Array2<f32>, outlier: bool) -> Vec<Case> {
     judged.enumerate().map(|(n, verdict)| Case { path: path(n), outlier, verdict }).collect()
 }
 
-/// A picture for every shape: wide, tall, square; with and without heat.
+/// A picture for every shape: wide, tall, square; with and without a map.
 fn exhibits(cases: &[Case], outlier: bool) -> Vec<Exhibit> {
     let sizes = [(640, 200), (60, 400), (224, 224)];
     let worst = report::worst(cases, outlier, 6);
@@ -65,10 +65,10 @@ fn exhibits(cases: &[Case], outlier: bool) -> Vec<Exhibit> {
             let (width, height) = sizes[n % 3];
             let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 90]));
             let cells = (0..49).map(|at| if at == 6 { 9.0 } else { 0.1 * at as f32 }).collect();
-            let heat = Heat { height: 7, width: 7, cells };
+            let map = AnomalyMap { height: 7, width: 7, cells };
             let recipe = if n % 4 == 0 { InputRecipe::torch() } else { InputRecipe::caffe() };
-            let heat = (n % 2 == 0).then(|| heat.at(outlierd::internals::image::seen(width, height, &recipe)));
-            Exhibit { case: case.clone(), thumbnail: Thumbnail::of(&picture).unwrap(), heat }
+            let map = (n % 2 == 0).then(|| map.at(outlierd::internals::image::seen(width, height, &recipe)));
+            Exhibit { case: case.clone(), thumbnail: Thumbnail::of(&picture).unwrap(), map }
         })
         .collect()
 }
@@ -86,13 +86,7 @@ fn page() -> String {
     let mut all = cases(&model, &cloud(200, 5, 0.0), false);
     all.extend(cases(&model, &cloud(80, 6, 2.5), true));
     let verdicts = |outlier: bool| all.iter().filter(|c| c.outlier == outlier).map(|c| c.verdict).collect::<Vec<_>>();
-    let evaluation = Evaluation::of(
-        model.detector.name(),
-        model.calibration.name(),
-        model.threshold,
-        &verdicts(false),
-        &verdicts(true),
-    );
+    let evaluation = Evaluation::of(&model, &verdicts(false), &verdicts(true));
     report::html(&Report {
         title: "/var/lib/outlierd/<model> & co.outlierd: 280 pictures".into(),
         model: &model,
@@ -225,7 +219,7 @@ fn the_page_of_a_fit_fits_a_desk_and_a_phone() {
     let page = report::fit::html(&FitReport {
         title: "<model>.outlierd: fitted on 300 pictures".into(),
         model: &model,
-        said: &said,
+        sentences: &said,
         scores: &scores,
         suspects: shown(0..6),
         next: shown(6..12),

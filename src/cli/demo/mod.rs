@@ -1,4 +1,4 @@
-//! `demo`: the whole job on a drawn scene, with no camera and no files.
+//! `demo`: the complete workflow on a drawn scene, without camera and files.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,9 +11,8 @@ use super::error::{Error, exit};
 use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
-use crate::fs;
 use crate::model::FeatureSource;
-use crate::training::cross::Made;
+use crate::training::cross::Synthetic;
 use crate::training::features::Cache;
 use crate::training::params::DetectorKind;
 use crate::training::{fit, stretches};
@@ -50,7 +49,7 @@ struct Judged {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let dir = match &args.dir {
-        // Relative paths of the config would be relative to its own folder.
+        // Relative paths in the config are relative to its own folder.
         Some(dir) => std::path::absolute(dir)
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", dir.display())))?,
         None => tempfile::Builder::new()
@@ -75,8 +74,7 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
     let mut scene = Scene::new(seed);
     let (normal, frames) = (dir.join("normal"), dir.join("frames"));
     for folder in [&normal, &frames] {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make {}: {e}", folder.display())))?;
+        common::make_folder(folder)?;
     }
     for n in 0..NORMAL {
         save(&scene.frame(None), &normal.join(format!("{n:04}.png")))?;
@@ -96,8 +94,7 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
         dir.join("snapshots"),
     );
     let path = dir.join("outlierd.toml");
-    fs::replace(&path, toml.as_bytes())
-        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))?;
+    common::write(&path, toml.as_bytes())?;
     let config = Config::load(&path)?;
     config.check()?;
     match std::fs::remove_file(&config.events.log) {
@@ -109,7 +106,7 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
 }
 
 fn save(picture: &RgbImage, path: &Path) -> Result<(), Error> {
-    picture.save(path).map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {}: {e}", path.display())))
+    picture.save(path).map_err(|e| common::cannot_write(path, e))
 }
 
 /// Fits on the normal frames with the embedded backbone, as `fit` does.
@@ -121,7 +118,7 @@ fn learn(dir: &Path) -> Result<ModelJudge, Error> {
     let mut features = common::extract(&backbone, "features", &paths, &mut Cache::in_memory(), &stop)?;
     let block = stretches::arrange(&mut features)?.length;
     let options = fit::Options { block, ..fit::Options::with_detector(DetectorKind::default()) };
-    let fitted = fit::fit(features.samples(), None, &Made::default(), FeatureSource::of(&backbone), &options)?;
+    let fitted = fit::fit(features.samples(), None, &Synthetic::default(), FeatureSource::of(&backbone), &options)?;
     let path = dir.join("model.outlierd");
     fitted.model.save(&path)?;
     common::print("backbone the embedded one, a small ResNet-50 distilled from an ImageNet one")?;

@@ -1,4 +1,4 @@
-//! The demo's scene: a fixed picture under changing light and noise, and an object that passes through.
+//! The demo's scene: a fixed picture with changing light and noise, and an object that passes through.
 
 use ::image::{Rgb, RgbImage};
 use rand::{Rng, RngExt, SeedableRng};

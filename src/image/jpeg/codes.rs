@@ -2,18 +2,18 @@
 
 use super::error::Error;
 
-/// Bits of a code that one look finds.
+/// Bits of a code that one table lookup covers.
 const LOOK: u32 = 11;
 /// Symbols of AC tables: end of block, and sixteen zeros.
 const EOB: u8 = 0x00;
 const ZRL: u8 = 0xF0;
 
-/// Bits of a segment of a scan, without stuffing. Behind the end come ones, which are part of no code.
+/// Bits of a segment of a scan, without stuffing. The end is followed by ones, which are not a code.
 pub struct Bits<'a> {
     bytes: &'a [u8],
-    /// The next byte that is not in `held` yet; it may lie behind the end.
+    /// The next byte that is not in `held` yet; may be beyond the end.
     at: usize,
-    /// The next bits, the first highest; below the lowest that counts are bits that the next refill repeats.
+    /// The next bits, from the highest; bits below the `count` valid ones are repeated by the next refill.
     held: u64,
     count: u32,
 }
@@ -72,17 +72,17 @@ impl<'a> Bits<'a> {
         value
     }
 
-    /// Bits that were taken.
+    /// The number of bits consumed.
     fn taken(&self) -> usize {
         self.at * 8 - self.count as usize
     }
 
-    /// Whether more was taken than is there.
+    /// Whether more bits were consumed than there are.
     pub fn overran(&self) -> bool {
         self.taken() > self.bytes.len() * 8
     }
 
-    /// The whole bytes that were not taken.
+    /// The whole bytes that were not consumed.
     pub fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.taken().div_ceil(8)..).unwrap_or_default()
     }
@@ -93,16 +93,16 @@ impl<'a> Bits<'a> {
 pub struct Table {
     /// By the next [`LOOK`] bits: length of the code and its symbol; length 0 where the code is longer.
     short: Box<[(u8, u8); 1 << LOOK]>,
-    /// By the next [`LOOK`] bits, of an AC table: what all the whole symbols in them come to, as [`Run`] packs it.
+    /// Of an AC table, by the next [`LOOK`] bits: all complete symbols in them together, packed by [`Run`].
     runs: Box<[u16; 1 << LOOK]>,
-    /// By length: behind the last code, at the top of 16 bits; and what to add to a code for the place of its symbol.
+    /// By length: the end of its codes, left-aligned in 16 bits; and the offset from a code to the index of its symbol.
     limits: [u32; 17],
     offsets: [i32; 17],
     symbols: Vec<u8>,
 }
 
-/// Symbols with their values' bits: bits that they take, places in the block that they fill (an end of block one), and
-/// whether the block ends.
+/// Symbols with the bits of their values: the bits they consume, the coefficients they fill (an end of block counts as
+/// one), and whether the block ends.
 struct Run;
 
 impl Run {
@@ -112,7 +112,7 @@ impl Run {
 }
 
 impl Table {
-    /// From a DHT segment's counts of codes by length and its symbols, as many as those say.
+    /// From the counts of codes by length in a DHT segment, and its symbols.
     pub fn new(lengths: &[u8; 16], symbols: &[u8], is_ac: bool) -> Result<Table, Error> {
         let mut table = Table {
             short: Box::new([(0, 0); 1 << LOOK]),
@@ -124,7 +124,7 @@ impl Table {
         let (mut code, mut place) = (0_u32, 0);
         for length in 1..=16_u32 {
             let count = u32::from(lengths[length as usize - 1]);
-            // The code of ones alone is none.
+            // The code of all ones is not allowed.
             if code + count >= 1 << length && count > 0 {
                 return Err(Error::damaged("a Huffman table has too many codes"));
             }
@@ -164,7 +164,7 @@ impl Table {
         }
     }
 
-    /// The next symbol; at most 16 bits of those that are ready are taken.
+    /// The next symbol; consumes at most 16 of the bits in `held`.
     #[inline(always)]
     fn ready_symbol(&self, bits: &mut Bits) -> Option<u8> {
         let (length, symbol) = self.short[(bits.held >> (64 - LOOK)) as usize];
@@ -183,7 +183,7 @@ impl Table {
         self.symbols.get(place as usize).copied()
     }
 
-    /// The next symbol; None where no code is.
+    /// The next symbol; None where there is no code.
     pub fn symbol(&self, bits: &mut Bits) -> Option<u8> {
         bits.want(32);
         self.ready_symbol(bits)
@@ -206,7 +206,7 @@ impl Table {
             bits.want(32);
             let run = u32::from(self.runs[(bits.held >> (64 - LOOK)) as usize]);
             let (taken, behind) = (run >> 8, place + (run >> 1 & 127));
-            // Beyond 64 the block ends in between.
+            // Beyond 64 the block ends within the run.
             if taken > 0 && behind <= 64 {
                 bits.drop(taken);
                 if run & 1 == 1 {

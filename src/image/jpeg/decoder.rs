@@ -1,4 +1,4 @@
-//! The decoder, and the markers that tell it where it is.
+//! The decoder, and markers.
 
 use ::image::RgbImage;
 use zune_jpeg::zune_core::bytestream::ZByteReaderTrait;
@@ -6,7 +6,7 @@ use zune_jpeg::zune_core::{colorspace::ColorSpace, options::DecoderOptions};
 
 use super::error::Error;
 
-/// Passes over a progressive JPEG; encoders make about ten.
+/// The most scans of a progressive JPEG; encoders write about ten.
 pub const MAX_SCANS: usize = 32;
 
 pub const SOI: u8 = 0xD8;
@@ -15,7 +15,7 @@ pub const SOS: u8 = 0xDA;
 pub const DHT: u8 = 0xC4;
 pub const DRI: u8 = 0xDD;
 
-/// What the decoder makes of a JPEG; much damage is pixels to it.
+/// Decodes a JPEG. Much damage is not detected here.
 pub fn pixels(jpeg: impl ZByteReaderTrait) -> Result<RgbImage, Error> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
@@ -24,7 +24,7 @@ pub fn pixels(jpeg: impl ZByteReaderTrait) -> Result<RgbImage, Error> {
         .jpeg_set_max_scans(MAX_SCANS)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(jpeg, options);
-    let pixels = decoder.decode().map_err(|e| Error::Layout(format!("the decoder says {e}")))?;
+    let pixels = decoder.decode().map_err(|e| Error::Layout(format!("the decoder fails ({e})")))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| Error::damaged("no frame header"))?;
     RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| Error::damaged("wrong number of pixels"))
 }

@@ -1,4 +1,4 @@
-//! Why a JPEG was not decoded.
+//! The error of decoding a JPEG.
 
 /// Why a JPEG was not decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum Error {
     NoEnd,
     #[error("{0}")]
     Damaged(String),
-    #[error("{0}, which is a JPEG that is not read: save it again as an ordinary one")]
+    #[error("{0}: such JPEG files are not supported; save it again as baseline JPEG")]
     Layout(String),
     #[error("it is {width}x{height}")]
     OtherSize { width: usize, height: usize },

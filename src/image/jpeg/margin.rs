@@ -1,9 +1,9 @@
-//! Lets the decoder itself find out whether a scan is whole, at next to no cost: [`super::segments::Walk`] takes a fifth of
-//! the time of decoding.
+//! Lets the decoder itself check whether a scan is complete, at almost no cost: [`super::segments::Walk`] takes a fifth of the
+//! time of decoding.
 //!
-//! The decoder fills up a scan that breaks off with zeros, which are codes, and skips bytes that are left over. Here it is
-//! given ones before every marker, which are no code, and a restart interval of the whole scan if there is none, at which it
-//! searches the marker: how far it has read by then tells how far it has come, to within its look-ahead.
+//! The decoder continues a truncated scan with zeros, which are codes, and skips surplus bytes. Here every marker is preceded
+//! by ones, which are not a code, and a scan without a restart interval gets one of the whole scan. At its end the decoder
+//! searches for the marker: its read position then tells where in the scan it is, to within its look-ahead.
 
 use std::cell::Cell;
 
@@ -15,12 +15,12 @@ use super::segments::Walk;
 
 /// Bytes of ones before a marker: more than the decoder looks ahead.
 const ONES: usize = 16;
-/// Each with its stuffing.
+/// With stuffing.
 const MARGIN: usize = 2 * ONES;
-/// At the end of a scan the decoder has 32 to 63 bits in store, of which up to 7 fill up the last byte.
+/// Bytes read ahead: at the end of a scan the decoder holds 32 to 63 bits, of which up to 7 pad the last byte.
 const IN_STORE: std::ops::RangeInclusive<usize> = 4..=7;
 
-/// The picture of a sequential JPEG with one scan, if it is sound without doubt; bytes too many are found from 4 on.
+/// The picture of a sequential JPEG with one scan, if it is certainly sound; 4 or more surplus bytes are detected.
 pub fn decode(bytes: &[u8], walk: &Walk) -> Option<RgbImage> {
     let scan = walk.only_scan()?;
     let interval = u16::try_from(if scan.restart_interval == 0 { scan.mcus } else { scan.restart_interval }).ok()?;
@@ -56,7 +56,7 @@ pub fn decode(bytes: &[u8], walk: &Walk) -> Option<RgbImage> {
     (sound.get() == count).then_some(picture)
 }
 
-/// Where the first marker begins that is neither stuffing nor preceded by fill bytes.
+/// The position of the first marker that is neither stuffing nor preceded by fill bytes.
 fn find_marker(data: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -69,14 +69,14 @@ fn find_marker(data: &[u8]) -> Option<usize> {
     }
 }
 
-/// Reads for the decoder and notes where it begins to search a marker behind a part of the scan.
+/// The decoder's input, which observes where it begins to search for the marker after each part of the scan.
 struct Watched<'a> {
     cursor: ZCursor<&'a Vec<u8>>,
     /// Where the scan's data begin.
     start: usize,
-    /// Where the margin of each part begins.
+    /// The start of the margin of each part.
     ends: &'a [usize],
-    /// Parts, from the first on, that the decoder had come to the end of.
+    /// The number of parts, from the first on, that the decoder read to the end.
     sound: &'a Cell<usize>,
 }
 
@@ -88,14 +88,14 @@ impl ZByteReaderTrait for Watched<'_> {
 
     #[inline(always)]
     fn read_exact_bytes(&mut self, buffer: &mut [u8]) -> Result<(), ZByteIoError> {
-        // The search reads byte by byte, refills read four at a time.
+        // The search reads single bytes, refills four at a time.
         if buffer.len() == 1 {
             let at = self.cursor.z_position()? as usize;
             if let Some(&end) = self.ends.get(self.sound.get())
                 && at >= self.start
             {
                 if !at.checked_sub(end).is_some_and(|read| IN_STORE.contains(&read.div_ceil(2))) {
-                    return Err(ZByteIoError::Generic("a scan is not whole"));
+                    return Err(ZByteIoError::Generic("a scan is incomplete"));
                 }
                 self.sound.set(self.sound.get() + 1);
                 self.cursor.z_seek(ZSeekFrom::Start((end + MARGIN) as u64))?;

@@ -1,14 +1,14 @@
-//! Walks through the entropy-coded data of a scan and counts what is in it (ITU-T T.81, annexes F and G): every block
-//! must be there, restart markers must come in order, and nothing may be left over. The values are of no matter.
+//! Walks through the entropy-coded data of a scan and counts its blocks (ITU-T T.81, annexes F and G): every block must be
+//! there, restart markers must be in order, and nothing may be left over. Values are not decoded.
 
 use std::ops::Range;
 
 use super::codes::{Bits, Table};
 use super::error::Error;
 
-/// Bytes before a marker that some cameras fill up with, all of one value.
+/// Fill bytes before a marker that some cameras write, all of the same value.
 const MAX_FILL: usize = 64;
-/// Bytes of any value that some webcams leave before a restart marker, behind whole blocks; libjpeg skips them with a warning.
+/// Stray bytes that some webcams leave between blocks and a restart marker; libjpeg skips them with a warning.
 const MAX_STRAY: usize = 8;
 
 /// What a scan holds.
@@ -25,15 +25,14 @@ pub enum Coding<'a> {
     Sequential(Vec<(&'a Table, &'a Table)>),
     /// DC table of each block of an MCU.
     DcFirst(Vec<&'a Table>),
-    /// A bit for each of so many blocks of an MCU.
+    /// The number of blocks of an MCU, with a bit each.
     DcRefine(u32),
-    /// The first to the last coefficient of one block an MCU, of which bit `k` tells whether coefficient `k` is known not
-    /// to be 0.
+    /// A band of coefficients of one block per MCU; bit `k` of `nonzero` tells whether coefficient `k` is not 0 so far.
     Ac { table: &'a Table, band: [u32; 2], refine: bool, nonzero: &'a mut [u64] },
 }
 
 impl Scan<'_> {
-    /// Walks the data at the start of `data`; gives where the marker behind it lies.
+    /// Walks the scan at the start of `data` and returns the position of the marker after it.
     pub fn walk(mut self, data: &[u8]) -> Result<usize, Error> {
         let (mut segment, mut at, mut done, mut restart) = (Vec::with_capacity(data.len()), 0, 0, 0);
         loop {
@@ -53,12 +52,12 @@ impl Scan<'_> {
             let rest = bits.rest();
             let stray = is_restart && rest.len() <= MAX_STRAY;
             if !stray && (rest.len() > MAX_FILL || rest.iter().any(|byte| *byte != rest[0])) {
-                let message = format!("{} bytes too many before block {wanted} of {}", rest.len(), self.mcus);
+                let message = format!("{} surplus bytes before block {wanted} of {}", rest.len(), self.mcus);
                 return Err(Error::Damaged(message));
             }
             done = wanted;
             if done == self.mcus {
-                // Some encoders write one more at the end.
+                // Some encoders write a restart marker at the end.
                 return Ok(if is_restart { at + 2 } else { at });
             }
             if marker != 0xD0 + restart {
@@ -72,7 +71,7 @@ impl Scan<'_> {
 }
 
 impl Coding<'_> {
-    /// Takes MCUs; the first that is not whole, if one is not.
+    /// Consumes MCUs and returns the first that is incomplete.
     fn take(&mut self, bits: &mut Bits, mut mcus: Range<usize>) -> Option<usize> {
         match self {
             Coding::Sequential(blocks) => mcus.find(|_| {
@@ -88,7 +87,7 @@ impl Coding<'_> {
                 let (mut run, mut band) = (0, Band { table, first: band[0], last: band[1] });
                 let take = if *refine { Band::take_refinement } else { Band::take_first };
                 let broken = mcus.clone().find(|&mcu| take(&mut band, bits, &mut nonzero[mcu], &mut run).is_none());
-                // A run of ends beyond the last block.
+                // A run of ended blocks must not go beyond the last block.
                 broken.or((run > 0).then_some(mcus.end - 1))
             }
         }
@@ -103,7 +102,7 @@ struct Band<'a> {
 }
 
 impl Band<'_> {
-    /// `run`: blocks, from this one on, that have no more coefficients.
+    /// `run` counts the blocks, from this one on, that have no more coefficients.
     fn take_first(&mut self, bits: &mut Bits, nonzero: &mut u64, run: &mut u32) -> Option<()> {
         let mut place = self.first;
         while *run == 0 && place <= self.last {
@@ -161,7 +160,7 @@ impl Band<'_> {
     }
 }
 
-/// Puts the data up to the next marker into `segment`, without stuffing; gives where the marker's last FF lies.
+/// Appends the data up to the next marker to `segment`, without stuffing, and returns the position of the marker's last FF.
 fn unstuff(data: &[u8], segment: &mut Vec<u8>) -> Result<usize, Error> {
     let mut at = 0;
     loop {

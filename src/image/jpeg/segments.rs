@@ -1,5 +1,5 @@
-//! Walks through the segments of a JPEG: where it ends, whether all of its scans are whole, and whether it is laid out in a
-//! way that the decoder decodes right.
+//! Walks through the segments of a JPEG: where it ends, whether all of its scans are complete, and whether the decoder
+//! handles its layout correctly.
 
 use super::codes::Table;
 use super::decoder::{DHT, DRI, EOI, MAX_SCANS, SOI, SOS};
@@ -8,17 +8,17 @@ use super::huffman;
 use super::scan::{Coding, Scan};
 
 const DNL: u8 = 0xDC;
-const LATE_HEIGHT: &str = "its height comes behind its scan (DNL)";
+const LATE_HEIGHT: &str = "its height follows its scan (DNL)";
 
 /// A colour component of the frame.
 struct Component {
     id: u8,
-    /// Blocks of an MCU.
+    /// Blocks per MCU.
     across: usize,
     down: usize,
-    /// Of each coefficient, the lowest bit that is known; None: none is.
+    /// The lowest known bit of each coefficient; None: no bit.
     known: [Option<u8>; 64],
-    /// Of a progressive frame, as [`Coding::Ac`] has it; made with the first AC scan.
+    /// Of a progressive frame, as in [`Coding::Ac`]; filled by the first AC scan.
     nonzero: Vec<u64>,
 }
 
@@ -30,7 +30,7 @@ struct Frame {
     components: Vec<Component>,
 }
 
-/// A JPEG that is walked through, segment by segment; those of a thumbnail within one are its own.
+/// A walk through a JPEG, segment by segment; a thumbnail within a segment is skipped with it.
 pub struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -38,7 +38,7 @@ pub struct Walk<'a> {
     tables: Tables,
     restart_interval: usize,
     scans: usize,
-    /// The first scan's header, where no Huffman table comes before it.
+    /// Where the first scan's header is, if no Huffman table precedes it.
     pub without_tables: Option<usize>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
         self.frame.as_ref().is_some_and(|frame| frame.progressive)
     }
 
-    /// The scan that the walk has come to, if it has all components of a sequential frame.
+    /// The next scan, if it has all components of a sequential frame.
     pub fn only_scan(&self) -> Option<OnlyScan> {
         let frame = self.frame.as_ref().filter(|frame| !frame.progressive)?;
         let [high, low, components, ..] = *self.bytes.get(self.at + 2..)? else { return None };
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Walks to the end; gives where it lies.
+    /// Walks to the end and returns its position.
     pub fn finish(mut self) -> Result<usize, Error> {
         let Some(mut frame) = self.frame.take() else { return Err(Error::damaged("it has no frame header")) };
         loop {
@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
                     self.at += scan.walk(&self.bytes[self.at..])?;
                 }
                 EOI => return frame.is_complete().map(|()| self.at),
-                // A frame that another one overtook.
+                // The next frame began before this one's end.
                 SOI => return Err(Error::NoEnd),
                 0xC0..=0xC3 | 0xC5..=0xCF => return Err(Error::damaged("it has two frame headers")),
                 marker => self.other(marker)?,
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Searches the next marker; gives it and where it begins.
+    /// The next marker and its position.
     fn marker(&mut self) -> Result<(u8, usize), Error> {
         loop {
             let skipped = self.bytes.get(self.at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xFF));
@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The segment behind its marker, without its length.
+    /// The body of the segment after its marker.
     fn segment(&mut self) -> Result<&'a [u8], Error> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let (length, _) = rest.split_first_chunk().ok_or(Error::NoEnd)?;
@@ -201,9 +201,10 @@ impl Tables {
     /// Reads a DHT segment.
     fn read(&mut self, mut body: &[u8]) -> Result<(), Error> {
         while let Some((number, rest)) = body.split_first() {
-            let (lengths, rest) = rest.split_first_chunk::<16>().ok_or(Error::damaged("a Huffman table is cut"))?;
+            let (lengths, rest) =
+                rest.split_first_chunk::<16>().ok_or(Error::damaged("a Huffman table is cut short"))?;
             let count = lengths.iter().map(|count| usize::from(*count)).sum();
-            let (symbols, rest) = rest.split_at_checked(count).ok_or(Error::damaged("a Huffman table is cut"))?;
+            let (symbols, rest) = rest.split_at_checked(count).ok_or(Error::damaged("a Huffman table is cut short"))?;
             let (class, number) = (usize::from(number >> 4), usize::from(number & 15));
             let slot = self.0.get_mut(class).and_then(|tables| tables.get_mut(number));
             *slot.ok_or(Error::damaged("a Huffman table has no valid number"))? =
@@ -223,7 +224,7 @@ impl Frame {
     /// Reads the body of SOF0, SOF1 or SOF2.
     fn read(body: &[u8], progressive: bool) -> Result<Frame, Error> {
         if byte(body, 0)? != 8 {
-            return Err(Error::layout("it has more than 8 bits a sample"));
+            return Err(Error::layout("it has more than 8 bits per sample"));
         }
         let (height, width) = (usize::from(word(body, 1)?), usize::from(word(body, 3)?));
         if height == 0 {
@@ -234,7 +235,7 @@ impl Frame {
             let (id, sampling) = (byte(body, at)?, byte(body, at + 1)?);
             let (across, down) = (usize::from(sampling >> 4), usize::from(sampling & 15));
             if ![across, down].iter().all(|blocks| (1..=4).contains(blocks)) {
-                return Err(Error::damaged("a component is sampled in no valid way"));
+                return Err(Error::damaged("a component has invalid sampling factors"));
             }
             components.push(Component { id, across, down, known: [None; 64], nonzero: Vec::new() });
         }
@@ -248,7 +249,7 @@ impl Frame {
         }
     }
 
-    /// The most blocks that a component has of an MCU, across and down.
+    /// The maximum of the components' blocks per MCU, across and down.
     fn most(&self) -> (usize, usize) {
         let most = |blocks: fn(&Component) -> usize| self.components.iter().map(blocks).max().unwrap_or(1);
         (most(|component| component.across), most(|component| component.down))
@@ -262,19 +263,17 @@ impl Frame {
         for at in (1..).step_by(2).take(count) {
             let (id, numbers) = (byte(body, at)?, byte(body, at + 1)?);
             let index = self.components.iter().position(|component| component.id == id);
-            chosen.push((
-                index.ok_or(Error::damaged("a scan is of an unknown component"))?,
-                numbers >> 4,
-                numbers & 15,
-            ));
+            chosen.push((index.ok_or(Error::damaged("a scan has an unknown component"))?, numbers >> 4, numbers & 15));
         }
         let [start, end, bits] = [0, 1, 2].map(|at| byte(body, 1 + 2 * count + at));
         let (start, end, bits) = (start?, end?, bits?);
         let (high, low) = (bits >> 4, bits & 15);
         let of_all = chosen.len() == self.components.len();
-        let &[(first, _, ac), ref more @ ..] = &chosen[..] else { return Err(Error::damaged("a scan is of nothing")) };
+        let &[(first, _, ac), ref more @ ..] = &chosen[..] else {
+            return Err(Error::damaged("a scan has no components"));
+        };
 
-        // In a scan of its own a component has no blocks beyond the picture's edge.
+        // A component in a scan of its own has no blocks beyond the picture's edge.
         let blocks = |side: usize, own: usize, most: usize| (side * own).div_ceil(most * 8);
         let (across, down) = match more {
             [] => {
@@ -288,7 +287,7 @@ impl Frame {
         let is_valid = if self.progressive { start <= end && end < 64 && low < 14 } else { true };
         let is_valid = is_valid && (start > 0 || end == 0 || !self.progressive) && (start == 0 || more.is_empty());
         if !is_valid {
-            return Err(Error::damaged("a scan's header makes no sense"));
+            return Err(Error::damaged("a scan's header is invalid"));
         }
         let (before, after) = if self.progressive { ((high > 0).then_some(high), low) } else { (None, 0) };
         for &(index, ..) in &chosen {
@@ -307,7 +306,7 @@ impl Frame {
             let rows = restart_interval.is_multiple_of(across) || across.is_multiple_of(restart_interval);
             let plain = more.is_empty() || chosen.iter().all(plain);
             if !in_order || !plain || most_down > 1 || !rows {
-                return Err(Error::layout("its components come in scans of their own (not interleaved)"));
+                return Err(Error::layout("its components have scans of their own (not interleaved)"));
             }
         }
 
@@ -341,7 +340,7 @@ impl Frame {
         Ok(Scan { coding, mcus, restart_interval })
     }
 
-    /// Whether every coefficient came to its last bit.
+    /// Fails unless every bit of every coefficient has been read.
     fn is_complete(&self) -> Result<(), Error> {
         let whole = |component: &Component| component.known.iter().all(|known| *known == Some(0));
         match self.components.iter().all(whole) {

@@ -5,9 +5,7 @@ use super::*;
 
 fn encoded(width: u32, height: u32) -> Vec<u8> {
     let picture = RgbImage::from_fn(width, height, |x, y| ::image::Rgb([x as u8 * 4, y as u8 * 4, 90]));
-    let mut bytes = Vec::new();
-    ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&picture).unwrap();
-    bytes
+    encode(&picture, 90).unwrap()
 }
 
 fn fixture(name: &str) -> Vec<u8> {

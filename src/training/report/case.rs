@@ -1,10 +1,10 @@
-//! A picture and what was said of it.
+//! A judged picture.
 
 use std::path::PathBuf;
 
 use crate::model::Verdict;
 
-/// One judged picture.
+/// A picture of known class and its verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
     pub path: PathBuf,

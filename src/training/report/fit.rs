@@ -1,20 +1,20 @@
-//! The page of `fit --report`: the promise, the scores, and the normals that look least like the others.
+//! The page of `fit --report`: the promise, the scores, and the normals with the lowest scores.
 
 use std::fmt::Write;
 
 use super::{Exhibit, escape, exhibits, figure, head, parameters, plots};
 use crate::model::Model;
 
-/// What the page is made from.
+/// The contents of the page.
 #[derive(Debug)]
 pub struct FitReport<'a> {
     pub title: String,
     pub model: &'a Model,
-    /// What `fit` says, a line each.
-    pub said: &'a [String],
-    /// Of held-out normals.
+    /// The sentences of `fit`.
+    pub sentences: &'a [String],
+    /// Held-out scores of normals.
     pub scores: &'a [f64],
-    /// Normals that hardly belong to the others.
+    /// Normals that may be outliers.
     pub suspects: Vec<Exhibit>,
     /// The next ones by score.
     pub next: Vec<Exhibit>,
@@ -25,7 +25,7 @@ pub fn html(report: &FitReport) -> String {
     let mut page = String::new();
     head(&mut page, &report.title);
     page.push_str("<section id=\"promise\">");
-    for line in report.said {
+    for line in report.sentences {
         let _ = write!(page, "<p>{}</p>", escape(line));
     }
     page.push_str("</section>\n<div class=\"plots\">\n");

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::evaluation::Evaluation;
 use super::metrics;
-use crate::model::heat::Placed;
+use crate::model::anomaly_map::PlacedMap;
 use crate::model::{Model, hex, p_text};
 
 mod case;
@@ -15,24 +15,24 @@ mod thumbnail;
 pub use case::Case;
 pub use thumbnail::Thumbnail;
 
-/// A picture shown for being judged wrongly.
+/// A picture shown on the page.
 #[derive(Debug, Clone)]
 pub struct Exhibit {
     pub case: Case,
     pub thumbnail: Thumbnail,
-    pub heat: Option<Placed>,
+    pub map: Option<PlacedMap>,
 }
 
-/// What the page is made from.
+/// The contents of the page.
 #[derive(Debug)]
 pub struct Report<'a> {
     pub title: String,
     pub model: &'a Model,
     pub evaluation: &'a Evaluation,
     pub cases: &'a [Case],
-    /// Inliers called outliers, the surest first.
+    /// Inliers called outliers, the lowest score first.
     pub false_alarms: Vec<Exhibit>,
-    /// Outliers passed, the surest first.
+    /// Outliers called inliers, the highest score first.
     pub misses: Vec<Exhibit>,
 }
 
@@ -47,7 +47,7 @@ pub fn worst(cases: &[Case], outlier: bool, n: usize) -> Vec<&Case> {
     wrong
 }
 
-/// Text made safe for HTML.
+/// Escapes text for HTML.
 pub fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
@@ -177,16 +177,16 @@ fn exhibits(page: &mut String, title: &str, id: &str, exhibits: &[Exhibit], none
             page,
             "<figure title=\"{}\">{}<figcaption>{}<br>p {}<br>score {}</figcaption></figure>",
             escape(&exhibit.case.path.to_string_lossy()),
-            exhibit.thumbnail.svg(exhibit.heat.as_ref()),
+            exhibit.thumbnail.svg(exhibit.map.as_ref()),
             escape(&name),
             p_text(exhibit.case.verdict.p),
             plots::brief(exhibit.case.verdict.score)
         );
     }
     page.push_str("</div>\n");
-    if exhibits.iter().any(|e| e.heat.is_some()) {
-        page.push_str("<p class=\"note\">The frame marks where the residual is largest; the tint is its share. What the network did \
-             not see is dark.</p>");
+    if exhibits.iter().any(|e| e.map.is_some()) {
+        page.push_str("<p class=\"note\">The frame marks the maximum of the anomaly map, the tint its values. What the network did not \
+             see is dark.</p>");
     }
     page.push_str("</section>\n");
 }

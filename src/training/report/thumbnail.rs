@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use ::image::codecs::jpeg::JpegEncoder;
 use ::image::{RgbImage, imageops};
 
-use crate::model::heat::Placed;
+use crate::image::jpeg;
+use crate::model::anomaly_map::PlacedMap;
 
 const SIDE: u32 = 160;
 
@@ -27,24 +27,22 @@ impl Thumbnail {
         } else {
             picture.clone()
         };
-        let mut jpeg = Vec::new();
-        JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&small)?;
+        let jpeg = jpeg::encode(&small, 80)?;
         let (width, height) = small.dimensions();
         let scale = |small: u32, all: u32| f64::from(small) / f64::from(all.max(1));
         let scale = [scale(width, picture.width()), scale(height, picture.height())];
         Ok(Thumbnail { width, height, scale, jpeg })
     }
 
-    /// The picture, tinted where `heat` is high, with a frame around its hottest cell, and dark where the network did
-    /// not look.
-    pub fn svg(&self, heat: Option<&Placed>) -> String {
+    /// The picture, tinted by `map`, with a frame around its hottest cell, and dark where the network did not look.
+    pub fn svg(&self, map: Option<&PlacedMap>) -> String {
         let (w, h) = (self.width, self.height);
         let mut svg = format!(
             "<svg viewBox=\"0 0 {w} {h}\" role=\"img\"><image width=\"{w}\" height=\"{h}\" \
              href=\"data:image/jpeg;base64,{}\"/>",
             base64(&self.jpeg)
         );
-        if let Some((placed, (row, column, hottest))) = heat.and_then(|placed| Some((placed, placed.heat.hottest()?))) {
+        if let Some((placed, (row, column, hottest))) = map.and_then(|placed| Some((placed, placed.map.hottest()?))) {
             let [left, top, width, height] = self.small(placed.region);
             let (w, h) = (f64::from(w), f64::from(h));
             if width < w - 0.5 || height < h - 0.5 {
@@ -56,10 +54,10 @@ impl Thumbnail {
                     top + height
                 );
             }
-            for (at, share) in placed.heat.cells.iter().enumerate() {
-                let opacity = if hottest > 0.0 { 0.45 * (share / hottest).clamp(0.0, 1.0).powi(2) } else { 0.0 };
+            for (at, value) in placed.map.cells.iter().enumerate() {
+                let opacity = if hottest > 0.0 { 0.45 * (value / hottest).clamp(0.0, 1.0).powi(2) } else { 0.0 };
                 if opacity > 0.03 {
-                    let [x, y, w, h] = self.small(placed.cell(at / placed.heat.width, at % placed.heat.width));
+                    let [x, y, w, h] = self.small(placed.cell(at / placed.map.width, at % placed.map.width));
                     let _ = write!(
                         svg,
                         "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" \
@@ -109,7 +107,7 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::image::{self, InputRecipe};
-    use crate::model::heat::Heat;
+    use crate::model::anomaly_map::AnomalyMap;
 
     #[test]
     fn base64_of_the_standard_s_examples() {
@@ -120,8 +118,8 @@ mod tests {
 
     fn svg(recipe: &InputRecipe) -> String {
         let thumbnail = Thumbnail::of(&RgbImage::new(320, 160)).unwrap();
-        let heat = Heat { height: 2, width: 2, cells: vec![0.0, 0.1, 5.0, 1.0] };
-        thumbnail.svg(Some(&heat.at(image::seen(320, 160, recipe))))
+        let map = AnomalyMap { height: 2, width: 2, cells: vec![0.0, 0.1, 5.0, 1.0] };
+        thumbnail.svg(Some(&map.at(image::seen(320, 160, recipe))))
     }
 
     #[test]
@@ -133,7 +131,7 @@ mod tests {
 
     /// 140 of 160 lines are seen, in the middle.
     #[test]
-    fn the_heat_of_a_cropping_recipe_lies_in_what_it_shows_to_the_network() {
+    fn the_map_of_a_cropping_recipe_lies_in_what_it_shows_to_the_network() {
         let svg = svg(&InputRecipe::torch());
         assert!(svg.contains("d=\"M0 0H160V80H0ZM45.0 5.0H115.0V75.0H45.0Z\""), "{svg}");
         assert!(svg.contains("<rect class=\"hot\" x=\"46.0\" y=\"41.0\" width=\"33.0\" height=\"33.0\"/>"), "{svg}");

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cells::{CellDetector, Joined};
-use super::file_values::{IntegersV1, check, finite_f32};
+use super::values::{IntegersV1, check, finite_f32};
 use crate::backbone::cells::{CHANNELS, MAX_SIDE};
 use crate::estimators::cell_gaussians::CellGaussians;
 use crate::estimators::level::{Level, QUANTILES};
+use crate::model::cells::{CellDetector, Joined};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct JoinedV4 {

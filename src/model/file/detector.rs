@@ -2,24 +2,17 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{Array1, Array2};
+use ndarray::Array1;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::detector::Detector;
-use super::file_values::check;
+use super::values::{FloatsV1, check};
 use crate::estimators::gaussian_mixture::{Covariances, GaussianMixture};
 use crate::estimators::isolation_forest::{IsolationForest, Tree};
 use crate::estimators::kernel::Kernel;
 use crate::estimators::mixture_residual::MixtureResidual;
 use crate::estimators::one_class_svm::OneClassSvm;
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct FloatsV1 {
-    pub(super) rows: u32,
-    pub(super) cols: u32,
-    pub(super) values: Vec<f32>,
-}
+use crate::model::detector::Detector;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum DetectorV1 {
@@ -60,7 +53,7 @@ pub(super) enum KernelV1 {
     Sigmoid { gamma: f64, coef0: f64 },
 }
 
-/// Node 0 is the root; a node with `left == 0` is a leaf; children come after their parent.
+/// Node 0 is the root; a node with `left == 0` is a leaf; children follow their parent.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TreeV1 {
     feature: Vec<u32>,
@@ -79,11 +72,11 @@ pub(super) enum CovariancesV1 {
     Full(Vec<FloatsV1>),
 }
 
-/// More of what takes more memory than bytes of the file are refused before they are kept.
+/// Limits of lists whose elements take more memory than bytes of the file.
 const MAX_TREES: usize = 10_000;
 const MAX_MATRICES: usize = 10_000;
 
-/// Reads a list with at most so many elements.
+/// Reads a list with at most `MAX` elements.
 pub(super) fn at_most<'de, const MAX: usize, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -108,20 +101,6 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T>
             values.push(value);
         }
         Ok(values)
-    }
-}
-
-impl FloatsV1 {
-    fn of(array: &Array2<f64>) -> Self {
-        let values = array.iter().map(|v| *v as f32).collect();
-        FloatsV1 { rows: array.nrows() as u32, cols: array.ncols() as u32, values }
-    }
-
-    fn array(self, rows: usize, cols: usize, what: &str) -> Result<Array2<f64>, String> {
-        check((self.rows as usize, self.cols as usize) == (rows, cols), what)?;
-        check(self.values.iter().all(|v| v.is_finite()), what)?;
-        let values = self.values.into_iter().map(f64::from).collect();
-        Array2::from_shape_vec((rows, cols), values).map_err(|_| format!("{what} has the wrong number of values"))
     }
 }
 
@@ -183,7 +162,7 @@ fn rounded_down(value: f64) -> f32 {
     if f64::from(nearest) > value { nearest.next_down() } else { nearest }
 }
 
-/// A tree whose every path ends: children lie behind their parent.
+/// A tree whose every path ends, because children follow their parent.
 fn tree(body: TreeV1, n: usize) -> Result<Tree, String> {
     let nodes = body.feature.len();
     let what = "a tree of the forest";
@@ -254,7 +233,6 @@ pub(super) fn detector(body: DetectorV1, n: usize, n_features: usize) -> Result<
                 dual_coef: Array1::from(dual_coef),
                 offset,
                 n_iter: 0,
-                converged: true,
             }))
         }
         DetectorV1::IsolationForest { trees, max_samples, offset } => {

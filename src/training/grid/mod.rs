@@ -1,10 +1,10 @@
 //! Grid search: a detector's parameters by cross-validation on the training share.
 //!
-//! Every candidate is fitted on all folds but one and judged by AUROC: the normals of the fold left out against
-//! outliers. These are labelled ones, if there are any, else synthetic ones made from the pictures of that same
-//! fold ([`super::synthetic`]). AUROC asks for what a detector is for, to rank a normal picture above one with
-//! something in it, and cannot be won by a looser or tighter threshold. Its limit: synthetic outliers stand for
-//! local, visible changes; a scene that is wrong as a whole (another place, a missing part) is not among them.
+//! Every candidate is fitted on all folds but one and judged by AUROC: the normals of the remaining fold against
+//! outliers. These are labelled ones, if there are any, else synthetic ones made from the pictures of that same fold
+//! ([`super::synthetic`]). AUROC measures how well a detector ranks normal pictures above outliers, whatever the
+//! threshold. Synthetic outliers are local, visible changes; a scene that is wrong as a whole (another place, a missing
+//! part) is not among them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +18,19 @@ use super::fit::{self, Options};
 use super::params::{DetectorKind, Group, Params, groups};
 use super::pipeline::{self, Projected};
 use super::{metrics, split};
+use axes::combinations;
+
+mod axes;
+
+pub use axes::{Axis, axes};
 
 /// Folds of the cross-validation.
 pub const FOLDS: usize = 5;
 /// Synthetic outliers at most.
 pub const MAX_SYNTHETIC: usize = 200;
-/// Fewer labelled outliers than this are not shared between choosing and calibrating.
+/// Fewer labelled outliers than this are not divided between choosing and calibrating.
 pub const MIN_OUTLIERS: usize = 8;
-/// Arrays of the folds that are worked on at once stay below this many bytes.
+/// The arrays of the folds that are fitted at once take no more bytes than this.
 const MAX_BYTES: usize = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
@@ -38,77 +43,7 @@ pub enum Error {
     Interrupted,
 }
 
-/// One parameter and the values it is tried with.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Axis {
-    /// As [`Params::set`] knows it.
-    pub name: &'static str,
-    pub values: Vec<&'static str>,
-    /// What [`Params::of`] has.
-    pub default: &'static str,
-}
-
-/// The grid of a detector, without the parameters that `set` fixes; counts that `n` training pictures of `width`
-/// values do not allow are left out but for one, which becomes what they allow.
-pub fn axes(detector: DetectorKind, set: &[String], n: usize, width: usize) -> Vec<Axis> {
-    const PCA: Axis0 = ("pca.n_components", &["128", "256", "512", "768", "1024"], "512");
-    let axes: &[Axis0] = match detector {
-        DetectorKind::GaussianMixture => &[
-            PCA,
-            ("gaussian_mixture.n_components", &["6", "18", "54"], "18"),
-            ("gaussian_mixture.covariance_type", &["spherical", "diag", "tied"], "spherical"),
-        ],
-        DetectorKind::OneClassSvm => &[
-            PCA,
-            ("one_class_svm.gamma", &["0.0001", "0.0003", "0.001", "0.003", "0.01"], "0.001"),
-            ("one_class_svm.nu", &["0.04", "0.08", "0.16"], "0.08"),
-        ],
-        DetectorKind::IsolationForest => &[
-            PCA,
-            ("isolation_forest.n_estimators", &["20", "40", "80"], "40"),
-            ("isolation_forest.max_samples", &["0.25", "0.5", "1.0"], "1.0"),
-        ],
-        DetectorKind::PcaResidual => &[("pca.n_components", &["0.8", "0.9", "512", "0.95", "0.98"], "512")],
-        DetectorKind::MixtureResidual | DetectorKind::PooledCells => &[
-            ("transform", &["identity", "sqrt"], "sqrt"),
-            ("pca.n_components", &["0.9", "0.95", "0.98", "0.99", "0.995"], "0.98"),
-            ("gaussian_mixture.n_components", &["1", "6", "18", "36", "72"], "18"),
-        ],
-    };
-    let fixed = |name: &str| set.iter().any(|s| s.split_once('=').is_some_and(|(n, _)| n.trim() == name));
-    axes.iter()
-        .filter(|(name, ..)| !fixed(name))
-        .map(|&(name, values, default)| {
-            let limit = match name {
-                "pca.n_components" => n.saturating_sub(1).min(width),
-                "gaussian_mixture.n_components" => n / 2,
-                _ => usize::MAX,
-            };
-            Axis { name, values: allowed(values, default, limit.max(1)), default }
-        })
-        .collect()
-}
-
-type Axis0 = (&'static str, &'static [&'static str], &'static str);
-
-/// Of the counts from `limit` up, which all become `limit`, only the default stays, or else the least.
-fn allowed(values: &[&'static str], default: &str, limit: usize) -> Vec<&'static str> {
-    let above = |value: &str| value.parse::<usize>().is_ok_and(|count| count >= limit);
-    let stays = values.iter().find(|v| **v == default && above(v)).or(values.iter().find(|v| above(v)));
-    values.iter().filter(|v| !above(v) || Some(*v) == stays).copied().collect()
-}
-
-/// Every combination, the first axis slowest.
-fn combinations(axes: &[Axis]) -> Vec<Vec<&'static str>> {
-    axes.iter().fold(vec![Vec::new()], |all, axis| {
-        let with = |head: &Vec<&'static str>| {
-            axis.values.iter().map(|value| [head.as_slice(), &[*value]].concat()).collect::<Vec<_>>()
-        };
-        all.iter().flat_map(with).collect()
-    })
-}
-
-/// The training share of the normal pictures, cut into folds.
+/// The training share of the normal pictures, in folds.
 #[derive(Debug)]
 pub struct Folds {
     /// Indices of the normal pictures, fold by fold; the calibration share is in none.
@@ -124,14 +59,14 @@ impl Folds {
         Folds { parts: parts.into_iter().map(|part| part.into_iter().map(|i| train[i]).collect()).collect() }
     }
 
-    /// Pictures that the smallest fit of the search has.
+    /// The pictures of the smallest fit of the search.
     pub fn n_fit(&self) -> usize {
         let largest = self.parts.iter().map(Vec::len).max().unwrap_or(0);
         self.parts.iter().map(Vec::len).sum::<usize>() - largest
     }
 }
 
-/// Outliers to judge by.
+/// The outliers that candidates are judged by.
 #[derive(Debug)]
 pub enum Outliers {
     /// The same for every fold.
@@ -163,7 +98,7 @@ impl Outliers {
     }
 }
 
-/// One candidate and what it reached.
+/// One candidate and its figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub parameters: BTreeMap<&'static str, &'static str>,
@@ -215,11 +150,11 @@ impl Problem<'_> {
 
     /// Fits and judges every candidate on every fold; `done` is called after each fit, from several threads.
     ///
-    /// The best mean is chosen, unless the default comes so near that the difference is within one standard error
-    /// of the differences fold by fold: then the default stays.
+    /// The best mean is chosen, unless its difference from the default's is within one standard error of the differences
+    /// fold by fold: then the default is kept.
     ///
     /// # Errors
-    /// A parameter that has no meaning, no candidate that could be fitted, `stop`.
+    /// [`Error::Fit`] for an invalid parameter, [`Error::NoneWorked`], [`Error::Interrupted`].
     pub fn search(&self, stop: &AtomicBool, done: &(dyn Fn() + Sync)) -> Result<Search, Error> {
         let candidates = combinations(self.axes);
         let params = candidates.iter().map(|values| self.params(values)).collect::<Result<Vec<_>, _>>()?;
@@ -279,6 +214,7 @@ impl Problem<'_> {
         group.members.par_iter().map(one).collect()
     }
 
+    /// Sorts the candidates and chooses one.
     fn rank(
         &self,
         candidates: &[Vec<&'static str>],
@@ -347,7 +283,7 @@ fn judge(
     [inliers, outliers]: &[Points; 2],
 ) -> Result<f64, String> {
     let detector =
-        pipeline::detector(kind, params, &projected.components(), &mut Vec::new()).map_err(|e| e.to_string())?;
+        pipeline::detector(kind, params, &projected.projection(), &mut Vec::new()).map_err(|e| e.to_string())?;
     let scores = |(y, residual): &Points| -> Vec<f64> {
         y.rows().into_iter().zip(residual).map(|(y, residual)| detector.score(&y.to_vec(), *residual)).collect()
     };
@@ -478,29 +414,5 @@ mod tests {
         let problem =
             Problem { normal: normal.view(), folds: &folds, outliers: &outliers, axes: &axes, options: &options };
         assert!(matches!(problem.search(&AtomicBool::new(true), &|| ()), Err(Error::Interrupted)));
-    }
-
-    #[test]
-    fn every_grid_holds_the_default_and_leaves_out_what_is_fixed_or_not_allowed() {
-        for kind in DetectorKind::ALL {
-            for n in [6, 60, 600, 6000] {
-                let axes = axes(kind, &[], n, 2048);
-                for axis in &axes {
-                    assert!(axis.values.contains(&axis.default) || n < 600, "{kind:?} {n} {axis:?}");
-                    let mut params = Params::of(kind);
-                    axis.values.iter().for_each(|v| params.set(&format!("{}={v}", axis.name)).unwrap());
-                    params.set(&format!("{}={}", axis.name, axis.default)).unwrap();
-                    assert_eq!(format!("{params:?}"), format!("{:?}", Params::of(kind)));
-                }
-            }
-        }
-        let set = ["gaussian_mixture.covariance_type=full".to_owned()];
-        let names: Vec<&str> = axes(DetectorKind::GaussianMixture, &set, 400, 1024).iter().map(|a| a.name).collect();
-        assert_eq!(names, ["pca.n_components", "gaussian_mixture.n_components"]);
-        let counts = ["128", "256", "512", "768", "1024"];
-        assert_eq!(allowed(&counts, "512", 487), ["128", "256", "512"]);
-        assert_eq!(allowed(&counts, "512", 600), ["128", "256", "512", "768"]);
-        assert_eq!(allowed(&counts, "512", 40), ["512"]);
-        assert_eq!(allowed(&["0.9", "0.98"], "0.98", 40), ["0.9", "0.98"]);
     }
 }
