@@ -11,8 +11,8 @@ use super::demo::scene::Scene;
 use super::error::{Error, exit};
 use crate::camera::pixels::{self, Layout};
 use crate::config::PixelFormat;
-use crate::watch::gate::Thumbnail;
-use crate::watch::metrics::memory_bytes;
+use crate::watch::frame::change_filter::Thumbnail;
+use crate::watch::outputs::metrics::memory_bytes;
 
 /// Times the stages of a frame's way: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]
