@@ -167,6 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn a_replaced_file_has_its_mode_and_lock_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mode = || std::fs::metadata(&path).unwrap().mode() & 0o777;
+        replace(&path, b"1").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        replace(&path, b"2").unwrap();
+        assert_eq!((mode(), read_text(&path, 9).unwrap().as_str()), (0o640, "2"));
+        let locked = replace_as(&path, b"3", Replacement::Volatile { mode: 0o646 }).unwrap();
+        assert_eq!((mode(), read_text(&path, 9).unwrap().as_str()), (0o646, "3"));
+        assert!(Locked::new(open(&path).unwrap()).is_none());
+        drop(locked);
+        assert!(Locked::new(open(&path).unwrap()).is_some());
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        assert!(replace(&dir.path().join("folder"), b"4").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn a_lock_is_released_though_a_child_still_has_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let folder = || File::open(dir.path()).unwrap();

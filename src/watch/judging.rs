@@ -21,7 +21,7 @@ pub trait Judge: Send {
     /// The model's own threshold, which holds unless the config has one.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
-    /// Rising scores of normals that calibrated the model, to tell drift by; empty where it keeps none.
+    /// Rising scores of normals that calibrated the model, to compare with for drift; empty where it keeps none.
     fn normal_scores(&self) -> &[f64] {
         &[]
     }

@@ -252,7 +252,7 @@ mod tests {
         Event { frames: Some(frames), ..Event::new(kind) }
     }
 
-    /// What stands in the log and its rotated predecessors.
+    /// Of the log and its rotated predecessors.
     fn frames(path: &Path) -> Vec<u64> {
         let text = |number| std::fs::read_to_string(rotated(path, number)).unwrap_or_default();
         let all = (0..=ROTATED).rev().map(text).collect::<String>();

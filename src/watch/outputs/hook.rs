@@ -2,7 +2,7 @@
 //! time from a bounded queue, so that a hook that hangs or floods never holds up the watch. What it leaves running is
 //! killed when it ends; `setsid` gets a process out of that.
 
-use std::io::{self, PipeReader, Read, Write, pipe};
+use std::io::{self, PipeReader, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -15,22 +15,15 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::output::{Failure, Output};
+use super::printed::Printed;
 use crate::config::Config;
-use crate::watch::events::{Event, Kind, printable};
+use crate::watch::events::{Event, Kind};
 use crate::watch::frame::status::Status;
 
 /// A hook that runs longer is killed, with all of its process group.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// Events that wait for the hook; more are refused.
 pub const QUEUE: usize = 64;
-/// Bytes of a run's output that go to the daemon's own log; the rest is thrown away.
-pub const MAX_OUTPUT: usize = 4096;
-/// And so many lines of them.
-pub const MAX_LINES: usize = 40;
-/// Characters of a failed run's last line that its error event quotes.
-const MAX_QUOTE: usize = 200;
-/// Reads of a pipe between two looks at the clock.
-const DRAIN: usize = 64;
 /// How long hooks may go on when the daemon stops.
 const GRACE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
@@ -246,56 +239,6 @@ fn remedy(error: &io::Error) -> &'static str {
         (io::ErrorKind::PermissionDenied, _) => ": chmod +x it, and let outlierd's user reach it",
         (_, Some(Errno::NOEXEC)) => ": its first line must name the interpreter, such as #!/bin/sh",
         _ => "",
-    }
-}
-
-/// What a hook writes to stdout and stderr: the beginning is kept, the rest is counted.
-#[derive(Debug, Default)]
-struct Printed {
-    kept: Vec<u8>,
-    more: u64,
-}
-
-impl Printed {
-    /// Takes what is there, at most so much at once that a flood does not hold up the limit.
-    fn drain(&mut self, pipe: &mut PipeReader) {
-        let mut buffer = [0; 4096];
-        for _ in 0..DRAIN {
-            match pipe.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(read) => {
-                    let taken = read.min(MAX_OUTPUT - self.kept.len());
-                    self.kept.extend_from_slice(&buffer[..taken]);
-                    self.more += (read - taken) as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Without control characters: a hook must not write lines of its own into the journal.
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.kept);
-        let clean = |line: &str| printable(line.trim_end());
-        text.lines().map(clean).filter(|line| !line.is_empty()).collect()
-    }
-
-    fn log(&self, program: &str) {
-        let lines = self.lines();
-        for line in lines.iter().take(MAX_LINES) {
-            log::info!("hook {program}: {line}");
-        }
-        if lines.len() > MAX_LINES || self.more > 0 {
-            log::info!("hook {program}: more output is not shown");
-        }
-    }
-
-    /// `: the last line`, cut short; nothing where nothing was written.
-    fn last_line(&self) -> String {
-        let line = self.lines().pop().unwrap_or_default();
-        let short: String = line.chars().take(MAX_QUOTE).collect();
-        if short.is_empty() { short } else { format!(": {short}") }
     }
 }
 

@@ -273,10 +273,10 @@ fn number(value: f64) -> String {
     }
 }
 
-/// What the kernel tells in a file is shorter.
+/// The kernel's files are shorter.
 const MAX_PROC: u64 = 64 << 10;
 
-/// A size of this process that the kernel tells, in bytes: `VmRSS` is resident, `VmHWM` the largest that was.
+/// A size of this process from `/proc/self/status`, in bytes: `VmRSS` is resident, `VmHWM` the largest that was.
 pub fn memory_bytes(field: &str) -> Option<u64> {
     let status = fs::read_text(Path::new("/proc/self/status"), MAX_PROC).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;

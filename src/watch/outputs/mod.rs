@@ -26,6 +26,7 @@ pub mod metrics;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 mod output;
+mod printed;
 mod retention;
 pub mod snapshots;
 mod throttle;

@@ -13,6 +13,7 @@ pub enum Failure {
     /// The outputs get the error event, too.
     Announced(String),
     /// The log alone gets it: another event would fail the same way.
+    #[cfg_attr(not(feature = "mqtt"), expect(dead_code, reason = "only a broker fails so"))]
     Logged(String),
     /// As `Logged`; counted as a failure of the hook.
     Hook(String),
@@ -28,7 +29,7 @@ pub trait Output: Debug {
     /// The reason to refuse the config with. What is left of this output is then up to a call with the config before.
     fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String>;
 
-    /// What the watch sees has changed; called before the events that tell why.
+    /// What the watch sees has changed; called before the events that go with it.
     fn update(&mut self, _status: &Status) -> Vec<Failure> {
         Vec::new()
     }

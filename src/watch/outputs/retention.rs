@@ -58,9 +58,9 @@ impl Retention {
         self.standing = id.map(str::to_owned);
     }
 
-    /// Removes what is beyond the limits and, from the oldest on, until `room` bytes of pictures are gone; and what a killed
-    /// run left half written. The pictures of `newest` and of the event that stands are kept. A file that cannot be removed does not
-    /// save others. The order is that of the log; events that are not in it are older, by the times of their files.
+    /// Removes what is beyond the limits, and more until `room` bytes of pictures are gone, the oldest first; and what a
+    /// killed run left half written. `newest` and the event that stands keep theirs. A file that cannot be removed does
+    /// not save others. The order is that of the log; events that are not in it are older, by the times of their files.
     /// Pictures of a time to come, which a clock that was wrong has left, count as the oldest of these.
     pub fn remove_oldest(&mut self, folder: &Path, newest: Option<&str>, room: u64) -> io::Result<()> {
         let mut events: BTreeMap<String, Kept> = BTreeMap::new();

@@ -160,7 +160,7 @@ impl Snapshots {
     }
 }
 
-/// Whether a running daemon writes into the folder; false where that cannot be told.
+/// Whether a running daemon writes into the folder; false where that is unknown.
 pub fn is_claimed(folder: &Path) -> bool {
     open_folder(folder).is_ok_and(|folder| Locked::new(folder).is_none())
 }

@@ -102,8 +102,8 @@ struct Broker {
 }
 
 impl Broker {
-    /// Starts the connection's thread; a broker that cannot be reached is tried again and again. `log` tells the daemons of
-    /// one host apart.
+    /// Starts the connection's thread; a broker that cannot be reached is tried again and again. `log` is unique to a daemon
+    /// of the host.
     fn start(config: &config::Mqtt, log: &Path) -> io::Result<Self> {
         let (base, id) = (config.base(), identity(log));
         let client = Client::start(account(config, &id))?;
