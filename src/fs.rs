@@ -3,7 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place for them")]
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -57,31 +58,63 @@ pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
     String::from_utf8(read(path, max)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// Makes a file that is not there yet; whatever has its name, a link included, is removed and not written through.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => OpenOptions::new().write(true).create_new(true).open(path),
-    }
+/// How a file is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacement {
+    /// A power cut loses neither the old file nor the new one. Who could read the old one may read the new one.
+    Durable,
+    /// Nothing is synced: a power cut may lose both. The mode is as given, whatever the umask.
+    Volatile { mode: u32 },
 }
 
-/// Writes a file so that a reader sees the old one or the new one whole, and a power cut loses neither. Who could read
-/// the old one may read the new one.
+/// The end of the name that a file has until it is whole: `.NAME.??????.part`. A killed process leaves it behind.
+pub const PARTIAL: &str = ".part";
+
+/// Writes a durable file so that a reader sees the old one or the new one whole.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = folder_of(path);
+    replace_as(path, bytes, Replacement::Durable).map(drop)
+}
+
+/// Writes a file so that a reader sees the old one or the new one whole; it is locked from the beginning.
+pub fn replace_as(path: &Path, bytes: &[u8], how: Replacement) -> io::Result<Locked> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    let mode = match how {
+        Replacement::Durable => 0o666,
+        Replacement::Volatile { mode } => mode,
+    };
     let mut file = tempfile::Builder::new()
-        .prefix(".outlierd-")
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
+        .prefix(&[OsStr::new("."), name, OsStr::new(".")].into_iter().collect::<OsString>())
+        .suffix(PARTIAL)
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(folder_of(path))?;
     file.write_all(bytes)?;
-    if let Ok(old) = std::fs::metadata(path) {
-        // Only root may give a file away; anyone else wrote the old one, or shares its group.
-        let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
-        file.as_file().set_permissions(old.permissions())?;
+    match (how, std::fs::metadata(path)) {
+        (Replacement::Durable, Ok(old)) => {
+            // Only root may give a file away; anyone else wrote the old one, or shares its group.
+            let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+            file.as_file().set_permissions(old.permissions())?;
+        }
+        (Replacement::Durable, Err(_)) => {}
+        (Replacement::Volatile { mode }, _) => file.as_file().set_permissions(Permissions::from_mode(mode))?,
     }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    sync_folder(path)
+    if how == Replacement::Durable {
+        file.as_file().sync_all()?;
+    }
+    let (file, partial) = file.into_parts();
+    let locked = Locked::new(file).ok_or_else(|| io::Error::other("another process holds it locked"))?;
+    partial.persist(path).map_err(|e| e.error)?;
+    if how == Replacement::Durable {
+        sync_folder(path)?;
+    }
+    Ok(locked)
+}
+
+/// Removes a file that may be gone already.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// A file or folder that is locked against other processes until this is dropped. A file system without locks is taken
@@ -144,6 +177,25 @@ mod tests {
         assert_eq!(read(Path::new("/dev/zero"), 1000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         std::fs::write(&path, [0xff]).unwrap();
         assert_eq!(read_text(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_replaced_file_has_its_mode_and_lock_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mode = || std::fs::metadata(&path).unwrap().mode() & 0o777;
+        replace(&path, b"1").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        replace(&path, b"2").unwrap();
+        assert_eq!((mode(), read_text(&path, 9).unwrap().as_str()), (0o640, "2"));
+        let locked = replace_as(&path, b"3", Replacement::Volatile { mode: 0o646 }).unwrap();
+        assert_eq!((mode(), read_text(&path, 9).unwrap().as_str()), (0o646, "3"));
+        assert!(Locked::new(open(&path).unwrap()).is_none());
+        drop(locked);
+        assert!(Locked::new(open(&path).unwrap()).is_some());
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        assert!(replace(&dir.path().join("folder"), b"4").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -159,7 +159,12 @@ impl Backbone {
 
     /// Paints over what is masked, resizes and crops a picture as the recipe says, to the size that the crops are taken from.
     pub fn prepare(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
-        Ok(crate::image::prepare(&self.mask.paint(picture), &self.prepared)?)
+        self.prepare_masked(&self.mask.paint(picture))
+    }
+
+    /// The same of a picture that is painted over already.
+    pub fn prepare_masked(&self, picture: &RgbImage) -> Result<RgbImage, Error> {
+        Ok(crate::image::prepare(picture, &self.prepared)?)
     }
 
     /// Where a prepared picture of `width` x `height` pixels holds what is masked, in full or in part; None without a mask.

@@ -12,8 +12,8 @@ use super::error::{Error, exit};
 use crate::camera::pixels::{self, Layout};
 use crate::config::PixelFormat;
 use crate::image::jpeg;
-use crate::watch::gate::Thumbnail;
-use crate::watch::metrics::memory_bytes;
+use crate::watch::frame::change_filter::Thumbnail;
+use crate::watch::outputs::metrics::memory_bytes;
 
 /// Times the stages that a frame goes through: decode, prepare, network, pool.
 #[derive(Debug, clap::Args)]

@@ -13,10 +13,10 @@ use crate::camera;
 use crate::config::{self, Config};
 use crate::fs;
 use crate::model::{Model, hex};
-use crate::watch::drift::Drift;
-use crate::watch::gpio;
+use crate::watch::frame::drift::Drift;
+use crate::watch::outputs::gpio;
+use crate::watch::outputs::snapshots::is_claimed;
 use crate::watch::service;
-use crate::watch::snapshots::is_claimed;
 
 /// The mode bit of a folder where only owners may rename files, such as /tmp.
 const STICKY: u32 = 0o1000;
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             }
             #[cfg(feature = "mqtt")]
             if let Some(mqtt) = &config.mqtt {
-                tell("mqtt", crate::watch::mqtt::try_connect(mqtt, &config.events.log))?;
+                tell("mqtt", crate::watch::outputs::mqtt::try_connect(mqtt, &config.events.log))?;
             }
         }
     }

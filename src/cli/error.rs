@@ -1,5 +1,6 @@
 //! The error of a command, with the exit code of sysexits.h for every error of the library.
 
+use crate::watch::outputs::Error as Outputs;
 use crate::{backbone, config, model, pictures, training, watch};
 
 /// Exit codes of sysexits.h, and the shell's of SIGINT.
@@ -124,8 +125,7 @@ fn of_grid(error: &training::grid::Error) -> u8 {
 fn of_watch(error: &watch::Error) -> u8 {
     match error {
         watch::Error::Camera(_) => exit::NOINPUT,
-        watch::Error::Gpio(_) => exit::UNAVAILABLE,
-        watch::Error::Outputs(watch::outputs::Error::InUse { .. }) => exit::UNAVAILABLE,
-        watch::Error::Outputs(watch::outputs::Error::Thread(_)) => exit::SOFTWARE,
+        watch::Error::Outputs(Outputs::Gpio(_) | Outputs::InUse { .. }) => exit::UNAVAILABLE,
+        watch::Error::Outputs(Outputs::Thread(_)) => exit::SOFTWARE,
     }
 }

@@ -9,8 +9,7 @@ use jiff::tz::TimeZone;
 use super::error::{Error, exit};
 use super::{common, time};
 use crate::config::{self, Config};
-use crate::watch::events::{self, Event, Kind};
-use crate::watch::follow::Follow;
+use crate::watch::events::{self, Event, Follow, Kind};
 
 const POLL: Duration = Duration::from_millis(200);
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::common;
 use super::error::{Error, exit};
 use crate::config::{self, Config};
-use crate::watch::gpio::Gpio;
+use crate::watch::outputs::gpio::Lines;
 
 /// Drives the GPIO lines of the config inactive. The service does so whenever the daemon has ended: some kernels keep a
 /// line's value when the process that drove it is killed.
@@ -24,7 +24,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         common::print("no [gpio] in the config: no line is driven")?;
         return Ok(ExitCode::SUCCESS);
     };
-    let mut lines = Gpio::open(gpio).map_err(|e| Error::new(exit::UNAVAILABLE, e))?;
+    let mut lines = Lines::open(gpio).map_err(|e| Error::new(exit::UNAVAILABLE, e))?;
     lines.release().map_err(|e| Error::new(exit::UNAVAILABLE, e))?;
     common::print(format!("{}: line {} is inactive", gpio.chip.display(), gpio.line))?;
     Ok(ExitCode::SUCCESS)

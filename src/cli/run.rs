@@ -12,8 +12,7 @@ use crate::camera::{self, FrameSource};
 use crate::config::{self, Config};
 use crate::watch::Watch;
 use crate::watch::judge::ModelJudge;
-use crate::watch::load::lower_priority;
-use crate::watch::service::{Notifier, signals};
+use crate::watch::service::{Notifier, lower_priority, signals};
 
 /// Watches the camera, raises and clears events. SIGTERM and SIGINT stop it, SIGHUP reloads config and model.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use super::values::parse_duration;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Drift {
-    /// What the latest normal frames are; see [`crate::watch::drift`] for how long it must be.
+    /// What the latest normal frames are; see [`crate::watch::frame::drift`] for how long it must be.
     pub window: Span,
     /// Mean p in three windows in a row at which drift is announced; 0.5 is expected of frames like those of the
     /// calibration.

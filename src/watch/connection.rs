@@ -14,7 +14,7 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// Gives another source of frames after the first is lost.
 pub type OpenCamera<'a, S> = Box<dyn FnMut(&config::Camera) -> Result<S, camera::Error> + 'a>;
 
-/// What came of asking for a frame.
+/// The result of a poll.
 pub(super) enum Polled {
     Frame(Frame),
     /// A frame that cannot be used, and why.
@@ -59,7 +59,7 @@ impl<S> Connection<S> {
         self.source.is_some() && !self.is_failing()
     }
 
-    pub(super) fn trouble(&self) -> Option<&str> {
+    pub(super) fn problem(&self) -> Option<&str> {
         self.is_failing().then_some(self.reason.as_str())
     }
 

@@ -42,7 +42,7 @@ impl ModelJudge {
 impl Judge for ModelJudge {
     fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
-        let prepared = Arc::new(self.backbone.prepare(picture).map_err(failed)?);
+        let prepared = Arc::new(self.backbone.prepare_masked(picture).map_err(failed)?);
         // The maps of the picture before are not in memory while the network runs.
         self.judged = None;
         let views = self.backbone.forward(&prepared).map_err(failed)?;
@@ -58,7 +58,7 @@ impl Judge for ModelJudge {
 
     fn heat(&mut self, picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         let failed = |e: backbone::Error| JudgeError(e.to_string());
-        let prepared = self.backbone.prepare(picture).map_err(failed)?;
+        let prepared = self.backbone.prepare_masked(picture).map_err(failed)?;
         let views = match self.judged.take() {
             Some((judged, views)) if *judged == prepared => views,
             _ => self.backbone.forward(&prepared).map_err(failed)?,
@@ -91,7 +91,7 @@ impl Judge for ModelJudge {
         self.model.normal_scores()
     }
 
-    fn worth(&self) -> f64 {
+    fn effective_sample_size(&self) -> f64 {
         self.model.worth()
     }
 }

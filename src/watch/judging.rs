@@ -7,9 +7,9 @@ use crate::model::Verdict;
 
 /// Judges pictures: a backbone and a model, or a test's stand-in.
 pub trait Judge: Send {
-    /// The verdict by `threshold`.
+    /// The verdict by `threshold`. What is masked in `picture` is painted over already.
     fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError>;
-    /// Where the picture departs from what is known; None where the judge cannot say. Costs least for the picture that
+    /// Where the picture, painted over likewise, departs from what is known; None where the judge cannot say. Costs least for the picture that
     /// was judged last.
     fn heat(&mut self, _picture: &RgbImage) -> Result<Option<HeatMap>, JudgeError> {
         Ok(None)
@@ -21,12 +21,12 @@ pub trait Judge: Send {
     /// The model's own threshold, which holds unless the config has one.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
-    /// Rising scores of normals that calibrated the model, to tell drift by; empty where it keeps none.
+    /// Rising scores of normals that calibrated the model, to compare with for drift; empty where it keeps none.
     fn normal_scores(&self) -> &[f64] {
         &[]
     }
-    /// How many independent scores these are worth.
-    fn worth(&self) -> f64 {
+    /// Of these scores, which may depend on each other.
+    fn effective_sample_size(&self) -> f64 {
         self.normal_scores().len() as f64
     }
 }

@@ -1,8 +1,8 @@
-//! The daemon: takes frames, has them judged, raises and clears events, and tells of them.
+//! The daemon: takes frames, has them judged, raises and clears events, and gives them out.
 //!
 //! [`Watch::run`] is the loop. It knows a [`Judge`], not a network, and a [`FrameSource`], not a camera.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::camera::{self, Frame, FrameSource};
@@ -10,53 +10,36 @@ use crate::config::{self, Config};
 use crate::model::Verdict;
 
 mod connection;
-pub mod decision;
-pub mod drift;
-mod drift_events;
 pub mod events;
-pub mod follow;
-pub mod gate;
-pub mod gpio;
-pub mod hooks;
-mod ids;
+pub mod frame;
 pub mod judge;
 pub mod judging;
-pub mod load;
-pub mod metrics;
-#[cfg(feature = "mqtt")]
-pub mod mqtt;
 pub mod observe;
 pub mod outputs;
 pub mod overlay;
-mod past;
+mod raise;
 pub mod service;
-mod sink;
-pub mod sinks;
-pub mod snapshots;
-mod state;
 
 use connection::{Connection, Polled};
-use decision::Decision;
-use drift_events::DriftWatch;
-use events::{Event, Kind};
-use gate::Gate;
-use gpio::Gpio;
-use ids::Ids;
+use events::{Event, Ids, Kind};
+use frame::change_filter::ChangeFilter;
+use frame::drift::Drift;
+use frame::machine::{Machine, Time};
+use frame::pace;
+use frame::status::Status;
 use outputs::Outputs;
-use service::{Command, Notifier};
-use state::{Last, State};
+use raise::{Raised, raise};
+use service::{Command, Notifier, latest};
 
 pub use connection::OpenCamera;
+pub use frame::status::Summary;
 pub use judging::{Judge, JudgeError};
-pub use state::Summary;
 
 /// Why the watch could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Camera(#[from] camera::Error),
-    #[error(transparent)]
-    Gpio(#[from] gpio::Error),
     #[error(transparent)]
     Outputs(#[from] outputs::Error),
 }
@@ -82,140 +65,197 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
     /// Only before the first frame: a folder that cannot be opened, a GPIO line that cannot be had, a folder of snapshots
     /// that another daemon has. A camera that is not there is waited for.
     pub fn run(mut self, commands: &Receiver<Command>, notifier: &mut Notifier) -> Result<Summary, Error> {
-        let started = Instant::now();
-        let gpio = self.config.gpio.as_ref().map(Gpio::open).transpose()?;
+        let started = Time::now();
         let outputs = Outputs::new(&self.config, self.judge.model_name())?;
-        let decision = Decision::new(self.config.decision.raise_after, self.config.decision.clear_after);
-        let mut camera = Connection::new(started);
-        if let Err(e) = camera.open(&self.config.camera, &mut self.open_camera, started)
+        let mut camera = Connection::new(started.monotonic);
+        if let Err(e) = camera.open(&self.config.camera, &mut self.open_camera, started.monotonic)
             && matches!(self.config.camera.source, config::Source::Folder(_))
         {
             return Err(e.into());
         }
-        let ids = Ids::new();
-        let mut state = State {
-            outputs,
-            gpio,
-            decision,
-            gate: Gate::new(&self.config.camera),
-            drift: DriftWatch::default(),
-            ids,
-            event: None,
-            last: None,
-        };
-        let threshold = self.threshold();
-        state.outputs.metrics.threshold = threshold;
-        state.outputs.metrics.camera_up = camera.is_up();
-        state.outputs.emit(Event { threshold: Some(threshold), ..Event::new(Kind::Start) });
-        state.outputs.take_over();
-        state.drift.begin(&self.config.drift, &self.judge, &mut state.outputs);
+        let machine = Machine::new(&self.config.decision, Ids::random(), started);
+        let filter = ChangeFilter::new(&self.config.camera);
+        Ok(Running { watch: self, camera, filter, machine, outputs }.run(commands, notifier))
+    }
+}
+
+struct Running<'a, J, S> {
+    watch: Watch<'a, J, S>,
+    camera: Connection<S>,
+    filter: ChangeFilter,
+    machine: Machine,
+    outputs: Outputs,
+}
+
+impl<J: Judge, S: FrameSource> Running<'_, J, S> {
+    fn run(mut self, commands: &Receiver<Command>, notifier: &mut Notifier) -> Summary {
+        self.update();
+        self.outputs.emit(Event { threshold: Some(self.threshold()), ..Event::new(Kind::Start) });
+        self.outputs.take_over();
+        self.watch_drift();
         notifier.ready();
-        let mut tick = Instant::now();
+        let mut due = Instant::now();
         loop {
-            match state.wait(commands, tick, notifier) {
+            match self.wait(commands, due, notifier) {
                 Some(Command::Stop) => break,
                 Some(Command::Reload) => {
                     notifier.reloading();
-                    self.take_reload(&mut state, &mut camera);
+                    self.reload();
                     notifier.ready();
                     continue;
                 }
                 None => {}
             }
-            let (polled, event) = camera.poll(&self.config.camera, &mut self.open_camera);
+            let (polled, event) = self.camera.poll(&self.watch.config.camera, &mut self.watch.open_camera);
+            match &polled {
+                Polled::Dropped(_) => self.machine.dropped(),
+                Polled::Nothing => self.machine.paused(),
+                Polled::Frame(_) | Polled::End => {}
+            }
+            self.update();
             if let Polled::Dropped(reason) = &polled {
-                state.drop_frame();
-                state.outputs.error(reason.clone());
+                self.outputs.error(reason.clone());
             }
             if let Some(event) = event {
-                state.outputs.emit(event);
+                self.outputs.emit(event);
             }
+            let interval = self.watch.config.camera.interval;
             match polled {
                 Polled::Frame(frame) => {
                     let begun = Instant::now();
-                    self.take_frame(&mut state, &frame, begun);
-                    let rest = load::rest(begun.elapsed(), self.config.model.duty);
-                    tick = next_tick(tick, self.config.camera.interval, rest);
+                    self.take_frame(&frame, begun);
+                    let rest = pace::rest(begun.elapsed(), self.watch.config.model.duty);
+                    due = pace::next_due(due, interval, Instant::now(), rest);
                 }
-                Polled::Dropped(_) => tick = next_tick(tick, self.config.camera.interval, Duration::ZERO),
-                Polled::Nothing => state.drift.pause(),
+                Polled::Dropped(_) => due = pace::next_due(due, interval, Instant::now(), Duration::ZERO),
+                Polled::Nothing => {}
                 Polled::End => break,
             }
-            state.outputs.metrics.camera_up = camera.is_up();
-            state.outputs.attend();
-            if state.last.is_some_and(|last| last.judged) || camera.is_failing() {
+            self.outputs.attend();
+            if self.machine.judges() || self.camera.is_failing() {
                 notifier.alive();
             }
-            notifier.status(&state.status(&camera));
+            let problems = [self.camera.problem(), self.outputs.problem()];
+            notifier.status(&self.status(self.camera.is_up()).line(problems.into_iter().flatten()));
         }
         notifier.stopping();
-        state.stop(started);
-        Ok(state.summary())
+        let stop = self.machine.stop(Time::now());
+        let status = self.status(false);
+        self.outputs.finish(stop, status);
+        self.machine.summary()
     }
 
+    /// The one place that chooses what p is compared with; asked anew for every frame.
     fn threshold(&self) -> f64 {
-        self.config.decision.threshold.unwrap_or_else(|| self.judge.threshold())
+        self.watch.config.decision.threshold.unwrap_or_else(|| self.watch.judge.threshold())
     }
 
-    fn take_frame(&mut self, state: &mut State, frame: &Frame, now: Instant) {
-        if let Some(verdict) = state.gate.pass(&frame.picture, state.decision.is_settled(), now) {
-            return state.skip(verdict);
+    fn status(&self, camera_up: bool) -> Status {
+        self.machine.status(self.threshold(), camera_up)
+    }
+
+    /// Gives the outputs what the watch sees now.
+    fn update(&mut self) {
+        let status = self.status(self.camera.is_up());
+        self.outputs.update(status);
+    }
+
+    /// Waits for the next frame's time, or for a command.
+    fn wait(&mut self, commands: &Receiver<Command>, until: Instant, notifier: &mut Notifier) -> Option<Command> {
+        let begun = Instant::now();
+        loop {
+            self.outputs.attend();
+            let next = self.outputs.due().map_or(until, |due| due.min(until));
+            let left = next.saturating_duration_since(Instant::now()).min(notifier.alive_interval());
+            match commands.recv_timeout(left) {
+                Ok(command) => return Some(latest(command, commands)),
+                Err(RecvTimeoutError::Disconnected) => return Some(Command::Stop),
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return None,
+                // Where frames come often, only those that are judged feed the watchdog.
+                Err(RecvTimeoutError::Timeout)
+                    if begun.elapsed() >= notifier.alive_interval() || self.machine.judges() =>
+                {
+                    notifier.alive();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// A frame's way, from the picture to what it changes; `now` is when it came.
+    fn take_frame(&mut self, frame: &Frame, now: Instant) {
+        let masked = self.watch.config.camera.mask.paint(&frame.picture);
+        if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
+            let event = self.machine.skipped(verdict, Time::now());
+            self.update();
+            return event.into_iter().for_each(|event| self.outputs.emit(event));
         }
         let (begun, threshold) = (Instant::now(), self.threshold());
-        let judged = self.judge.judge(&frame.picture, threshold).and_then(|verdict| match verdict.p.is_finite() {
+        let judged = self.watch.judge.judge(&masked, threshold).and_then(|verdict| match verdict.p.is_finite() {
             true => Ok(verdict),
             false => Err(JudgeError(format!("p is {}", verdict.p))),
         });
-        match judged {
-            Ok(verdict) => {
-                state.outputs.metrics.judged(verdict.p, begun.elapsed());
-                state.gate.judged(verdict, now);
-                let heat = self.config.events.heat_map.then_some(&mut self.judge as &mut dyn Judge);
-                state.push(frame, verdict, threshold, heat, &self.config.camera.mask);
-                if let Some(observe) = &mut self.observe {
-                    observe(frame, verdict);
-                }
-            }
+        let verdict = match judged {
+            Ok(verdict) => verdict,
             Err(e) => {
-                state.drop_frame();
-                state.gate.forget();
-                state.last = state.last.map(|last| Last { judged: false, ..last });
-                state.outputs.error(format!("{}: {e}", frame.source));
+                self.machine.failed();
+                self.filter.forget();
+                self.update();
+                return self.outputs.error(format!("{}: {e}", frame.source));
             }
+        };
+        self.outputs.observe_frame(begun.elapsed());
+        self.filter.judged(verdict, now);
+        let events = self.machine.judged(verdict, threshold, Time::now());
+        self.update();
+        for event in events {
+            if event.event == Kind::Raise {
+                let pictures =
+                    Raised { masked: &masked, hatched: &self.watch.config.camera.mask.hatch(&frame.picture) };
+                let judge = self.watch.config.events.heat_map.then_some(&mut self.watch.judge as &mut dyn Judge);
+                self.machine.set_pictures(raise(&mut self.outputs, event, &pictures, judge));
+            } else {
+                self.outputs.emit(event);
+            }
+        }
+        if let Some(observe) = &mut self.watch.observe {
+            observe(frame, verdict);
         }
     }
 
-    fn take_reload(&mut self, state: &mut State, camera: &mut Connection<S>) {
-        let kept = |reason: &str| format!("reload refused, the old config and model stay: {reason}");
-        let (config, judge) = match (self.reload)() {
+    fn watch_drift(&mut self) {
+        let Watch { config, judge, .. } = &self.watch;
+        let drift = Drift::new(&config.drift, judge.normal_scores(), judge.effective_sample_size());
+        if let Err(reason) = &drift {
+            log::info!("drift is not watched for: {reason}");
+        }
+        let event = self.machine.set_drift(drift.ok(), Time::now());
+        self.update();
+        event.into_iter().for_each(|event| self.outputs.emit(event));
+    }
+
+    /// Takes config and model anew, or says why the old ones stay.
+    fn reload(&mut self) {
+        let reloaded = (self.watch.reload)().and_then(|(config, judge)| {
+            self.outputs.reconfigure(&self.watch.config, &config, judge.model_name()).map(|()| (config, judge))
+        });
+        let (config, judge) = match reloaded {
             Ok(new) => new,
-            Err(reason) => return state.outputs.answer(&kept(&reason)),
-        };
-        if let Err(reason) = state.reload_gpio(&self.config, &config) {
-            return state.outputs.answer(&kept(&reason));
-        }
-        if let Err(reason) = state.outputs.reconfigure(&config, judge.model_name()) {
-            if let Err(e) = state.reload_gpio(&config, &self.config) {
-                log::error!("{e}");
+            Err(reason) => {
+                let message = format!("reload refused, the old config and model stay: {reason}");
+                return self.outputs.refuse(&message);
             }
-            return state.outputs.answer(&kept(&reason));
+        };
+        self.machine.reconfigure(&config.decision);
+        if config.camera != self.watch.config.camera {
+            self.camera.close(Instant::now());
         }
-        state.decision.reconfigure(config.decision.raise_after, config.decision.clear_after);
-        if config.camera != self.config.camera {
-            camera.close(Instant::now());
-        }
-        state.gate = Gate::new(&config.camera);
-        if config.model.nice != self.config.model.nice {
+        self.filter = ChangeFilter::new(&config.camera);
+        if config.model.nice != self.watch.config.model.nice {
             log::warn!("model.nice is taken over at the next start: `systemctl restart outlierd`");
         }
-        state.drift.begin(&config.drift, &judge, &mut state.outputs);
-        self.config = config;
-        self.judge = judge;
-        state.outputs.metrics.threshold = self.threshold();
-        log::info!("reloaded {}", self.config.path().display());
+        (self.watch.config, self.watch.judge) = (config, judge);
+        self.watch_drift();
+        log::info!("reloaded {}", self.watch.config.path().display());
     }
-}
-
-fn next_tick(tick: Instant, interval: Duration, rest: Duration) -> Instant {
-    (tick + interval).max(Instant::now() + rest)
 }

@@ -33,7 +33,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// `src/watch/gate.rs` is `watch::gate`, `src/watch/mod.rs` and `src/watch.rs` are `watch`.
+/// `src/watch/raise.rs` is `watch::raise`, `src/watch/mod.rs` and `src/watch.rs` are `watch`.
 fn module(path: &Path, root: &Path) -> Module {
     let inside = path.strip_prefix(root).unwrap().with_extension("");
     let mut names: Module = inside.iter().map(|name| name.to_str().unwrap().to_owned()).collect();

@@ -10,8 +10,9 @@ use outlierd::internals::config::{self, Config};
 use outlierd::internals::model::Verdict;
 use outlierd::internals::watch::events::{self, Event, Kind};
 use outlierd::internals::watch::judging::Drawing;
+use outlierd::internals::watch::outputs::snapshots;
 use outlierd::internals::watch::service::{Command, Notifier};
-use outlierd::internals::watch::{Judge, JudgeError, Summary, Watch, snapshots};
+use outlierd::internals::watch::{Judge, JudgeError, Summary, Watch};
 
 /// Dark pictures are inliers; a green one cannot be judged.
 struct Brightness {

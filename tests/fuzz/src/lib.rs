@@ -16,8 +16,7 @@ use outlierd::internals::model::{Calibration, FeatureSource, Model, file, learn}
 use outlierd::internals::pictures;
 use outlierd::internals::training::features::Cache;
 use outlierd::internals::training::{import, npz};
-use outlierd::internals::watch::events::{self, Kind};
-use outlierd::internals::watch::follow::Follow;
+use outlierd::internals::watch::events::{self, Follow, Kind};
 
 pub mod seeds;
 
@@ -94,7 +93,7 @@ pub fn config(bytes: &[u8]) {
     {
         let _ = now + time;
     }
-    let _ = outlierd::internals::watch::drift::Drift::new(&config.drift, &[0.5; 100], 100.0);
+    let _ = outlierd::internals::watch::frame::drift::Drift::new(&config.drift, &[0.5; 100], 100.0);
 }
 
 fn write(path: &Path, bytes: &[u8]) {
@@ -286,7 +285,7 @@ pub fn cache(bytes: &[u8]) {
 /// What a broker sends.
 #[cfg(feature = "mqtt")]
 pub fn mqtt(bytes: &[u8]) {
-    use outlierd::internals::watch::mqtt::packet;
+    use outlierd::internals::watch::outputs::mqtt::packet;
     let mut rest = bytes;
     while let Ok(Some((_, used))) = packet::parse(rest) {
         assert!((2..=4).contains(&used));

@@ -11,26 +11,90 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::events::{Event, Kind};
-use super::metrics::Metrics;
-use super::sink::Sink;
-use crate::config::{Config, Mqtt};
+use super::output::{Failure, Output};
+use crate::config::{self, Config};
 use crate::model::hex;
+use crate::watch::events::{Event, Kind};
+use crate::watch::frame::status::Status;
 use crate::{fs, image};
 
+mod account;
 mod client;
 pub mod packet;
+mod queue;
+mod session;
 
-use client::{Account, Client, Turn};
+use account::Account;
+use client::Client;
+use queue::Turn;
 
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
 
-/// The broker that the config names.
+/// How long events may go on when the daemon stops.
+const GRACE: Duration = Duration::from_secs(3);
+/// The same when a reload takes their broker away.
+const RELOAD_GRACE: Duration = Duration::from_secs(2);
+
+/// The broker of the config, if it names one.
 #[derive(Debug)]
-pub struct Broker {
+pub struct Mqtt(Option<Broker>);
+
+impl Mqtt {
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(config: &Config) -> io::Result<Self> {
+        let broker = config.mqtt.as_ref().map(|mqtt| Broker::start(mqtt, &config.events.log));
+        Ok(Mqtt(broker.transpose()?))
+    }
+}
+
+impl Output for Mqtt {
+    /// What waits for the old broker goes to the new one. The old one ends first: a broker that saw both would say last that
+    /// the old one is gone.
+    fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String> {
+        if self.0.as_ref().map(|broker| &broker.config) == config.mqtt.as_ref() {
+            return Ok(Vec::new());
+        }
+        let (waiting, mut failures) = self.0.take().map(|mut broker| broker.end(config)).unwrap_or_default();
+        *self = Mqtt::start(config).map_err(|e| format!("cannot start a thread: {e}"))?;
+        let lost = self.0.as_ref().map_or(waiting.len(), |broker| {
+            waiting.iter().filter(|event| broker.send_event((*event).clone()).is_err()).count()
+        });
+        if lost > 0 {
+            failures.push(format!("{lost} events that waited for a broker were not delivered before the new config"));
+        }
+        Ok(failures.into_iter().map(Failure::Logged).collect())
+    }
+
+    fn event(&mut self, event: &Event, status: &Status) -> Vec<Failure> {
+        let Some(broker) = &mut self.0 else { return Vec::new() };
+        broker.state(status);
+        let queued = broker.send_event(event.to_json().into_bytes());
+        let sent = broker.send_snapshot(event).and(queued);
+        sent.err().map(Failure::Logged).into_iter().collect()
+    }
+
+    fn attend(&mut self, status: &Status) -> Vec<Failure> {
+        let Some(broker) = &mut self.0 else { return Vec::new() };
+        if broker.stated.is_none_or(|at| at.elapsed() >= broker.config.interval) {
+            broker.state(status);
+        }
+        broker.client.failures().into_iter().map(Failure::Announced).collect()
+    }
+
+    fn finish(&mut self, _: &Status) -> Vec<Failure> {
+        let Some(mut broker) = self.0.take() else { return Vec::new() };
+        broker.farewell();
+        broker.client.finish(GRACE).into_iter().map(Failure::Logged).collect()
+    }
+}
+
+/// A broker and what is sent to it.
+#[derive(Debug)]
+struct Broker {
     client: Client,
-    config: Mqtt,
+    config: config::Mqtt,
     base: String,
     /// `client/ID`.
     presence: String,
@@ -38,9 +102,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts the connection's thread; a broker that cannot be reached is tried again and again. `log` tells the daemons of
-    /// one host apart.
-    pub fn start(config: &Mqtt, log: &Path) -> io::Result<Self> {
+    /// Starts the connection's thread; a broker that cannot be reached is tried again and again. `log` is unique to a daemon
+    /// of the host.
+    fn start(config: &config::Mqtt, log: &Path) -> io::Result<Self> {
         let (base, id) = (config.base(), identity(log));
         let client = Client::start(account(config, &id))?;
         empty_former(&client, config, log);
@@ -48,21 +112,21 @@ impl Broker {
             client.retain(&topic, payload.to_string().into_bytes(), Turn::BeforeEvents);
         }
         let presence = format!("{base}/client/{id}");
-        client.retain(&presence, Mqtt::host_name().into_bytes(), Turn::BeforeEvents);
+        client.retain(&presence, config::Mqtt::host_name().into_bytes(), Turn::BeforeEvents);
         client.retain(&format!("{base}/availability"), ONLINE.into(), Turn::BeforeEvents);
         Ok(Broker { client, config: config.clone(), base, presence, stated: None })
     }
 
-    fn state(&mut self, metrics: &Metrics) {
+    fn state(&mut self, status: &Status) {
         self.stated = Some(Instant::now());
         let finite = |value: f64| value.is_finite().then_some(value);
         let state = json!({
-            "outlier": metrics.outlier,
-            "p": metrics.p.and_then(finite),
-            "threshold": finite(metrics.threshold),
-            "frames": metrics.frames,
-            "camera": metrics.camera_up,
-            "drift": metrics.drift,
+            "outlier": status.raised,
+            "p": status.p.and_then(finite),
+            "threshold": finite(status.threshold),
+            "frames": status.summary.frames,
+            "camera": status.camera_up,
+            "drift": status.drift,
         });
         self.client.retain(&format!("{}/state", self.base), state.to_string().into_bytes(), Turn::BeforeEvents);
     }
@@ -81,29 +145,13 @@ impl Broker {
         self.client.retain(&format!("{}/snapshot", self.base), jpeg, Turn::AfterEvents);
         Ok(())
     }
-}
 
-impl Sink for Broker {
-    fn event(&mut self, event: &Event, metrics: &Metrics) -> Result<(), String> {
-        self.state(metrics);
-        let queued = self.client.send(format!("{}/event", self.base), event.to_json().into_bytes());
-        self.send_snapshot(event)?;
-        queued.map_err(|e| e.to_string())
+    fn send_event(&self, json: Vec<u8>) -> Result<(), String> {
+        self.client.send(format!("{}/event", self.base), json).map_err(|e| e.to_string())
     }
 
-    fn attend(&mut self, metrics: &Metrics) -> Vec<String> {
-        if self.stated.is_none_or(|at| at.elapsed() >= self.config.interval) {
-            self.state(metrics);
-        }
-        self.client.failures()
-    }
-
-    fn finish(&mut self, grace: Duration) -> Vec<String> {
-        self.farewell();
-        self.client.finish(grace)
-    }
-
-    fn end(&mut self, next: &Config, grace: Duration) -> (Vec<Vec<u8>>, Vec<String>) {
+    /// Ends before another config; gives the events that still wait, and what went wrong.
+    fn end(&mut self, next: &Config) -> (Vec<Vec<u8>>, Vec<String>) {
         self.farewell();
         if let Some(next) = &next.mqtt {
             let same_broker = (&next.host, next.port) == (&self.config.host, self.config.port);
@@ -112,18 +160,13 @@ impl Sink for Broker {
                 self.client.retain(topic, Vec::new(), Turn::BeforeEvents);
             }
         }
-        self.client.end(grace)
-    }
-
-    fn take_over(&mut self, waiting: Vec<Vec<u8>>) -> usize {
-        let topic = format!("{}/event", self.base);
-        waiting.into_iter().filter_map(|event| self.client.send(topic.clone(), event).err()).count()
+        self.client.end(RELOAD_GRACE)
     }
 }
 
 /// Empties what the broker retains of the names that this daemon had before it was started anew under others. They are kept
 /// beside the event log: the broker's address, then a topic a line.
-fn empty_former(client: &Client, config: &Mqtt, log: &Path) {
+fn empty_former(client: &Client, config: &config::Mqtt, log: &Path) {
     let mut path = log.as_os_str().to_owned();
     path.push(".retained");
     let path = Path::new(&path);
@@ -145,19 +188,19 @@ fn empty_former(client: &Client, config: &Mqtt, log: &Path) {
 }
 
 /// What the broker retains of a config, but for `client/ID`.
-fn topics(config: &Mqtt) -> Vec<String> {
+fn topics(config: &config::Mqtt) -> Vec<String> {
     let own = ["availability", "state", "snapshot"].map(|name| format!("{}/{name}", config.base()));
     discovery(config).into_iter().map(|(topic, _)| topic).chain(own).collect()
 }
 
 /// Connects once, for `check`; says whom as whom, or what stands in the way: also another daemon under the same name.
-pub fn try_connect(config: &Mqtt, log: &Path) -> Result<String, String> {
+pub fn try_connect(config: &config::Mqtt, log: &Path) -> Result<String, String> {
     let (id, base) = (identity(log), config.base());
     let account = account(config, &id);
     let name = format!("{}:{}", account.host, account.port);
     // With a client id of its own: a broker ends the connection of a daemon that runs under the same.
     let probe = Account { client_id: format!("{}-check", account.client_id), ..account };
-    let found = client::look(&probe, &format!("{base}/client/+")).map_err(|e| format!("MQTT broker {name}: {e}"))?;
+    let found = account::look(&probe, &format!("{base}/client/+")).map_err(|e| format!("MQTT broker {name}: {e}"))?;
     match found.iter().find(|(topic, host)| !host.is_empty() && !topic.ends_with(&format!("/{id}"))) {
         None => Ok(format!("{name} takes us as {}, topics below {base}", config.node())),
         Some((topic, host)) => Err(format!(
@@ -176,12 +219,13 @@ const MAX_RETAINED: u64 = 1 << 20;
 
 /// Tells daemons apart that have one name: those of several hosts, and those of one host by their event logs.
 fn identity(log: &Path) -> String {
-    let machine = fs::read(Path::new("/etc/machine-id"), MAX_ID).unwrap_or_else(|_| Mqtt::host_name().into_bytes());
+    let machine =
+        fs::read(Path::new("/etc/machine-id"), MAX_ID).unwrap_or_else(|_| config::Mqtt::host_name().into_bytes());
     let hash = Sha256::new().chain_update(machine).chain_update(log.as_os_str().as_encoded_bytes()).finalize();
     hex(&hash[..4])
 }
 
-fn account(config: &Mqtt, id: &str) -> Account {
+fn account(config: &config::Mqtt, id: &str) -> Account {
     Account {
         host: config.host.clone(),
         port: config.port,
@@ -193,7 +237,7 @@ fn account(config: &Mqtt, id: &str) -> Account {
 }
 
 /// Home Assistant's discovery messages: topic and payload.
-fn discovery(config: &Mqtt) -> Vec<(String, serde_json::Value)> {
+fn discovery(config: &config::Mqtt) -> Vec<(String, serde_json::Value)> {
     let (prefix, node, base) = (&config.discovery_prefix, config.node(), config.base());
     if prefix.is_empty() {
         return Vec::new();

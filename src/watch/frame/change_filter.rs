@@ -1,4 +1,4 @@
-//! Whether a frame needs the network: not while the picture stays as it was when it was last judged.
+//! The change filter: a frame needs the network only where the picture has changed since it was last judged.
 //!
 //! Two pictures differ by the greatest change of the mean of any of 32 x 32 cells in any colour channel, in levels of
 //! 255. A cell's mean averages the sensor's noise away (to a 20th of it at 640x480), and the greatest change of any
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use ::image::RgbImage;
 
 use crate::config;
-use crate::image::mask::Mask;
 use crate::model::Verdict;
 
 /// Cells a side.
@@ -58,40 +57,38 @@ impl Thumbnail {
     }
 }
 
-/// Lets frames past that look like the last judged one.
+/// Filters frames that look like the last judged one.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ChangeFilter {
     /// None: every frame is judged.
     threshold: Option<f32>,
     judge_at_least_every: Duration,
-    mask: Mask,
     judged: Option<(Thumbnail, Verdict, Instant)>,
     seen: Option<Thumbnail>,
 }
 
-impl Gate {
+impl ChangeFilter {
     pub fn new(config: &config::Camera) -> Self {
-        Gate {
+        ChangeFilter {
             threshold: (config.change_threshold > 0.0).then_some(config.change_threshold as f32),
             judge_at_least_every: config.judge_at_least_every,
-            mask: config.mask.clone(),
             judged: None,
             seen: None,
         }
     }
 
     /// The verdict of the last judged frame, if this one looks like it and that is not too long ago; None: this one
-    /// must be judged. `settled`: the last verdict is the one that is announced. While it is not, frames are evidence
+    /// must be judged. `picture` has its masks painted over. `settled`: the last verdict is the one that is announced. While it is not, frames are evidence
     /// for or against an event, and every one is judged.
-    pub fn pass(&mut self, picture: &RgbImage, settled: bool, now: Instant) -> Option<Verdict> {
+    pub fn unchanged(&mut self, picture: &RgbImage, settled: bool, now: Instant) -> Option<Verdict> {
         let threshold = self.threshold?;
-        let seen = self.seen.insert(Thumbnail::of(&self.mask.paint(picture)));
+        let seen = self.seen.insert(Thumbnail::of(picture));
         let (judged, verdict, at) = self.judged.as_ref()?;
         let recent = now.saturating_duration_since(*at) < self.judge_at_least_every;
         (settled && recent && seen.distance(judged) < threshold).then_some(*verdict)
     }
 
-    /// The frame that [`Gate::pass`] was last asked about was judged; `at` is when it was taken.
+    /// The frame that [`ChangeFilter::unchanged`] was last asked about was judged; `at` is when it was taken.
     pub fn judged(&mut self, verdict: Verdict, at: Instant) {
         self.judged = self.seen.take().map(|seen| (seen, verdict, at));
     }
@@ -109,6 +106,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::image::mask::Mask;
 
     /// A gradient with noise of standard deviation 4 and, perhaps, a square.
     fn scene(rng: &mut ChaCha8Rng, shade: f32, square: Option<[u8; 3]>) -> RgbImage {
@@ -121,9 +119,9 @@ mod tests {
         })
     }
 
-    fn gate(every: Duration) -> Gate {
+    fn filter(every: Duration) -> ChangeFilter {
         let camera = config::Camera { change_threshold: 4.0, judge_at_least_every: every, ..config::Camera::default() };
-        Gate::new(&camera)
+        ChangeFilter::new(&camera)
     }
 
     const VERDICT: Verdict = Verdict { score: 3.0, p: 0.5, outlier: false };
@@ -153,22 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn unchanged_frames_pass_until_the_time_is_up() {
+    fn unchanged_frames_are_filtered_until_the_time_is_up() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let mut gate = gate(Duration::from_secs(30));
+        let mut filter = filter(Duration::from_secs(30));
         let start = Instant::now();
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, start), None);
-        gate.judged(VERDICT, start);
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), true, start), None);
+        filter.judged(VERDICT, start);
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(1)), Some(VERDICT));
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), false, at(2)), None);
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, Some([200; 3])), true, at(3)), None);
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(29)), Some(VERDICT));
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(30)), None);
-        gate.judged(VERDICT, at(30));
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(59)), Some(VERDICT));
-        gate.forget();
-        assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, at(60)), None);
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), true, at(1)), Some(VERDICT));
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), false, at(2)), None);
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, Some([200; 3])), true, at(3)), None);
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), true, at(29)), Some(VERDICT));
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), true, at(30)), None);
+        filter.judged(VERDICT, at(30));
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), true, at(59)), Some(VERDICT));
+        filter.forget();
+        assert_eq!(filter.unchanged(&scene(&mut rng, 0.0, None), true, at(60)), None);
     }
 
     #[test]
@@ -178,11 +176,11 @@ mod tests {
         let mask = Mask::new(vec![vec![[left, top], [right, top], [right, low], [left, low]]]).unwrap();
         let start = Instant::now();
         let mut passes = |mask: Mask| {
-            let camera = config::Camera { change_threshold: 4.0, mask, ..config::Camera::default() };
-            let mut gate = Gate::new(&camera);
-            assert_eq!(gate.pass(&scene(&mut rng, 0.0, None), true, start), None);
-            gate.judged(VERDICT, start);
-            gate.pass(&scene(&mut rng, 0.0, Some([250; 3])), true, start)
+            let camera = config::Camera { change_threshold: 4.0, ..config::Camera::default() };
+            let mut filter = ChangeFilter::new(&camera);
+            assert_eq!(filter.unchanged(&mask.paint(&scene(&mut rng, 0.0, None)), true, start), None);
+            filter.judged(VERDICT, start);
+            filter.unchanged(&mask.paint(&scene(&mut rng, 0.0, Some([250; 3]))), true, start)
         };
         assert_eq!(passes(mask), Some(VERDICT));
         assert_eq!(passes(Mask::default()), None);
@@ -191,12 +189,12 @@ mod tests {
     #[test]
     fn a_change_that_comes_slowly_adds_up() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let mut gate = gate(Duration::from_secs(3600));
+        let mut filter = filter(Duration::from_secs(3600));
         let start = Instant::now();
         let mut judged = Vec::new();
         for step in 0..60 {
-            if gate.pass(&scene(&mut rng, 0.25 * step as f32, None), true, start).is_none() {
-                gate.judged(VERDICT, start);
+            if filter.unchanged(&scene(&mut rng, 0.25 * step as f32, None), true, start).is_none() {
+                filter.judged(VERDICT, start);
                 judged.push(step);
             }
         }
@@ -204,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn off_costs_nothing_and_passes_nothing() {
-        let mut gate = Gate::new(&config::Camera::default());
+    fn off_it_filters_nothing() {
+        let mut filter = ChangeFilter::new(&config::Camera::default());
         let picture = RgbImage::new(8, 8);
-        assert_eq!(gate.pass(&picture, true, Instant::now()), None);
-        gate.judged(VERDICT, Instant::now());
-        assert_eq!(gate.pass(&picture, true, Instant::now()), None);
+        assert_eq!(filter.unchanged(&picture, true, Instant::now()), None);
+        filter.judged(VERDICT, Instant::now());
+        assert_eq!(filter.unchanged(&picture, true, Instant::now()), None);
     }
 }

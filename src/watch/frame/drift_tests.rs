@@ -58,7 +58,7 @@ fn windows_to_drift(seed: u64, phi: f64, n: usize, windows: u64, score: impl Fn(
     let now = Instant::now();
     (0..windows * WINDOW).find_map(|at| {
         let verdict = verdict(&conformal, score(at, frames.next()));
-        match drift.push(now, verdict, Standing::Normal) {
+        match drift.push(now, verdict, Phase::Normal) {
             Some(Change::Begun(_)) => Some(at as f64 / WINDOW as f64),
             _ => None,
         }
@@ -80,7 +80,7 @@ fn stationary_frames_are_no_drift() {
 
 /// The scores sink by three standard deviations over forty windows.
 #[test]
-fn sinking_scores_are_told_before_most_frames_are_outliers() {
+fn sinking_scores_are_reported_before_most_frames_are_outliers() {
     for (phi, n) in [(0.0, 200), (0.95, 60), (0.95, 500)] {
         let runs = 100;
         let sink = |at: u64| 3.0 * at as f64 / (40.0 * WINDOW as f64);
@@ -94,7 +94,7 @@ fn sinking_scores_are_told_before_most_frames_are_outliers() {
         let in_time = sunk.iter().filter(|sunk| **sunk < 2.33).count();
         let (median, last) = (sunk[50], sunk[99]);
         println!(
-            "AR(1) {phi}, {n} scores: told in time in {in_time} of {runs} runs, {median:.2} sd down, last {last:.2}"
+            "AR(1) {phi}, {n} scores: found in time in {in_time} of {runs} runs, {median:.2} sd down, last {last:.2}"
         );
         assert_eq!(in_time, runs as usize, "AR(1) {phi}, {n} scores");
     }
@@ -103,8 +103,8 @@ fn sinking_scores_are_told_before_most_frames_are_outliers() {
 #[test]
 fn scores_that_rise_or_sink_a_little_are_no_drift() {
     for shift in [-0.4, 0.5, 3.0] {
-        let told = (0..50).filter(|seed| windows_to_drift(*seed, 0.9, 200, 10, |_, frame| frame + shift).is_some());
-        assert_eq!(told.count(), 0, "{shift}");
+        let found = (0..50).filter(|seed| windows_to_drift(*seed, 0.9, 200, 10, |_, frame| frame + shift).is_some());
+        assert_eq!(found.count(), 0, "{shift}");
     }
 }
 
@@ -121,18 +121,18 @@ fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
         let now = Instant::now();
         for at in 0..4 * cycle {
             let verdict = verdict(&conformal, night(at, frames.next()));
-            assert_eq!(drift.push(now, verdict, Standing::Normal), None, "seed {seed}, frame {at}");
+            assert_eq!(drift.push(now, verdict, Phase::Normal), None, "seed {seed}, frame {at}");
         }
     }
 }
 
 #[test]
-fn drift_is_told_once_and_is_over_once() {
+fn drift_is_reported_once_and_is_over_once() {
     let mut frames = Frames::new(1, 0.9);
     let conformal = frames.calibration(200);
     let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     for at in 0..60 * WINDOW {
         // Sinks, stays for long near the limit, and comes back.
         let shift = match at / WINDOW {
@@ -140,15 +140,15 @@ fn drift_is_told_once_and_is_over_once() {
             10..45 => -1.4,
             _ => 0.0,
         };
-        match drift.push(now, verdict(&conformal, frames.next() + shift), Standing::Normal) {
-            Some(Change::Begun(finding)) => told.push(("begun", finding)),
-            Some(Change::Over(finding)) => told.push(("over", finding)),
+        match drift.push(now, verdict(&conformal, frames.next() + shift), Phase::Normal) {
+            Some(Change::Begun(finding)) => found.push(("begun", finding)),
+            Some(Change::Over(finding)) => found.push(("over", finding)),
             None => {}
         }
-        assert_eq!(drift.is_drifting(), told.len() == 1);
+        assert_eq!(drift.is_drifting(), found.len() == 1);
     }
-    assert_eq!(told.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["begun", "over"]);
-    let (begun, over) = (told[0].1, told[1].1);
+    assert_eq!(found.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["begun", "over"]);
+    let (begun, over) = (found[0].1, found[1].1);
     assert!(begun.rank <= 0.3 && begun.t >= T && over.rank >= 0.4);
     assert!((begun.p - begun.rank).abs() < 0.02, "{begun:?}");
     assert_eq!(begun.frames, WINDOW);
@@ -161,18 +161,18 @@ fn frames_of_events_do_not_count() {
     let now = Instant::now();
     let odd = verdict(&conformal, -9.0);
     for _ in 0..10 * WINDOW {
-        assert_eq!(drift.push(now, odd, Standing::Suspected), None);
-        assert_eq!(drift.push(now, odd, Standing::Suspected), None);
-        assert_eq!(drift.push(now, odd, Standing::Raised), None);
+        assert_eq!(drift.push(now, odd, Phase::Suspected), None);
+        assert_eq!(drift.push(now, odd, Phase::Suspected), None);
+        assert_eq!(drift.push(now, odd, Phase::Raised), None);
     }
     assert_eq!(drift.finding(), None);
     // Outliers that came to nothing are normal frames that scored low.
-    let mut told = None;
+    let mut found = None;
     for _ in 0..2 * WINDOW {
-        drift.push(now, odd, Standing::Suspected);
-        told = told.or(drift.push(now, odd, Standing::Normal));
+        drift.push(now, odd, Phase::Suspected);
+        found = found.or(drift.push(now, odd, Phase::Normal));
     }
-    assert!(matches!(told, Some(Change::Begun(_))));
+    assert!(matches!(found, Some(Change::Begun(_))));
 }
 
 #[test]
@@ -184,21 +184,21 @@ fn time_stands_still_while_nothing_normal_is_seen() {
     let at = |seconds: u64| start + Duration::from_secs(seconds);
     let low = verdict(&conformal, -9.0);
     for second in 0..100 {
-        assert_eq!(drift.push(at(second), low, Standing::Normal), None);
+        assert_eq!(drift.push(at(second), low, Phase::Normal), None);
     }
-    drift.push(at(100), low, Standing::Raised);
-    drift.push(at(5000), low, Standing::Normal);
+    drift.push(at(100), low, Phase::Raised);
+    drift.push(at(5000), low, Phase::Normal);
     drift.pause();
     for second in 9000..9009 {
-        assert_eq!(drift.push(at(second), low, Standing::Normal), None, "{second}");
+        assert_eq!(drift.push(at(second), low, Phase::Normal), None, "{second}");
     }
-    let told = (9009..9012).find_map(|second| drift.push(at(second), low, Standing::Normal));
-    let Some(Change::Begun(finding)) = told else { panic!("{told:?}") };
+    let found = (9009..9012).find_map(|second| drift.push(at(second), low, Phase::Normal));
+    let Some(Change::Begun(finding)) = found else { panic!("{found:?}") };
     assert!(finding.rank == 0.0 && (36..=40).contains(&finding.frames), "{finding:?}");
 }
 
 #[test]
-fn without_scores_the_reason_is_told() {
+fn without_scores_the_reason_is_given() {
     let window = config(Span::Frames(WINDOW));
     assert!(Drift::new(&window, &[], 0.0).unwrap_err().contains("keeps no scores"));
     assert!(Drift::new(&window, &[1.0; 19], 19.0).unwrap_err().contains("19 scores"));

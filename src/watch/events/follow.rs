@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::events::{Event, ROTATED, Reader, rotated};
+use super::event::Event;
+use super::log::{ROTATED, rotated};
+use super::reader::Reader;
 use crate::fs;
 
 /// A log that is followed from its oldest rotated file; one that does not exist yet is waited for.
@@ -116,7 +118,8 @@ fn identity_at(path: &Path) -> io::Result<Option<(u64, u64)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::events::{Kind, Log};
+    use super::super::event::Kind;
+    use super::super::log::Log;
     use super::*;
 
     fn event(frames: u64) -> Event {

@@ -1,28 +1,19 @@
-//! The pictures that raised events, as JPEG files: written whole or not at all, the oldest removed.
-//!
-//! An event's files are `outlier-ID.jpg` and, where there is a heat map, `outlier-ID-heat.jpg`; they go together. One
-//! process at a time writes into a folder.
+//! The pictures that raised events, as JPEG files: written whole or not at all. One process at a time writes into a
+//! folder.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use ::image::RgbImage;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fs::{self, Locked};
+use super::retention::{HEAT, LAST, PREFIX, Retention, SUFFIX};
+use crate::fs::{self, Locked, PARTIAL, remove};
 use crate::image::jpeg;
 
-/// The newest snapshot's link.
-pub const LAST: &str = "last.jpg";
-const PREFIX: &str = "outlier-";
-const SUFFIX: &str = ".jpg";
-const HEAT: &str = "-heat";
-const PARTIAL: &str = ".part";
 const QUALITY: u8 = 90;
 /// What a file may take beyond its bytes: the rest of a block, and its entry in the folder.
 const BLOCKS: u64 = 8192;
@@ -31,25 +22,11 @@ const BLOCKS: u64 = 8192;
 #[derive(Debug)]
 pub struct Snapshots {
     folder: PathBuf,
-    keep: usize,
-    max_bytes: u64,
-    standing: Option<String>,
-    /// Place in the event log of the events that have pictures; the clock that gave files their times may have been
-    /// wrong.
-    places: HashMap<String, u64>,
-    next_place: u64,
+    retention: Retention,
     /// The folder, open and locked.
     claimed: Option<Locked>,
     symlink: fn(&Path, &Path) -> io::Result<()>,
     linkless: bool,
-}
-
-/// The files of one event.
-#[derive(Debug)]
-struct Kept {
-    modified: SystemTime,
-    bytes: u64,
-    paths: Vec<PathBuf>,
 }
 
 impl Snapshots {
@@ -57,11 +34,7 @@ impl Snapshots {
     pub fn new(folder: &Path, keep: usize, max_bytes: u64) -> Self {
         Snapshots {
             folder: folder.to_owned(),
-            keep: keep.max(1),
-            max_bytes,
-            standing: None,
-            places: HashMap::new(),
-            next_place: 0,
+            retention: Retention::new(keep, max_bytes),
             claimed: None,
             symlink: |to, path| std::os::unix::fs::symlink(to, path),
             linkless: false,
@@ -77,7 +50,7 @@ impl Snapshots {
         if let Some(Snapshots { folder, claimed, .. }) = other {
             (self.folder, self.claimed, self.linkless) = (folder, claimed, false);
         }
-        (self.keep, self.max_bytes) = (keep.max(1), max_bytes);
+        self.retention.set_limits(keep, max_bytes);
     }
 
     /// Makes the folder and locks it for this process, for as long as the path names it. A file system without locks
@@ -107,15 +80,12 @@ impl Snapshots {
 
     /// Takes note of events in the order of the log.
     pub fn remember(&mut self, ids: impl IntoIterator<Item = String>) {
-        for id in ids {
-            self.places.insert(id, self.next_place);
-            self.next_place += 1;
-        }
+        self.retention.remember(ids);
     }
 
     /// The event that stands: its pictures are not removed. None: no event does.
     pub fn set_standing(&mut self, id: Option<&str>) {
-        self.standing = id.map(str::to_owned);
+        self.retention.set_standing(id);
     }
 
     /// Where an event's picture is, or will be.
@@ -148,20 +118,19 @@ impl Snapshots {
     /// Where there is no space, the oldest pictures make room.
     fn write(&mut self, id: &str, path: &Path, picture: &RgbImage) -> io::Result<()> {
         let jpeg = jpeg::encode(picture, QUALITY).map_err(io::Error::other)?;
-        match replace(path, &jpeg) {
+        match fs::replace(path, &jpeg) {
             Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 // What cannot be removed makes no room: the second try says so.
-                let _ = self.remove_oldest(Some(id), jpeg.len() as u64 + BLOCKS);
-                replace(path, &jpeg)?;
+                let _ = self.retention.remove_oldest(&self.folder, Some(id), jpeg.len() as u64 + BLOCKS);
+                fs::replace(path, &jpeg)
             }
-            written => written?,
+            written => written,
         }
-        fs::sync_folder(path)
     }
 
     /// Links the newest snapshot as `last.jpg`, or copies it where there are no links.
     pub fn link(&mut self, newest: &str) -> io::Result<()> {
-        let name = format!("{PREFIX}{newest}{SUFFIX}");
+        let (name, last) = (format!("{PREFIX}{newest}{SUFFIX}"), self.folder.join(LAST));
         let partial = self.folder.join(format!(".last{PARTIAL}"));
         remove(&partial)?;
         match (self.symlink)(Path::new(&name), &partial) {
@@ -170,79 +139,27 @@ impl Snapshots {
                     let folder = self.folder.display();
                     log::info!("{folder} is on a file system without links ({e}): {LAST} is a copy there");
                 }
-                let bytes = fs::read(&self.folder.join(&name), crate::image::MAX_BYTES)?;
-                fs::create_new(&partial)?.write_all(&bytes)?;
+                return fs::replace(&last, &fs::read(&self.folder.join(&name), crate::image::MAX_BYTES)?);
             }
             linked => linked?,
         }
-        std::fs::rename(&partial, self.folder.join(LAST)).inspect_err(|_| {
+        std::fs::rename(&partial, last).inspect_err(|_| {
             // The first error is the one that matters.
-            let _ = std::fs::remove_file(&partial);
+            let _ = remove(&partial);
         })
     }
 
     /// Removes the oldest events' pictures beyond what is kept, and what a killed run left half written; never those
     /// of `newest` and of the event that stands, however large. A folder that is not there holds none.
     pub fn prune(&mut self, newest: Option<&str>) -> io::Result<()> {
-        match self.remove_oldest(newest, 0) {
+        match self.retention.remove_oldest(&self.folder, newest, 0) {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
             removed => removed,
         }
     }
-
-    /// [`Snapshots::prune`], and more, until `room` bytes of pictures are gone. A file that cannot be removed does not
-    /// save others. The order is that of the log; events that are not in it are older, by the times of their files.
-    /// Pictures of a time to come, which a clock that was wrong has left, count as the oldest of these.
-    fn remove_oldest(&mut self, newest: Option<&str>, room: u64) -> io::Result<()> {
-        let mut events: BTreeMap<String, Kept> = BTreeMap::new();
-        let mut failure = Ok(());
-        let now = SystemTime::now();
-        for entry in std::fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            // Links and folders are others', whatever their name; what is gone by now needs no removal.
-            let Ok(metadata) = entry.metadata() else { continue };
-            if !metadata.is_file() {
-                continue;
-            }
-            if name.strip_prefix('.').is_some_and(|rest| rest.starts_with(PREFIX) && rest.ends_with(PARTIAL)) {
-                failure = failure.and(remove(&entry.path()));
-                continue;
-            }
-            let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
-            let id = id.strip_suffix(HEAT).unwrap_or(id);
-            let modified = Some(metadata.modified()?).filter(|at| *at <= now).unwrap_or(SystemTime::UNIX_EPOCH);
-            let kept = events.entry(id.to_owned()).or_insert(Kept { modified, bytes: 0, paths: Vec::new() });
-            kept.modified = kept.modified.max(modified);
-            kept.bytes += metadata.len();
-            kept.paths.push(entry.path());
-        }
-        self.places.retain(|id, _| events.contains_key(id) || Some(id.as_str()) == newest);
-        let (mut count, mut bytes) = (events.len(), events.values().map(|kept| kept.bytes).sum::<u64>());
-        let max_bytes = if room > 0 { self.max_bytes.min(bytes.saturating_sub(room)) } else { self.max_bytes };
-        let mut ordered: Vec<(String, Kept)> = events.into_iter().collect();
-        ordered.sort_by(|(a_id, a), (b_id, b)| {
-            (self.places.get(a_id), a.modified, a_id).cmp(&(self.places.get(b_id), b.modified, b_id))
-        });
-        let newest = newest.or(ordered.last().map(|(id, _)| id.as_str())).map(str::to_owned);
-        ordered.retain(|(id, _)| newest.as_ref() != Some(id) && self.standing.as_ref() != Some(id));
-        for (_, kept) in ordered {
-            if count <= self.keep && bytes <= max_bytes {
-                break;
-            }
-            let removed = kept.paths.iter().map(|path| remove(path)).fold(Ok(()), Result::and);
-            if removed.is_ok() {
-                count -= 1;
-                bytes -= kept.bytes;
-            }
-            failure = failure.and(removed);
-        }
-        failure
-    }
 }
 
-/// Whether a running daemon writes into the folder; false where that cannot be told.
+/// Whether a running daemon writes into the folder; false where that is unknown.
 pub fn is_claimed(folder: &Path) -> bool {
     open_folder(folder).is_ok_and(|folder| Locked::new(folder).is_none())
 }
@@ -263,33 +180,9 @@ fn is_linkless(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Writes a file whole, or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}{PARTIAL}"));
-    write_synced(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).inspect_err(|_| {
-        // The first error is the one that matters; a partial file is overwritten or removed later.
-        let _ = std::fs::remove_file(&partial);
-    })
-}
-
-/// Removes a file that may be gone already.
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
@@ -308,7 +201,7 @@ mod tests {
     }
 
     fn set_second(path: &Path, second: u64) {
-        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
     }
 
@@ -441,7 +334,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut snapshots = Snapshots::new(dir.path(), 100, PLENTY);
         let one = ["1", "2", "3", "4"].map(|id| take(&mut snapshots, id, false, 1))[0].metadata().unwrap().len();
-        snapshots.remove_oldest(Some("5"), one + one / 2).unwrap();
+        snapshots.retention.remove_oldest(dir.path(), Some("5"), one + one / 2).unwrap();
         assert_eq!(names(dir.path()), ["last.jpg", "outlier-3.jpg", "outlier-4.jpg"]);
     }
 

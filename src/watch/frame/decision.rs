@@ -11,6 +11,17 @@ pub struct Decision {
     outliers: u64,
 }
 
+/// What the latest frame is to the decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The verdict is inlier and no event stands.
+    Normal,
+    /// An outlier frame that may become an event.
+    Suspected,
+    /// A frame of an event.
+    Raised,
+}
+
 /// What a frame changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -40,8 +51,12 @@ impl Decision {
         self.clear_after = clear_after.max(1);
     }
 
-    pub fn is_raised(&self) -> bool {
-        self.raised
+    pub fn phase(&self) -> Phase {
+        match (self.raised, self.is_settled()) {
+            (true, _) => Phase::Raised,
+            (false, false) => Phase::Suspected,
+            (false, true) => Phase::Normal,
+        }
     }
 
     /// The latest verdict is the announced one: no run for or against an event is under way.
@@ -94,7 +109,7 @@ mod tests {
     fn runs_raise_and_clear() {
         let mut decision = Decision::new(3, 5);
         assert_eq!(changes(&mut decision, "oo.oo.ooooo....o.....oo.ooo"), "oo.oo.ooRoo....o....Coo.ooR");
-        assert!(decision.is_raised());
+        assert_eq!(decision.phase(), Phase::Raised);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! time from a bounded queue, so that a hook that hangs or floods never holds up the watch. What it leaves running is
 //! killed when it ends; `setsid` gets a process out of that.
 
-use std::io::{self, PipeReader, Read, Write, pipe};
+use std::io::{self, PipeReader, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -14,20 +14,18 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::events::{self, Event, Kind};
+use super::output::{Failure, Output};
+use super::printed::Printed;
+use crate::config::Config;
+use crate::watch::events::{Event, Kind};
+use crate::watch::frame::status::Status;
 
 /// A hook that runs longer is killed, with all of its process group.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// Events that wait for the hook; more are refused.
 pub const QUEUE: usize = 64;
-/// Bytes of a run's output that go to the daemon's own log; the rest is thrown away.
-pub const MAX_OUTPUT: usize = 4096;
-/// And so many lines of them.
-pub const MAX_LINES: usize = 40;
-/// Characters of a failed run's last line that its error event quotes.
-const MAX_QUOTE: usize = 200;
-/// Reads of a pipe between two looks at the clock.
-const DRAIN: usize = 64;
+/// How long hooks may go on when the daemon stops.
+const GRACE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
 /// The hook could not take an event.
@@ -48,7 +46,7 @@ struct Job {
 
 /// The queue to the thread that runs hooks.
 #[derive(Debug)]
-pub struct Hooks {
+pub struct Hook {
     argv: Option<Vec<String>>,
     queue: Option<SyncSender<Job>>,
     failures: Receiver<String>,
@@ -56,7 +54,7 @@ pub struct Hooks {
     worker: Option<JoinHandle<()>>,
 }
 
-impl Hooks {
+impl Hook {
     /// Starts the thread. `limit` is how long one run may take.
     pub fn start(argv: Option<Vec<String>>, limit: Duration) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
@@ -64,12 +62,7 @@ impl Hooks {
         let stop_by = Arc::new(OnceLock::new());
         let worker = Worker { jobs, report, limit, stop_by: stop_by.clone() };
         let worker = std::thread::Builder::new().name("hooks".into()).spawn(move || worker.run())?;
-        Ok(Hooks { argv, queue: Some(queue), failures, stop_by, worker: Some(worker) })
-    }
-
-    /// Another program from the next event on; None: no program.
-    pub fn set_argv(&mut self, argv: Option<Vec<String>>) {
-        self.argv = argv;
+        Ok(Hook { argv, queue: Some(queue), failures, stop_by, worker: Some(worker) })
     }
 
     /// Queues an event and returns at once.
@@ -88,7 +81,7 @@ impl Hooks {
     }
 
     /// Lets queued events through for at most `grace`, then kills what runs. Returns what went wrong.
-    pub fn finish(&mut self, grace: Duration) -> Vec<String> {
+    pub fn end(&mut self, grace: Duration) -> Vec<String> {
         self.queue = None;
         // A second call keeps the first deadline.
         let _ = self.stop_by.set(Instant::now() + grace);
@@ -101,9 +94,29 @@ impl Hooks {
     }
 }
 
-impl Drop for Hooks {
+impl Drop for Hook {
     fn drop(&mut self) {
-        self.finish(Duration::ZERO);
+        self.end(Duration::ZERO);
+    }
+}
+
+impl Output for Hook {
+    /// Another program from the next event on.
+    fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String> {
+        self.argv.clone_from(&config.events.hook);
+        Ok(Vec::new())
+    }
+
+    fn event(&mut self, event: &Event, _: &Status) -> Vec<Failure> {
+        self.send(event).err().map(|e| Failure::Hook(e.to_string())).into_iter().collect()
+    }
+
+    fn attend(&mut self, _: &Status) -> Vec<Failure> {
+        self.failures().into_iter().map(Failure::Hook).collect()
+    }
+
+    fn finish(&mut self, _: &Status) -> Vec<Failure> {
+        self.end(GRACE).into_iter().map(Failure::Hook).collect()
     }
 }
 
@@ -137,7 +150,7 @@ impl Worker {
 
     fn one(&self, job: &Job) -> Result<(), String> {
         let (name, arguments) = job.argv.split_first().ok_or("it has no program")?;
-        let mut output = Output::default();
+        let mut output = Printed::default();
         let ended = self.attend(name, arguments, job, &mut output);
         output.log(name);
         match ended? {
@@ -149,7 +162,7 @@ impl Worker {
     /// Runs the program, feeds it and waits for it. No pipe blocks: a hook need not read its stdin, and a child that
     /// it leaves behind may hold its output open. All of the process group is killed before its leader is reaped, so
     /// that the group's number cannot be another's.
-    fn attend(&self, name: &str, arguments: &[String], job: &Job, output: &mut Output) -> Result<ExitStatus, String> {
+    fn attend(&self, name: &str, arguments: &[String], job: &Job, output: &mut Printed) -> Result<ExitStatus, String> {
         let (mut reader, writer) = pipe().map_err(|e| format!("cannot be run: {e}"))?;
         let other = writer.try_clone().map_err(|e| format!("cannot be run: {e}"))?;
         let mut child = Command::new(name)
@@ -179,7 +192,7 @@ impl Worker {
         input: &mut Option<ChildStdin>,
         json: &[u8],
         reader: &mut PipeReader,
-        output: &mut Output,
+        output: &mut Printed,
     ) -> Result<(), String> {
         set_nonblocking(&*reader)?;
         if let Some(pipe) = input {
@@ -229,56 +242,6 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// What a hook writes to stdout and stderr: the beginning is kept, the rest is counted.
-#[derive(Debug, Default)]
-struct Output {
-    kept: Vec<u8>,
-    more: u64,
-}
-
-impl Output {
-    /// Takes what is there, at most so much at once that a flood does not hold up the limit.
-    fn drain(&mut self, pipe: &mut PipeReader) {
-        let mut buffer = [0; 4096];
-        for _ in 0..DRAIN {
-            match pipe.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(read) => {
-                    let taken = read.min(MAX_OUTPUT - self.kept.len());
-                    self.kept.extend_from_slice(&buffer[..taken]);
-                    self.more += (read - taken) as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Without control characters: a hook must not write lines of its own into the journal.
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.kept);
-        let clean = |line: &str| events::printable(line.trim_end());
-        text.lines().map(clean).filter(|line| !line.is_empty()).collect()
-    }
-
-    fn log(&self, program: &str) {
-        let lines = self.lines();
-        for line in lines.iter().take(MAX_LINES) {
-            log::info!("hook {program}: {line}");
-        }
-        if lines.len() > MAX_LINES || self.more > 0 {
-            log::info!("hook {program}: more output is not shown");
-        }
-    }
-
-    /// `: the last line`, cut short; nothing where nothing was written.
-    fn last_line(&self) -> String {
-        let line = self.lines().pop().unwrap_or_default();
-        let short: String = line.chars().take(MAX_QUOTE).collect();
-        if short.is_empty() { short } else { format!(": {short}") }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,33 +269,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let script = format!("(cat; echo; echo $OUTLIERD_EVENT) >> {}", out.display());
-        let mut hooks = Hooks::start(shell(&script), LIMIT).unwrap();
+        let mut hooks = Hook::start(shell(&script), LIMIT).unwrap();
         let events = [Event::new(Kind::Raise), Event::new(Kind::CameraLost)];
         for event in &events {
             hooks.send(event).unwrap();
         }
-        assert!(hooks.finish(PATIENT).is_empty());
+        assert!(hooks.end(PATIENT).is_empty());
         let expected = format!("{}\nraise\n{}\ncamera-lost\n", events[0].to_json(), events[1].to_json());
         assert_eq!(std::fs::read_to_string(out).unwrap(), expected);
     }
 
     #[test]
     fn a_missing_or_failing_hook_is_reported() {
-        let mut hooks = Hooks::start(Some(vec!["/nonexistent/hook".into()]), LIMIT).unwrap();
+        let mut hooks = Hook::start(Some(vec!["/nonexistent/hook".into()]), LIMIT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        let failures = hooks.finish(PATIENT);
+        let failures = hooks.end(PATIENT);
         assert!(failures[0].starts_with("hook /nonexistent/hook for raise: cannot be run"), "{failures:?}");
-        let mut hooks = Hooks::start(shell("exit 3"), LIMIT).unwrap();
+        let mut hooks = Hook::start(shell("exit 3"), LIMIT).unwrap();
         hooks.send(&Event::new(Kind::Clear)).unwrap();
-        assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for clear: ended with exit status: 3"]);
+        assert_eq!(hooks.end(PATIENT), ["hook /bin/sh for clear: ended with exit status: 3"]);
     }
 
     #[test]
     fn a_hanging_hook_is_killed() {
         let limit = Duration::from_millis(300);
-        let mut hooks = Hooks::start(shell("sleep 1000 & wait"), limit).unwrap();
+        let mut hooks = Hook::start(shell("sleep 1000 & wait"), limit).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 300ms"]);
+        assert_eq!(hooks.end(PATIENT), ["hook /bin/sh for raise: killed after 300ms"]);
     }
 
     #[test]
@@ -340,19 +303,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
-        let mut hooks = Hooks::start(shell(&script), PATIENT).unwrap();
+        let mut hooks = Hook::start(shell(&script), PATIENT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
         let started = Instant::now();
         while !std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
             assert!(started.elapsed() < PATIENT, "the hook has no child");
             std::thread::sleep(POLL);
         }
-        assert_eq!(hooks.finish(Duration::ZERO), ["hook /bin/sh for raise: killed, the daemon stops"]);
+        assert_eq!(hooks.end(Duration::ZERO), ["hook /bin/sh for raise: killed, the daemon stops"]);
         wait_for_death(&pid);
     }
 
     #[test]
-    fn what_cannot_be_run_is_told_with_its_remedy() {
+    fn what_cannot_be_run_is_reported_with_its_remedy() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hook");
@@ -365,18 +328,18 @@ mod tests {
             let write = ["-c", "printf '%s' \"$1\" > \"$0\"", path.to_str().unwrap(), text];
             assert!(Command::new("/bin/sh").args(write).status().unwrap().success());
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let mut hooks = Hooks::start(Some(vec![path.display().to_string()]), LIMIT).unwrap();
+            let mut hooks = Hook::start(Some(vec![path.display().to_string()]), LIMIT).unwrap();
             hooks.send(&Event::new(Kind::Raise)).unwrap();
-            let failures = hooks.finish(PATIENT);
+            let failures = hooks.end(PATIENT);
             assert!(failures.len() == 1 && failures[0].contains(expected), "{failures:?}");
         }
     }
 
     #[test]
-    fn a_crash_is_told_with_the_last_line() {
-        let mut hooks = Hooks::start(shell("echo out; printf 'no\\033route\\n' >&2; kill -SEGV $$"), LIMIT).unwrap();
+    fn a_crash_is_reported_with_the_last_line() {
+        let mut hooks = Hook::start(shell("echo out; printf 'no\\033route\\n' >&2; kill -SEGV $$"), LIMIT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        let failures = hooks.finish(PATIENT);
+        let failures = hooks.end(PATIENT);
         assert!(failures[0].contains("ended with signal: 11 (SIGSEGV)"), "{failures:?}");
         assert!(failures[0].ends_with(": no\u{fffd}route"), "{failures:?}");
     }
@@ -384,13 +347,13 @@ mod tests {
     #[test]
     fn a_flood_of_output_is_read_and_thrown_away() {
         let script = "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end >&2; exit 1";
-        let mut hooks = Hooks::start(shell(script), PATIENT).unwrap();
+        let mut hooks = Hook::start(shell(script), PATIENT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        let failures = hooks.finish(PATIENT);
+        let failures = hooks.end(PATIENT);
         assert!(failures[0].contains("ended with exit status: 1: xxxx") && failures[0].len() < 400, "{failures:?}");
-        let mut hooks = Hooks::start(shell("yes"), Duration::from_millis(200)).unwrap();
+        let mut hooks = Hook::start(shell("yes"), Duration::from_millis(200)).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        assert_eq!(hooks.finish(PATIENT), ["hook /bin/sh for raise: killed after 200ms"]);
+        assert_eq!(hooks.end(PATIENT), ["hook /bin/sh for raise: killed after 200ms"]);
     }
 
     #[test]
@@ -398,34 +361,34 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}", pid.display());
-        let mut hooks = Hooks::start(shell(&script), PATIENT).unwrap();
+        let mut hooks = Hook::start(shell(&script), PATIENT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        assert!(hooks.finish(PATIENT).is_empty());
+        assert!(hooks.end(PATIENT).is_empty());
         wait_for_death(&pid);
     }
 
     #[test]
     fn a_hook_that_does_not_read_takes_a_long_event() {
-        let mut hooks = Hooks::start(shell("exec <&-; sleep 0.1"), LIMIT).unwrap();
+        let mut hooks = Hook::start(shell("exec <&-; sleep 0.1"), LIMIT).unwrap();
         let mut event = Event::new(Kind::Error);
         event.message = Some("x".repeat(1 << 20));
         hooks.send(&event).unwrap();
-        assert!(hooks.finish(PATIENT).is_empty());
+        assert!(hooks.end(PATIENT).is_empty());
     }
 
     #[test]
     fn the_queue_is_bounded_and_stopping_is_quick() {
-        let mut hooks = Hooks::start(shell("sleep 1000"), LIMIT).unwrap();
+        let mut hooks = Hook::start(shell("sleep 1000"), LIMIT).unwrap();
         let refused = (0..QUEUE + 10).filter(|_| hooks.send(&Event::new(Kind::Raise)).is_err()).count();
         assert!((9..=10).contains(&refused), "{refused}");
-        let failures = hooks.finish(Duration::from_millis(50));
+        let failures = hooks.end(Duration::from_millis(50));
         assert_eq!(failures.len(), QUEUE + 10 - refused);
     }
 
     #[test]
     fn no_hook_is_no_error() {
-        let mut hooks = Hooks::start(None, LIMIT).unwrap();
+        let mut hooks = Hook::start(None, LIMIT).unwrap();
         hooks.send(&Event::new(Kind::Raise)).unwrap();
-        assert!(hooks.finish(PATIENT).is_empty());
+        assert!(hooks.end(PATIENT).is_empty());
     }
 }

@@ -9,7 +9,7 @@
 //! into [`BLOCKS`] blocks, and the error is taken from how the blocks' means scatter (batch means; Law and Kelton,
 //! Simulation Modeling and Analysis), to which the finite calibration adds `1 / (12 n)` of variance:
 //!
-//! `t = (1/2 - A) / sqrt(S² / BLOCKS + 1 / (12 n))`, S² the variance between the blocks' means, n what the scores are worth in independent ones.
+//! `t = (1/2 - A) / sqrt(S² / BLOCKS + 1 / (12 n))`, S² the variance between the blocks' means, n the effective sample size of the scores.
 //!
 //! Drift begins where in each of the latest [`WINDOWS`] windows `A` is at most the limit, and in the last of them `t`
 //! at least [`T`]; it is over where `A` of the last window is back half of the way from the limit to 1/2. Windows are
@@ -29,6 +29,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::decision::Phase;
 use crate::config::{self, drift::Span};
 use crate::model::Verdict;
 
@@ -40,17 +41,6 @@ pub const BLOCKS: usize = 12;
 const T: f64 = 4.02;
 /// With fewer calibration scores no window could be told from calibration's own error.
 pub const MIN_SCORES: usize = 20;
-
-/// What a frame is to the decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// The verdict is normal and no event stands.
-    Normal,
-    /// An outlier frame that may become an event.
-    Suspected,
-    /// A frame of an event.
-    Raised,
-}
 
 /// What a block changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,8 +66,8 @@ pub struct Finding {
 pub struct Drift {
     /// Rising.
     reference: Vec<f64>,
-    /// How many independent scores the reference is worth.
-    worth: f64,
+    /// The effective sample size of the reference.
+    effective: f64,
     limit: f64,
     window: Span,
     /// The length of a block: seconds, or frames.
@@ -101,12 +91,12 @@ struct Block {
 }
 
 impl Drift {
-    /// Watches against the scores of normals that calibrated the model, which rise and are worth `worth` independent
-    /// ones.
+    /// Watches against the scores of normals that calibrated the model, which rise; `effective` is their effective
+    /// sample size.
     ///
     /// # Errors
     /// The reason to give where drift cannot be detected.
-    pub fn new(config: &config::Drift, normal_scores: &[f64], worth: f64) -> Result<Self, String> {
+    pub fn new(config: &config::Drift, normal_scores: &[f64], effective: f64) -> Result<Self, String> {
         let block = match config.window {
             window if window.is_zero() => return Err("drift.window is 0".into()),
             Span::Time(time) => time.as_secs_f64() / BLOCKS as f64,
@@ -123,7 +113,7 @@ impl Drift {
         }
         Ok(Drift {
             reference: normal_scores.to_vec(),
-            worth,
+            effective,
             limit: config.mean_p,
             window: config.window,
             block,
@@ -138,8 +128,8 @@ impl Drift {
 
     /// The same comparison as `other` makes: it may go on through a reload.
     pub fn is_like(&self, other: &Drift) -> bool {
-        (self.window, self.limit, self.worth, &self.reference)
-            == (other.window, other.limit, other.worth, &other.reference)
+        (self.window, self.limit, self.effective, &self.reference)
+            == (other.window, other.limit, other.effective, &other.reference)
     }
 
     pub fn is_drifting(&self) -> bool {
@@ -161,8 +151,8 @@ impl Drift {
     }
 
     /// Takes a frame that was judged, or taken for the same as the last judged one.
-    pub fn push(&mut self, now: Instant, verdict: Verdict, standing: Standing) -> Option<Change> {
-        if standing == Standing::Raised {
+    pub fn push(&mut self, now: Instant, verdict: Verdict, phase: Phase) -> Option<Change> {
+        if phase == Phase::Raised {
             self.suspected.clear();
             self.pause();
             return None;
@@ -173,7 +163,7 @@ impl Drift {
         };
         self.last = Some(now);
         self.suspected.push((length, verdict));
-        if standing == Standing::Suspected {
+        if phase == Phase::Suspected {
             return None;
         }
         let mut change = None;
@@ -226,7 +216,7 @@ impl Drift {
         let rank = mean(last(), |block| block.rank);
         let scatter: f64 = last().map(|block| (block.rank / block.frames as f64 - rank).powi(2)).sum();
         let count = BLOCKS as f64;
-        let variance = scatter / (count - 1.0) / count + 1.0 / (12.0 * self.worth);
+        let variance = scatter / (count - 1.0) / count + 1.0 / (12.0 * self.effective);
         Finding {
             rank,
             p: mean(last(), |block| block.p),

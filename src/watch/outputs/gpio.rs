@@ -10,7 +10,9 @@ use gpiocdev::Request;
 use gpiocdev::chip::Chip;
 use gpiocdev::line::Value;
 
-use crate::config::{self, Active, Line, Mode};
+use super::output::{Failure, Output};
+use crate::config::{self, Active, Config, Line, Mode};
+use crate::watch::frame::status::Status;
 
 /// The name under which the lines are held.
 pub const CONSUMER: &str = "outlierd";
@@ -28,18 +30,78 @@ pub enum Error {
     Line { chip: PathBuf, line: String, reason: String },
 }
 
-/// The outlier's line, and the heartbeat's.
+/// The lines of the config, if it has any: they follow the status.
 #[derive(Debug)]
 pub struct Gpio {
-    outlier: Output,
-    heartbeat: Option<Output>,
+    lines: Option<Lines>,
+    /// What they were opened with.
+    config: Option<config::Gpio>,
+    raised: bool,
+    /// Frames judged and skipped.
+    frames: u64,
+}
+
+impl Gpio {
+    /// Takes the lines of the config as outputs, inactive.
+    pub fn open(config: Option<&config::Gpio>) -> Result<Self, Error> {
+        let lines = config.map(Lines::open).transpose()?;
+        Ok(Gpio { lines, config: config.cloned(), raised: false, frames: 0 })
+    }
+
+    fn drive(&mut self, action: impl FnOnce(&mut Lines) -> Result<(), Error>) -> Option<Failure> {
+        let driven = action(self.lines.as_mut()?);
+        driven.err().map(|e| Failure::Announced(e.to_string()))
+    }
+}
+
+impl Output for Gpio {
+    /// The old lines are released first: the new ones may be the same.
+    fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String> {
+        if config.gpio == self.config {
+            return Ok(Vec::new());
+        }
+        (self.lines, self.config) = (None, None);
+        let opened = Gpio::open(config.gpio.as_ref()).map_err(|e| e.to_string())?;
+        (self.lines, self.config) = (opened.lines, opened.config);
+        let shown = self.raised.then(|| self.drive(|lines| lines.show(true))).flatten();
+        Ok(shown.into_iter().collect())
+    }
+
+    fn update(&mut self, status: &Status) -> Vec<Failure> {
+        let frames = status.summary.frames + status.summary.skipped;
+        let beat = (std::mem::replace(&mut self.frames, frames) != frames).then(|| self.drive(Lines::beat));
+        let changed = std::mem::replace(&mut self.raised, status.raised) != status.raised;
+        let shown = changed.then(|| self.drive(|lines| lines.show(status.raised)));
+        [beat, shown].into_iter().flatten().flatten().collect()
+    }
+
+    fn attend(&mut self, _: &Status) -> Vec<Failure> {
+        self.drive(Lines::attend).into_iter().collect()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.lines.as_ref()?.pulse_ends
+    }
+
+    fn finish(&mut self, _: &Status) -> Vec<Failure> {
+        let released = self.drive(Lines::release);
+        self.lines = None;
+        released.into_iter().collect()
+    }
+}
+
+/// The outlier's line, and the heartbeat's.
+#[derive(Debug)]
+pub struct Lines {
+    outlier: Pin,
+    heartbeat: Option<Pin>,
     mode: Mode,
     pulse: Duration,
     pulse_ends: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Output {
+struct Pin {
     request: Request,
     offset: u32,
     chip: PathBuf,
@@ -47,12 +109,12 @@ struct Output {
     active: bool,
 }
 
-impl Gpio {
+impl Lines {
     /// Takes the lines as outputs, inactive.
     pub fn open(config: &config::Gpio) -> Result<Self, Error> {
-        let heartbeat = config.heartbeat.as_ref().map(|line| Output::open(&config.chip, line, config.active));
-        Ok(Gpio {
-            outlier: Output::open(&config.chip, &config.line, config.active)?,
+        let heartbeat = config.heartbeat.as_ref().map(|line| Pin::open(&config.chip, line, config.active));
+        Ok(Lines {
+            outlier: Pin::open(&config.chip, &config.line, config.active)?,
             heartbeat: heartbeat.transpose()?,
             mode: config.mode,
             pulse: config.pulse,
@@ -70,11 +132,6 @@ impl Gpio {
             }
             Mode::Pulse => Ok(()),
         }
-    }
-
-    /// When [`Gpio::attend`] must be called at the latest: the pulse's end.
-    pub fn due(&self) -> Option<Instant> {
-        self.pulse_ends
     }
 
     /// Ends a pulse whose time is over.
@@ -102,7 +159,7 @@ impl Gpio {
     }
 }
 
-impl Drop for Gpio {
+impl Drop for Lines {
     fn drop(&mut self) {
         if let Err(e) = self.release() {
             log::error!("{e}");
@@ -110,7 +167,7 @@ impl Drop for Gpio {
     }
 }
 
-impl Output {
+impl Pin {
     fn open(chip: &Path, line: &Line, active: Active) -> Result<Self, Error> {
         let offset = find(chip, line)?;
         let mut builder = Request::builder();
@@ -121,7 +178,7 @@ impl Output {
         };
         let (chip, line) = (chip.to_owned(), line.to_string());
         match builder.request() {
-            Ok(request) => Ok(Output { request, offset, chip, line, active: false }),
+            Ok(request) => Ok(Pin { request, offset, chip, line, active: false }),
             Err(e) => Err(Error::Line { chip, line, reason: e.to_string() }),
         }
     }
@@ -167,9 +224,9 @@ mod tests {
     #[test]
     fn a_missing_chip_is_named() {
         let config = config::Gpio { chip: "/nonexistent/gpiochip9".into(), ..config::Gpio::default() };
-        let message = Gpio::open(&config).unwrap_err().to_string();
+        let message = Lines::open(&config).unwrap_err().to_string();
         assert!(message.starts_with("cannot open the GPIO chip /nonexistent/gpiochip9"), "{message}");
         let config = config::Gpio { chip: "/dev/null".into(), ..config };
-        assert!(matches!(Gpio::open(&config), Err(Error::Chip { .. })));
+        assert!(matches!(Lines::open(&config), Err(Error::Chip { .. })));
     }
 }

@@ -1,9 +1,10 @@
-//! What the event log tells a daemon that starts: what the run before left standing, and in which order events came.
+//! The event log at the start of the daemon: which event of the run before still stands, and the order of all raises.
 
 use std::io;
 use std::path::Path;
 
-use super::events::{self, Event, Kind};
+use super::event::{Event, Kind};
+use super::reader::for_each;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub struct Past {
 #[derive(Debug)]
 pub struct Open {
     pub event: Event,
-    /// The run that it belongs to has told of its stop.
+    /// The stop of its run is in the log.
     pub stopped: bool,
 }
 
@@ -28,7 +29,7 @@ pub struct Open {
 /// There is no log, or it cannot be read.
 pub fn read(path: &Path, own: impl Fn(&Event) -> bool) -> io::Result<Past> {
     let mut past = Past::default();
-    events::for_each(path, |event| past.push(event, &own))?;
+    for_each(path, |event| past.push(event, &own))?;
     Ok(past)
 }
 

@@ -1,54 +1,15 @@
-//! The daemon as a service: signals, systemd's notifications and its watchdog.
+//! systemd's notifications and its watchdog.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// A stop that comes again so soon is the same one: `timeout` and others signal the process and then its group.
-const SAME_STOP: Duration = Duration::from_secs(1);
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// SIGTERM or SIGINT.
-    Stop,
-    /// SIGHUP.
-    Reload,
-}
-
-/// Turns signals into commands. A second SIGTERM or SIGINT, a second or more after the first, ends the process at once.
-pub fn signals() -> io::Result<Receiver<Command>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let (sender, receiver) = channel();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut stopping: Option<Instant> = None;
-        for signal in signals.forever() {
-            let command = if signal == SIGHUP { Command::Reload } else { Command::Stop };
-            let again = command == Command::Stop && stopping.is_some_and(|since| since.elapsed() >= SAME_STOP);
-            // While stopping, nobody may listen any more: the main thread ends the process.
-            let unheard = sender.send(command).is_err() && stopping.is_none();
-            if again || unheard {
-                if let Err(e) = signal_hook::low_level::emulate_default_handler(signal) {
-                    log::error!("cannot end on signal {signal}: {e}");
-                }
-                return;
-            }
-            if command == Command::Stop {
-                stopping.get_or_insert_with(Instant::now);
-            }
-        }
-    })?;
-    Ok(receiver)
-}
 
 /// systemd's notification socket; silent where there is none.
 #[derive(Debug)]
@@ -111,7 +72,7 @@ impl Notifier {
         self.watchdog.map_or(Duration::from_secs(10), |limit| limit / 4)
     }
 
-    /// Never waits: a service manager that does not read must not hold up the watch. A failure is told once.
+    /// Never waits: a service manager that does not read must not hold up the watch. A failure is logged once.
     fn send(&mut self, states: &[NotifyState<'_>]) {
         let Some((socket, address)) = &self.socket else { return };
         let message: String = states.iter().map(|state| format!("{state}\n")).collect();
@@ -124,22 +85,6 @@ impl Notifier {
                 }
             }
         }
-    }
-}
-
-/// What to do about a place that a service cannot write; empty outside of one, and where its sandbox is not the reason.
-pub fn remedy(error: &io::Error) -> &'static str {
-    // systemd gives it to every process of a unit.
-    remedy_in(std::env::var_os("INVOCATION_ID").is_some(), error)
-}
-
-fn remedy_in(unit: bool, error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem if unit => {
-            "; the unit's sandbox keeps all folders but its own read-only: `systemctl edit outlierd`, and below [Service] \
-             ReadWritePaths= with that folder; or name a place below /var/lib/outlierd"
-        }
-        _ => "",
     }
 }
 
@@ -156,14 +101,6 @@ fn connect(path: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_sandbox_is_named_where_it_is_the_reason() {
-        let read_only = io::Error::from(rustix::io::Errno::ROFS);
-        assert!(remedy_in(true, &read_only).contains("ReadWritePaths="));
-        assert_eq!(remedy_in(false, &read_only), "");
-        assert_eq!(remedy_in(true, &io::ErrorKind::StorageFull.into()), "");
-    }
 
     #[test]
     fn a_reader_that_does_not_read_is_not_waited_for() {

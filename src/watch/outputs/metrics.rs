@@ -6,118 +6,137 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::drift::Finding;
-use super::events::Kind;
-use crate::fs::{self, Locked};
+use super::output::{Failure, Output};
+use crate::config::Config;
+use crate::fs::{self, Locked, Replacement};
+use crate::watch::events::Kind;
+use crate::watch::frame::status::Status;
+use crate::watch::service::remedy;
 
 /// The file is written this often at most.
-pub const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_secs(1);
 /// Upper bounds of the latency's buckets, in seconds.
 const BUCKETS: [f64; 13] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0];
 const THERMAL: &str = "/sys/class/thermal";
 
-/// What is counted and measured. A new figure is a field here and a line in [`Metrics::render`].
-#[derive(Debug, Clone)]
+/// The metrics file and what it counts. A new figure is a line in [`Metrics::render`].
+#[derive(Debug)]
 pub struct Metrics {
-    /// Frames judged.
-    pub frames: u64,
-    /// Frames that could not be read or judged.
-    pub dropped: u64,
-    /// Frames that looked like the last judged one.
-    pub skipped: u64,
-    /// Hook runs that failed, and events that the hook was not given.
-    pub hook_failures: u64,
-    /// Of the latest judged frame; None before the first.
-    pub p: Option<f64>,
-    /// An event stands.
-    pub outlier: bool,
-    pub threshold: f64,
-    pub camera_up: bool,
-    /// A drift event stands; None where drift is not watched for.
-    pub drift: Option<bool>,
-    /// Of the latest whole window of drift.
-    pub drift_finding: Option<Finding>,
+    /// None: there is no file.
+    path: Option<PathBuf>,
+    tried: Option<Instant>,
+    failed: bool,
+    /// What was written last, locked for as long as it is open.
+    written: Option<Locked>,
     events: [u64; Kind::ALL.len()],
+    hook_failures: u64,
     frame_seconds: Histogram,
     started: SystemTime,
     instance: String,
 }
 
 impl Metrics {
-    pub fn new(instance: &str, started: SystemTime) -> Self {
+    pub fn new(path: Option<&Path>, instance: &str, started: SystemTime) -> Self {
         Metrics {
-            frames: 0,
-            dropped: 0,
-            skipped: 0,
-            hook_failures: 0,
-            p: None,
-            outlier: false,
-            threshold: f64::NAN,
-            camera_up: false,
-            drift: None,
-            drift_finding: None,
+            path: path.map(Path::to_owned),
+            tried: None,
+            failed: false,
+            written: None,
             events: [0; Kind::ALL.len()],
+            hook_failures: 0,
             frame_seconds: Histogram::default(),
             started,
             instance: instance.to_owned(),
         }
     }
 
-    /// What is true once nothing watches any more.
-    pub fn stopped(&mut self) {
-        self.outlier = false;
-        self.camera_up = false;
-    }
-
     /// Counts an event of the log.
-    pub fn event(&mut self, kind: Kind) {
+    pub fn count_event(&mut self, kind: Kind) {
         for (known, count) in Kind::ALL.iter().zip(&mut self.events) {
             *count += u64::from(*known == kind);
         }
     }
 
-    /// How many events of a kind were counted.
-    pub fn events(&self, kind: Kind) -> u64 {
-        Kind::ALL.iter().zip(self.events).find(|(known, _)| **known == kind).map_or(0, |(_, count)| count)
+    /// Counts a run of the hook that failed, or an event that it was not given.
+    pub fn count_hook_failure(&mut self) {
+        self.hook_failures += 1;
     }
 
-    /// Counts a judged frame and how long the judge took.
-    pub fn judged(&mut self, p: f64, took: Duration) {
-        self.frames += 1;
-        self.p = Some(p);
+    /// Counts how long a frame took to be judged.
+    pub fn observe_frame(&mut self, took: Duration) {
         self.frame_seconds.observe(took.as_secs_f64());
     }
 
-    /// The whole file.
-    pub fn render(&self) -> String {
+    /// Replaces the file, if there is one. A failure is reported once, until it has worked again.
+    fn write(&mut self, status: &Status, now: Instant) -> Option<Failure> {
+        let path = self.path.clone()?;
+        self.tried = Some(now);
+        let written = self.replace(&path, self.render(status).as_bytes());
+        match (&written, std::mem::replace(&mut self.failed, written.is_err())) {
+            (Err(e), false) => {
+                let path = path.display();
+                Some(Failure::Announced(format!("cannot write the metrics file {path}: {e}{}", remedy(e))))
+            }
+            (Ok(()), true) => {
+                log::info!("the metrics file {} can be written again", path.display());
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Not synced: after a power cut figures of the second before are worth nothing, and a sync each second would wear
+    /// out a memory card. The mode is set because an exporter is another user, whatever the umask.
+    fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if self.is_another_s(path) {
+            let reason = "another outlierd that is running writes it; give each config its own events.metrics";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, reason));
+        }
+        self.written = Some(fs::replace_as(path, bytes, Replacement::Volatile { mode: 0o644 })?);
+        Ok(())
+    }
+
+    fn is_another_s(&self, path: &Path) -> bool {
+        let identity = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let Ok(there) = fs::open(path) else { return false };
+        let own = self.written.as_ref().is_some_and(|written| identity(written.file()) == identity(&there));
+        !own && Locked::new(there).is_none()
+    }
+
+    /// The text of the whole file.
+    fn render(&self, status: &Status) -> String {
         let mut text = Text { text: String::new(), instance: &self.instance };
-        text.counter("outlierd_frames_total", "Frames judged.", self.frames);
-        text.counter("outlierd_frames_dropped_total", "Frames that could not be read or judged.", self.dropped);
+        text.counter("outlierd_frames_total", "Frames judged.", status.summary.frames);
+        text.counter(
+            "outlierd_frames_dropped_total",
+            "Frames that could not be read or judged.",
+            status.summary.dropped,
+        );
         let help = "Frames that looked like the last judged one and were not judged again.";
-        text.counter("outlierd_frames_skipped_total", help, self.skipped);
+        text.counter("outlierd_frames_skipped_total", help, status.summary.skipped);
         text.family("outlierd_events_total", "counter", "Events by kind.");
         for (kind, count) in Kind::ALL.iter().zip(self.events) {
             text.sample("outlierd_events_total", &[("event", kind.name())], count as f64);
         }
         let help = "Hook runs that failed, and events that the hook was not given.";
         text.counter("outlierd_hook_failures_total", help, self.hook_failures);
-        text.gauge("outlierd_p", "p of the latest judged frame; an outlier has p < threshold.", self.p);
+        text.gauge("outlierd_p", "p of the latest judged frame; an outlier has p < threshold.", status.p);
         let flag = |set: bool| f64::from(u8::from(set));
-        text.gauge("outlierd_outlier", "1 while an event stands.", Some(flag(self.outlier)));
-        text.gauge("outlierd_threshold", "The threshold that p is compared with.", Some(self.threshold));
-        text.gauge("outlierd_camera_up", "1 while the camera gives frames.", Some(flag(self.camera_up)));
+        text.gauge("outlierd_outlier", "1 while an event stands.", Some(flag(status.raised)));
+        text.gauge("outlierd_threshold", "The threshold that p is compared with.", Some(status.threshold));
+        text.gauge("outlierd_camera_up", "1 while the camera gives frames.", Some(flag(status.camera_up)));
         let help = "1 while a drift event stands; absent where drift is not watched for.";
-        text.gauge("outlierd_drift", help, self.drift.map(flag));
+        text.gauge("outlierd_drift", help, status.drift.map(flag));
         let help = "Share of calibration's normals that normal frames score above, mean of the latest whole window \
                     of drift; 0.5 is no drift, drift.mean-p the limit.";
-        text.gauge("outlierd_drift_mean_rank", help, self.drift_finding.map(|finding| finding.rank));
+        text.gauge("outlierd_drift_mean_rank", help, status.drift_finding.map(|finding| finding.rank));
         let help = "Mean p of the normal frames in the latest whole window of drift.";
-        text.gauge("outlierd_drift_mean_p", help, self.drift_finding.map(|finding| finding.p));
+        text.gauge("outlierd_drift_mean_p", help, status.drift_finding.map(|finding| finding.p));
         text.histogram("outlierd_frame_seconds", "Time to judge a frame.", &self.frame_seconds);
         text.temperatures(Path::new(THERMAL));
         text.gauge("outlierd_resident_memory_bytes", "Resident memory.", memory_bytes("VmRSS").map(|b| b as f64));
@@ -131,9 +150,34 @@ impl Metrics {
     }
 }
 
+impl Output for Metrics {
+    fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String> {
+        if config.events.metrics != self.path {
+            self.path.clone_from(&config.events.metrics);
+            (self.tried, self.failed, self.written) = (None, false, None);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Writes the file when it is due.
+    fn attend(&mut self, status: &Status) -> Vec<Failure> {
+        let now = Instant::now();
+        let failure = if self.due().is_none_or(|due| now >= due) { self.write(status, now) } else { None };
+        failure.into_iter().collect()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.path.as_ref().and(self.tried).map(|at| at + EVERY)
+    }
+
+    fn finish(&mut self, status: &Status) -> Vec<Failure> {
+        self.write(status, Instant::now()).into_iter().collect()
+    }
+}
+
 /// Counts of values at most a bucket's bound, their sum, and their number.
 #[derive(Debug, Clone, Default)]
-pub struct Histogram {
+struct Histogram {
     counts: [u64; BUCKETS.len()],
     sum: f64,
     count: u64,
@@ -229,10 +273,10 @@ fn number(value: f64) -> String {
     }
 }
 
-/// What the kernel tells in a file is shorter.
+/// The kernel's files are shorter.
 const MAX_PROC: u64 = 64 << 10;
 
-/// A size of this process that the kernel tells, in bytes: `VmRSS` is resident, `VmHWM` the largest that was.
+/// A size of this process from `/proc/self/status`, in bytes: `VmRSS` is resident, `VmHWM` the largest that was.
 pub fn memory_bytes(field: &str) -> Option<u64> {
     let status = fs::read_text(Path::new("/proc/self/status"), MAX_PROC).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
@@ -244,94 +288,22 @@ fn open_fds() -> Option<f64> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
-/// The file, replaced whole by one daemon at a time.
-#[derive(Debug)]
-pub struct MetricsFile {
-    path: PathBuf,
-    tried: Option<Instant>,
-    failed: bool,
-    /// What was written last, locked for as long as it is open.
-    written: Option<Locked>,
-}
-
-impl MetricsFile {
-    pub fn new(path: &Path) -> Self {
-        MetricsFile { path: path.to_owned(), tried: None, failed: false, written: None }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// How long until the file may be written again.
-    pub fn due_in(&self, now: Instant) -> Duration {
-        self.tried.map_or(Duration::ZERO, |at| EVERY.saturating_sub(now.duration_since(at)))
-    }
-
-    /// Replaces the file.
-    ///
-    /// # Errors
-    /// Only the first time that it fails, until it has worked again.
-    pub fn write(&mut self, metrics: &Metrics, now: Instant) -> io::Result<()> {
-        self.tried = Some(now);
-        let written = self.replace(metrics.render().as_bytes());
-        let told = std::mem::replace(&mut self.failed, written.is_err());
-        match written {
-            Err(_) if told => Ok(()),
-            Ok(()) if told => {
-                log::info!("the metrics file {} can be written again", self.path.display());
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Not synced: after a power cut figures of the second before are worth nothing, and a sync each second would wear
-    /// out a memory card. The mode is set because an exporter is another user, whatever the umask.
-    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.is_another_s() {
-            let reason = "another outlierd that is running writes it; give each config its own events.metrics";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, reason));
-        }
-        let name = self.path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-        let mut partial = std::ffi::OsString::from(".");
-        partial.push(name);
-        partial.push(".part");
-        let partial = self.path.with_file_name(partial);
-        let write = || -> io::Result<Locked> {
-            let mut file = fs::create_new(&partial)?;
-            file.write_all(bytes)?;
-            file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            let locked = Locked::new(file).ok_or_else(|| io::Error::other("another process holds it locked"))?;
-            std::fs::rename(&partial, &self.path)?;
-            Ok(locked)
-        };
-        self.written = Some(write().inspect_err(|_| {
-            // The first error is the one that matters.
-            let _ = std::fs::remove_file(&partial);
-        })?);
-        Ok(())
-    }
-
-    fn is_another_s(&self) -> bool {
-        let identity = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        let Ok(there) = fs::open(&self.path) else { return false };
-        let own = self.written.as_ref().is_some_and(|written| identity(written.file()) == identity(&there));
-        !own && Locked::new(there).is_none()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::frame::status::Summary;
+
+    fn status(frames: u64) -> Status {
+        Status { p: Some(0.5), summary: Summary { frames, ..Summary::default() }, ..Status::default() }
+    }
 
     #[test]
     fn buckets_are_cumulative_and_bounds_inclusive() {
-        let mut metrics = Metrics::new("door", SystemTime::UNIX_EPOCH);
+        let mut metrics = Metrics::new(None, "door", SystemTime::UNIX_EPOCH);
         for millis in [10, 11, 60, 400, 60_000] {
-            metrics.judged(0.5, Duration::from_millis(millis));
+            metrics.observe_frame(Duration::from_millis(millis));
         }
-        let text = metrics.render();
+        let text = metrics.render(&status(5));
         for line in [
             "outlierd_frame_seconds_bucket{le=\"0.01\",instance=\"door\"} 1\n",
             "outlierd_frame_seconds_bucket{le=\"0.025\",instance=\"door\"} 2\n",
@@ -352,7 +324,7 @@ mod tests {
         let mut text = Text { text: String::new(), instance: "d\"" };
         text.sample("a", &[("b", "x\\y\"z\nw")], f64::INFINITY);
         assert_eq!(text.text, "a{b=\"x\\\\y\\\"z\\nw\",instance=\"d\\\"\"} +Inf\n");
-        assert!(!Metrics::new("door", SystemTime::now()).render().contains("\noutlierd_p"));
+        assert!(!Metrics::new(None, "door", SystemTime::now()).render(&Status::default()).contains("\noutlierd_p"));
     }
 
     #[test]
@@ -376,27 +348,27 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once_until_it_works_again() {
+    fn a_failure_is_reported_once_until_it_works_again() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = MetricsFile::new(&dir.path().join("sub/m.prom"));
-        let metrics = Metrics::new("door", SystemTime::now());
+        let mut metrics = Metrics::new(Some(&dir.path().join("sub/m.prom")), "door", SystemTime::now());
+        let status = status(1);
         let now = Instant::now();
-        assert!(file.write(&metrics, now).is_err());
-        assert!(file.write(&metrics, now).is_ok());
-        assert_eq!(file.due_in(now), EVERY);
+        assert!(metrics.write(&status, now).is_some());
+        assert_eq!(metrics.write(&status, now), None);
+        assert_eq!(metrics.due(), Some(now + EVERY));
         std::fs::create_dir(dir.path().join("sub")).unwrap();
-        assert!(file.write(&metrics, now).is_ok());
+        assert_eq!(metrics.write(&status, now), None);
         assert_eq!(std::fs::read_dir(dir.path().join("sub")).unwrap().count(), 1);
         std::fs::remove_dir_all(dir.path().join("sub")).unwrap();
-        assert!(file.write(&metrics, now).is_err());
+        assert!(metrics.write(&status, now).is_some());
     }
 
     /// The node exporter has metrics of its own under these names, and drops files that have them too.
     #[test]
     fn every_name_is_our_own() {
-        let mut metrics = Metrics::new("door", SystemTime::now());
-        metrics.judged(0.5, Duration::from_millis(1));
-        for line in metrics.render().lines().filter(|line| !line.starts_with('#')) {
+        let mut metrics = Metrics::new(None, "door", SystemTime::now());
+        metrics.observe_frame(Duration::from_millis(1));
+        for line in metrics.render(&status(1)).lines().filter(|line| !line.starts_with('#')) {
             assert!(line.starts_with("outlierd_") && line.contains("instance=\"door\"} "), "{line}");
         }
     }
@@ -406,15 +378,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.prom");
         let now = Instant::now();
-        let [mut first, mut second] = [MetricsFile::new(&path), MetricsFile::new(&path)];
-        let [door, hive] = ["door", "hive"].map(|instance| Metrics::new(instance, SystemTime::now()));
+        let [mut first, mut second] =
+            ["door", "hive"].map(|instance| Metrics::new(Some(&path), instance, SystemTime::now()));
         let is_of = |instance: &str| std::fs::read_to_string(&path).unwrap().contains(&format!("\"{instance}\""));
-        first.write(&door, now).unwrap();
-        first.write(&door, now).unwrap();
-        let error = second.write(&hive, now).unwrap_err().to_string();
-        assert!(error.starts_with("another outlierd that is running writes it") && is_of("door"), "{error}");
+        assert_eq!(first.write(&status(1), now), None);
+        assert_eq!(first.write(&status(2), now), None);
+        let Some(Failure::Announced(reason)) = second.write(&status(1), now) else { panic!("it was written") };
+        assert!(reason.contains("another outlierd that is running writes it") && is_of("door"), "{reason}");
         drop(first);
-        second.write(&hive, now).unwrap();
+        assert_eq!(second.write(&status(1), now), None);
         assert!(is_of("hive"));
     }
 }

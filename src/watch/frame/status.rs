@@ -1,0 +1,63 @@
+//! What the daemon sees now: for metrics, MQTT, GPIO and systemd's status line.
+
+use super::drift::Finding;
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Frames judged.
+    pub frames: u64,
+    /// Frames not judged because the picture had not changed.
+    pub skipped: u64,
+    /// Frames that could not be read or judged.
+    pub dropped: u64,
+    pub raised: u64,
+    pub cleared: u64,
+}
+
+/// A snapshot of the watch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Status {
+    /// Of the latest judged frame; None before the first.
+    pub p: Option<f64>,
+    /// What p is compared with.
+    pub threshold: f64,
+    /// An event stands.
+    pub raised: bool,
+    pub summary: Summary,
+    /// Frames per second, judged or skipped; averaged. 0 until there are two.
+    pub rate: f64,
+    /// The camera gives frames.
+    pub camera_up: bool,
+    /// A drift event stands; None where drift is not watched for.
+    pub drift: Option<bool>,
+    /// Of the latest whole window of drift.
+    pub drift_finding: Option<Finding>,
+}
+
+impl Status {
+    /// systemd's status line. `problems` are what the watch cannot do at present.
+    pub fn line<'a>(&self, problems: impl IntoIterator<Item = &'a str>) -> String {
+        let Summary { frames, skipped, raised, .. } = self.summary;
+        let mut text = match self.p {
+            Some(p) => {
+                let verdict = if self.raised { "OUTLIER" } else { "normal" };
+                let unchanged = match skipped {
+                    0 => String::new(),
+                    _ => format!(" judged, {:.0} % unchanged", 100.0 * skipped as f64 / (skipped + frames) as f64),
+                };
+                format!("{verdict}, p {p:.3}, {:.1} frames/s, {frames} frames{unchanged}, {raised} events", self.rate)
+            }
+            None => "no frame judged yet".to_owned(),
+        };
+        if let (Some(true), Some(finding)) = (self.drift, self.drift_finding) {
+            let rank = 100.0 * finding.rank;
+            text.push_str(&format!(", DRIFT: above {rank:.0} % of calibration's normals, not 50 %"));
+        }
+        for problem in problems {
+            text.push_str("; ");
+            text.push_str(problem);
+        }
+        text
+    }
+}
