@@ -53,7 +53,7 @@ fn streams() -> Vec<Seed> {
     };
     let planes = [("C420jpeg", 27), ("C422 XCOLORRANGE=FULL", 33), ("C444", 45), ("Cmono", 15)];
     let planes = planes.map(|(header, bytes)| (header.to_owned(), y4m(header, bytes)));
-    let mjpeg = |(name, jpeg): Seed| (name, [&[200], b"--x\r\n\r\n", jpeg.as_slice(), &jpeg].concat());
+    let mjpeg = |(name, jpeg): Seed| (name, [&[200][..], b"--x\r\n\r\n", jpeg.as_slice(), &jpeg].concat());
     planes.into_iter().chain(jpegs().into_iter().map(mjpeg)).collect()
 }
 
