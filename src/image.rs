@@ -66,8 +66,11 @@ pub struct InputRecipe {
     pub geometry: Geometry,
 }
 
+/// A recipe and its name.
+type Known = (&'static str, fn() -> InputRecipe);
+
 impl InputRecipe {
-    const KNOWN: [(&str, fn() -> InputRecipe); 4] =
+    const KNOWN: [Known; 4] =
         [("caffe", Self::caffe), ("torch", Self::torch), ("raw", Self::raw), ("unit", Self::unit)];
 
     /// Keras' ResNet50: BGR, channel means subtracted, 224 x 224 without regard to aspect ratio.

@@ -186,7 +186,6 @@ fn isotonic_regression_is_scikit_learns() {
             y_min: f["y_min"].as_f64(),
             y_max: f["y_max"].as_f64(),
             increasing: f["increasing"].as_bool().unwrap(),
-            ..IsotonicRegressionParams::default()
         };
         let weight = Some(weight.to_vec());
         let model = IsotonicRegression::fit(&x.to_vec(), &y.to_vec(), weight.as_deref(), &params).unwrap();

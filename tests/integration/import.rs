@@ -121,7 +121,7 @@ fn the_command_tells_what_is_wrong_with_its_exit_code() {
     let other = fixture("gmm-full");
     for (input, code, word) in [
         (dir.path().join("absent.npz"), 66, "absent.npz"),
-        (broken, 65, "no .npz file"),
+        (broken, 65, "not an .npz file"),
         (other, 65, "features of 40 values"),
     ] {
         let mut command = outlierd();

@@ -192,7 +192,7 @@ fn behind_activation<'g>(made: &[&'g Node], index: &Index, sum: &'g str) -> &'g 
 /// The values `taps` and the roundings right behind them, which say how a tap's convolution is scaled.
 pub fn with_roundings<'g>(graph: &'g Graph, taps: &[&'g str]) -> Vec<&'g str> {
     let rounds = |n: &&Node| n.is("QuantizeLinear") && n.input(0).is_some_and(|x| taps.contains(&x));
-    let rounded = graph.nodes.iter().filter(rounds).map(|n| n.outputs[0].as_str());
+    let rounded = graph.nodes.iter().filter(rounds).filter_map(|n| n.outputs.first()).map(String::as_str);
     taps.iter().copied().chain(rounded).collect()
 }
 
