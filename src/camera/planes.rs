@@ -112,7 +112,8 @@ mod tests {
                 let planes = Planes { width, height, subsampling, full_range };
                 let bytes: Vec<u8> = (0..planes.bytes()).map(|i| (i * 37 % 251) as u8).collect();
                 let (columns, lines) = planes.chroma();
-                for region in [[0, 0, width, height], [width - 1, height - 1, 1, 1], [width / 3, 0, width / 2, height]] {
+                for region in [[0, 0, width, height], [width - 1, height - 1, 1, 1], [width / 3, 0, width / 2, height]]
+                {
                     let Ok(picture) = planes.to_rgb(&bytes, region) else {
                         assert_eq!(region[2], 0);
                         continue;

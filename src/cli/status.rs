@@ -14,7 +14,8 @@ use super::error::{Error, exit};
 use crate::config::{self, Config, RUN_FOLDER};
 use crate::model::p_text;
 use crate::watch::events::printable;
-use crate::watch::observe::{self, Origin, Status};
+use crate::watch::frame::threshold::Origin;
+use crate::watch::observe::{self, Observed};
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// A frame that is older than so many intervals, while the camera is there, and at any rate so old: the daemon hangs.
@@ -110,7 +111,7 @@ impl Args {
     }
 }
 
-type Answer = Result<Status, observe::Error>;
+type Answer = Result<Observed, observe::Error>;
 
 /// What a daemon is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,7 +124,7 @@ enum State {
     Hung,
 }
 
-fn state(status: &Status) -> State {
+fn state(status: &Observed) -> State {
     match &status.frame {
         _ if status.raised => State::Outlier,
         _ if !status.camera.up && status.camera.trouble.is_some() => State::CameraLost,
@@ -134,7 +135,7 @@ fn state(status: &Status) -> State {
 }
 
 /// Seconds.
-fn hung_after(status: &Status) -> f64 {
+fn hung_after(status: &Observed) -> f64 {
     let period = status.frames_per_second.filter(|&rate| rate > 0.0).map_or(0.0, |rate| 1.0 / rate);
     HUNG_AFTER.as_secs_f64().max(10.0 * period)
 }
@@ -157,7 +158,7 @@ fn json(socket: &Path, answer: &Answer) -> String {
         socket: &'a Path,
         state: Option<State>,
         #[serde(flatten)]
-        status: Option<&'a Status>,
+        status: Option<&'a Observed>,
         error: Option<String>,
     }
     let status = answer.as_ref().ok();
@@ -193,10 +194,7 @@ fn text(socket: &Path, answer: &Answer) -> String {
     }
     let counts = &status.counts;
     let rate = status.frames_per_second.map_or_else(String::new, |rate| format!(", {rate:.1} a second"));
-    add(
-        "frames",
-        format!("{} judged, {} unchanged, {} dropped{rate}", counts.judged, counts.unchanged, counts.dropped),
-    );
+    add("frames", format!("{} judged, {} unchanged, {} dropped{rate}", counts.frames, counts.skipped, counts.dropped));
     add("events", format!("{} raised, {} cleared in {}", counts.raised, counts.cleared, time(status.uptime_s)));
     if let Some(budget) = &status.budget {
         let known = time(budget.watched_s);
@@ -219,7 +217,7 @@ fn text(socket: &Path, answer: &Answer) -> String {
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
 }
 
-fn headline(status: &Status) -> String {
+fn headline(status: &Observed) -> String {
     let settling = status.budget.as_ref().and_then(|budget| budget.settling_s);
     let headline = match state(status) {
         State::Outlier => "OUTLIER",
@@ -234,7 +232,7 @@ fn headline(status: &Status) -> String {
     }
 }
 
-fn threshold(status: &Status) -> String {
+fn threshold(status: &Observed) -> String {
     let (value, model) = (p_text(status.threshold.value), p_text(status.threshold.model));
     match status.threshold.origin {
         Origin::Model => format!("p < {value}, the model's own"),
@@ -257,26 +255,27 @@ fn time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::observe::{Budget, Camera, Frame, OpenEvent, Threshold};
+    use crate::watch::frame::threshold::Threshold;
+    use crate::watch::observe::{Budget, Camera, Frame, OpenEvent};
 
-    fn normal() -> Status {
-        Status {
+    fn normal() -> Observed {
+        Observed {
             instance: "door".into(),
             camera: Camera { source: "folder:x".into(), up: true, trouble: None },
             frame: Some(Frame { p: 0.5, ..Frame::default() }),
             frames_per_second: Some(2.0),
-            ..Status::default()
+            ..Observed::default()
         }
     }
 
     #[test]
     fn states_have_their_codes() {
-        let code = |change: fn(&mut Status)| {
+        let code = |change: fn(&mut Observed)| {
             let mut status = normal();
             change(&mut status);
             code_of(&Ok(status))
         };
-        let lost = |status: &mut Status| {
+        let lost = |status: &mut Observed| {
             status.camera = Camera { up: false, trouble: Some("gone".into()), ..Camera::default() };
         };
         assert_eq!(code(|_| ()), 0);
@@ -284,7 +283,7 @@ mod tests {
         assert_eq!(code(|status| status.frame = None), 4);
         assert_eq!(code(lost), 4);
         assert_eq!(code(|status| status.frame.as_mut().unwrap().age_s = 31.0), 4);
-        let slow = |status: &mut Status| {
+        let slow = |status: &mut Observed| {
             status.frames_per_second = Some(0.01);
             status.frame.as_mut().unwrap().age_s = 300.0;
         };

@@ -58,7 +58,8 @@ impl fmt::Display for Source {
             Source::Folder(path) => write!(f, "folder:{}", path.display()),
             Source::Pipe(path) => write!(f, "pipe:{}", path.display()),
             Source::Exec(argv) => {
-                let words = argv.iter().map(|word| shlex::try_quote(word).map_or(word.as_str().into(), |quoted| quoted));
+                let words =
+                    argv.iter().map(|word| shlex::try_quote(word).map_or(word.as_str().into(), |quoted| quoted));
                 write!(f, "exec:{}", without_passwords(&words.collect::<Vec<_>>().join(" ")))
             }
         }
@@ -78,7 +79,10 @@ mod tests {
     #[test]
     fn commands_are_split_into_words_and_shown_without_passwords() {
         let source: Source = "exec:ffmpeg -i 'rtsp://u:p w@cam/1' -f mjpeg -".parse().unwrap();
-        assert_eq!(source, Source::Exec(["ffmpeg", "-i", "rtsp://u:p w@cam/1", "-f", "mjpeg", "-"].map(Into::into).into()));
+        assert_eq!(
+            source,
+            Source::Exec(["ffmpeg", "-i", "rtsp://u:p w@cam/1", "-f", "mjpeg", "-"].map(Into::into).into())
+        );
         let source: Source = "exec:ffmpeg -i rtsp://u:secret@cam/1 -f mjpeg -".parse().unwrap();
         assert_eq!(source.to_string(), "exec:ffmpeg -i rtsp://u:***@cam/1 -f mjpeg -");
         for wrong in ["exec:", "exec:  ", "exec:a 'b", "rtsp://u:secret@cam/1", "pipe:", "door"] {

@@ -27,6 +27,7 @@ use frame::drift::Drift;
 use frame::machine::{Machine, Time};
 use frame::pace;
 use frame::status::Status;
+use frame::threshold::{Origin, Threshold};
 use outputs::Outputs;
 use raise::{Raised, raise};
 use service::{Command, Notifier, latest};
@@ -90,7 +91,7 @@ struct Running<'a, J, S> {
 impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     fn run(mut self, commands: &Receiver<Command>, notifier: &mut Notifier) -> Summary {
         self.update();
-        self.outputs.emit(Event { threshold: Some(self.threshold()), ..Event::new(Kind::Start) });
+        self.outputs.emit(Event { threshold: Some(self.threshold().value), ..Event::new(Kind::Start) });
         self.outputs.take_over();
         self.watch_drift();
         notifier.ready();
@@ -146,8 +147,12 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     }
 
     /// The one place that chooses what p is compared with; asked anew for every frame.
-    fn threshold(&self) -> f64 {
-        self.watch.config.decision.threshold.unwrap_or_else(|| self.watch.judge.threshold())
+    fn threshold(&self) -> Threshold {
+        let model = self.watch.judge.threshold();
+        match self.watch.config.decision.threshold {
+            Some(value) => Threshold { value, origin: Origin::Config, model },
+            None => Threshold { value: model, origin: Origin::Model, model },
+        }
     }
 
     fn status(&self, camera_up: bool) -> Status {
@@ -190,7 +195,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
             self.update();
             return event.into_iter().for_each(|event| self.outputs.emit(event));
         }
-        let (begun, threshold) = (Instant::now(), self.threshold());
+        let (begun, threshold) = (Instant::now(), self.threshold().value);
         let judged = self.watch.judge.judge(&masked, threshold).and_then(|verdict| match verdict.p.is_finite() {
             true => Ok(verdict),
             false => Err(JudgeError(format!("p is {}", verdict.p))),

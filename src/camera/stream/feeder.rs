@@ -71,7 +71,9 @@ impl Feeder {
             std::thread::sleep(POLL);
         }
         let status = match self.is_over() {
-            true => self.end().map_or_else(|e| format!("cannot be waited for: {e}"), |status| format!("ended with {status}")),
+            true => self
+                .end()
+                .map_or_else(|e| format!("cannot be waited for: {e}"), |status| format!("ended with {status}")),
             false => "closed its output".to_owned(),
         };
         while !self.retelling.is_finished() && Instant::now() < by {

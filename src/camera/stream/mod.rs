@@ -157,9 +157,7 @@ impl Stream {
                 let small = |width, height| width <= MAX_SIDE as usize && height <= MAX_SIDE as usize;
                 let whole = jpeg::decode(&picture.bytes, small).map_err(|e| format!("damaged JPEG: {e}"))?;
                 match self.crop {
-                    Some(_) => {
-                        image::crop(&whole, region(whole.width(), whole.height())?).map_err(|e| e.to_string())
-                    }
+                    Some(_) => image::crop(&whole, region(whole.width(), whole.height())?).map_err(|e| e.to_string()),
                     None => Ok(whole),
                 }
             }

@@ -76,10 +76,7 @@ impl Splitter {
                 .map_err(|reason| format!("its YUV4MPEG2 is not understood: {reason}"))?,
         }
         match self.silence > MAX_SILENCE {
-            true => Err(format!(
-                "{} MB without a picture: it is neither MJPEG nor YUV4MPEG2",
-                MAX_SILENCE / 1_000_000
-            )),
+            true => Err(format!("{} MB without a picture: it is neither MJPEG nor YUV4MPEG2", MAX_SILENCE / 1_000_000)),
             false => Ok(()),
         }
     }
@@ -89,8 +86,7 @@ impl Splitter {
 #[cfg(any(test, feature = "internals"))]
 pub fn count(stream: &[u8], piece: usize) -> (usize, bool) {
     let (mut splitter, mut pictures) = (Splitter::new(), 0);
-    let understood =
-        stream.chunks(piece.max(1)).all(|bytes| splitter.push(bytes, |_, _| pictures += 1).is_ok());
+    let understood = stream.chunks(piece.max(1)).all(|bytes| splitter.push(bytes, |_, _| pictures += 1).is_ok());
     (pictures, understood)
 }
 

@@ -134,7 +134,8 @@ fn what_cannot_be_read_is_named() {
 fn planes_are_read_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("y4m");
-    std::fs::write(&path, [b"YUV4MPEG2 W5 H3 F2:1 Cmono XCOLORRANGE=FULL\nFRAME\n".as_slice(), &[77; 15]].concat()).unwrap();
+    std::fs::write(&path, [b"YUV4MPEG2 W5 H3 F2:1 Cmono XCOLORRANGE=FULL\nFRAME\n".as_slice(), &[77; 15]].concat())
+        .unwrap();
     let mut source = Stream::open(&path, None).unwrap();
     assert_eq!(level(&mut source), 77);
     assert!(source.describe().ends_with("5x3 YUV4MPEG2"));

@@ -30,11 +30,7 @@ impl Splitter {
     ///
     /// # Errors
     /// The stream is not understood, and why.
-    pub(super) fn push(
-        &mut self,
-        mut bytes: &[u8],
-        mut each: impl FnMut(Planes, &mut Vec<u8>),
-    ) -> Result<(), String> {
+    pub(super) fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(Planes, &mut Vec<u8>)) -> Result<(), String> {
         while !bytes.is_empty() {
             if let (Some(missing), Some(planes)) = (self.missing, self.planes) {
                 let taken = missing.min(bytes.len());

@@ -5,7 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use super::decision::{Change, Decision};
 use super::drift::{self, Drift, Finding};
-use super::status::{Status, Summary};
+use super::status::{Latest, Status, Summary};
+use super::threshold::Threshold;
 use crate::config;
 use crate::model::Verdict;
 use crate::watch::events::{Event, Ids, Kind, Pictures, seconds};
@@ -24,15 +25,6 @@ impl Time {
     pub fn now() -> Self {
         Time { monotonic: Instant::now(), wall: SystemTime::now() }
     }
-}
-
-/// The latest frame, judged or skipped.
-#[derive(Debug, Clone, Copy)]
-struct Latest {
-    p: f64,
-    at: Instant,
-    /// Seconds from frame to frame, averaged.
-    period: f64,
 }
 
 /// An event without its end.
@@ -90,14 +82,12 @@ impl Machine {
         self.summary
     }
 
-    pub fn status(&self, threshold: f64, camera_up: bool) -> Status {
-        let period = self.latest.map_or(0.0, |latest| latest.period);
+    pub fn status(&self, threshold: Threshold, camera_up: bool) -> Status {
         Status {
-            p: self.latest.map(|latest| latest.p),
+            latest: self.latest,
             threshold,
             raised: self.event.is_some(),
             summary: self.summary,
-            rate: if period > 0.0 { 1.0 / period } else { 0.0 },
             camera_up,
             drift: self.drift.as_ref().map(Drift::is_drifting),
             drift_finding: self.drift.as_ref().and_then(Drift::finding),
@@ -212,7 +202,7 @@ impl Machine {
             let newest = now.monotonic.duration_since(latest.at).as_secs_f64();
             if latest.period == 0.0 { newest } else { latest.period + (newest - latest.period) / RATE_FRAMES }
         });
-        self.latest = Some(Latest { p: verdict.p, at: now.monotonic, period });
+        self.latest = Some(Latest { verdict, at: now.monotonic, period });
         self.judges = true;
     }
 

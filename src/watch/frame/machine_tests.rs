@@ -149,14 +149,14 @@ fn run(steps: &[Step]) -> (u64, u64) {
                 machine.set_drift(Some(drift(window)), now).iter().for_each(|event| notes.take(event, now));
             }
         }
-        let status = machine.status(0.01, true);
+        let status = machine.status(Threshold::default(), true);
         assert_eq!((status.raised, status.drift), (notes.raised.is_some(), Some(notes.drifted.is_some())));
         assert_eq!((status.summary, machine.summary()), (notes.summary, notes.summary));
     }
     let stop = machine.stop(start);
     assert_eq!((&stop.id, stop.frames), (&notes.raised, Some(notes.summary.frames)));
     assert_eq!(stop.snapshot, notes.raised.map(Into::into));
-    assert!(!machine.status(0.01, false).raised);
+    assert!(!machine.status(Threshold::default(), false).raised);
     (notes.summary.raised, notes.drifts)
 }
 
@@ -192,7 +192,7 @@ fn a_suspicion_that_passed_does_not_date_a_later_event() {
 fn the_rate_is_averaged_and_a_stop_names_the_event_that_stands() {
     let start = Time::now();
     let mut machine = Machine::new(&decision(1, 1), Ids::random(), start);
-    assert_eq!(machine.status(0.5, true).line([]), "no frame judged yet");
+    assert_eq!(machine.status(Threshold::default(), true).line([]), "no frame judged yet");
     for at in 1..=100 {
         machine.judged(
             verdict(9.0),
@@ -200,8 +200,8 @@ fn the_rate_is_averaged_and_a_stop_names_the_event_that_stands() {
             Time { monotonic: start.monotonic + Duration::from_millis(250 * at), ..start },
         );
     }
-    let status = machine.status(0.5, true);
-    assert!((status.rate - 4.0).abs() < 1e-6);
+    let status = machine.status(Threshold::default(), true);
+    assert!((status.rate().unwrap() - 4.0).abs() < 1e-6);
     assert_eq!(
         status.line(["the disk is full"]),
         "normal, p 0.476, 4.0 frames/s, 100 frames, 0 events; the disk is full"

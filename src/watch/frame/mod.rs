@@ -6,3 +6,4 @@ pub mod drift;
 pub mod machine;
 pub mod pace;
 pub mod status;
+pub mod threshold;

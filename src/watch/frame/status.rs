@@ -1,9 +1,16 @@
 //! What the daemon sees now: for metrics, MQTT, GPIO and systemd's status line.
 
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
 use super::drift::Finding;
+use super::threshold::Threshold;
+use crate::model::Verdict;
 
 /// What a run did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// Frames judged.
     pub frames: u64,
@@ -15,18 +22,25 @@ pub struct Summary {
     pub cleared: u64,
 }
 
+/// The latest frame, judged or skipped.
+#[derive(Debug, Clone, Copy)]
+pub struct Latest {
+    /// Of a skipped one that of the judged one that it looks like.
+    pub verdict: Verdict,
+    pub at: Instant,
+    /// Seconds from frame to frame, averaged; 0 until there are two.
+    pub period: f64,
+}
+
 /// A snapshot of the watch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Status {
-    /// Of the latest judged frame; None before the first.
-    pub p: Option<f64>,
-    /// What p is compared with.
-    pub threshold: f64,
+    /// None before the first.
+    pub latest: Option<Latest>,
+    pub threshold: Threshold,
     /// An event stands.
     pub raised: bool,
     pub summary: Summary,
-    /// Frames per second, judged or skipped; averaged. 0 until there are two.
-    pub rate: f64,
     /// The camera gives frames.
     pub camera_up: bool,
     /// A drift event stands; None where drift is not watched for.
@@ -36,17 +50,29 @@ pub struct Status {
 }
 
 impl Status {
+    pub fn p(&self) -> Option<f64> {
+        self.latest.map(|latest| latest.verdict.p)
+    }
+
+    /// Frames per second, judged or skipped; None until there are two.
+    pub fn rate(&self) -> Option<f64> {
+        self.latest.filter(|latest| latest.period > 0.0).map(|latest| 1.0 / latest.period)
+    }
+
     /// systemd's status line. `problems` are what the watch cannot do at present.
     pub fn line<'a>(&self, problems: impl IntoIterator<Item = &'a str>) -> String {
         let Summary { frames, skipped, raised, .. } = self.summary;
-        let mut text = match self.p {
+        let mut text = match self.p() {
             Some(p) => {
                 let verdict = if self.raised { "OUTLIER" } else { "normal" };
                 let unchanged = match skipped {
                     0 => String::new(),
                     _ => format!(" judged, {:.0} % unchanged", 100.0 * skipped as f64 / (skipped + frames) as f64),
                 };
-                format!("{verdict}, p {p:.3}, {:.1} frames/s, {frames} frames{unchanged}, {raised} events", self.rate)
+                format!(
+                    "{verdict}, p {p:.3}, {:.1} frames/s, {frames} frames{unchanged}, {raised} events",
+                    self.rate().unwrap_or_default()
+                )
             }
             None => "no frame judged yet".to_owned(),
         };

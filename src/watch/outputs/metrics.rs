@@ -125,10 +125,10 @@ impl Metrics {
         }
         let help = "Hook runs that failed, and events that the hook was not given.";
         text.counter("outlierd_hook_failures_total", help, self.hook_failures);
-        text.gauge("outlierd_p", "p of the latest judged frame; an outlier has p < threshold.", status.p);
+        text.gauge("outlierd_p", "p of the latest judged frame; an outlier has p < threshold.", status.p());
         let flag = |set: bool| f64::from(u8::from(set));
         text.gauge("outlierd_outlier", "1 while an event stands.", Some(flag(status.raised)));
-        text.gauge("outlierd_threshold", "The threshold that p is compared with.", Some(status.threshold));
+        text.gauge("outlierd_threshold", "The threshold that p is compared with.", Some(status.threshold.value));
         text.gauge("outlierd_camera_up", "1 while the camera gives frames.", Some(flag(status.camera_up)));
         let help = "1 while a drift event stands; absent where drift is not watched for.";
         text.gauge("outlierd_drift", help, status.drift.map(flag));
@@ -291,10 +291,15 @@ fn open_fds() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::frame::status::Summary;
+    use crate::model::Verdict;
+    use crate::watch::frame::status::{Latest, Summary};
 
     fn status(frames: u64) -> Status {
-        Status { p: Some(0.5), summary: Summary { frames, ..Summary::default() }, ..Status::default() }
+        Status {
+            latest: Some(Latest { verdict: Verdict::of(1.0, 0.5, 0.0), at: Instant::now(), period: 0.0 }),
+            summary: Summary { frames, ..Summary::default() },
+            ..Status::default()
+        }
     }
 
     #[test]

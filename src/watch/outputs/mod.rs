@@ -10,6 +10,7 @@ use ::image::RgbImage;
 use self::gpio::Gpio;
 use self::hook::Hook;
 use self::metrics::Metrics;
+use self::observe::Observe;
 use self::output::{Failure, Output};
 use self::snapshots::Snapshots;
 use self::throttle::Throttle;
@@ -25,6 +26,7 @@ pub mod hook;
 pub mod metrics;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
+pub mod observe;
 mod output;
 mod printed;
 mod retention;
@@ -46,6 +48,7 @@ pub struct Outputs {
     #[cfg(feature = "mqtt")]
     mqtt: mqtt::Mqtt,
     metrics: Metrics,
+    observe: Observe,
     model: String,
     instance: String,
     throttle: Throttle,
@@ -100,6 +103,7 @@ impl Outputs {
             #[cfg(feature = "mqtt")]
             mqtt: mqtt::Mqtt::start(config)?,
             metrics: Metrics::new(events.metrics.as_deref(), &config.instance(), SystemTime::now()),
+            observe: Observe::open(config),
             model: model.to_owned(),
             instance: config.instance(),
             throttle: Throttle::new(Instant::now()),
@@ -115,6 +119,7 @@ impl Outputs {
         let mut each: Vec<&mut dyn Output> = vec![&mut self.gpio, &mut self.hook];
         #[cfg(feature = "mqtt")]
         each.push(&mut self.mqtt);
+        each.push(&mut self.observe);
         each.push(&mut self.metrics);
         each
     }
@@ -264,6 +269,7 @@ impl Outputs {
         let written = self.log.append(&event);
         print(&event);
         self.metrics.count_event(event.event);
+        self.observe.note(&event);
         self.note_log(written);
         event
     }

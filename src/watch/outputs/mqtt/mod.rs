@@ -122,8 +122,8 @@ impl Broker {
         let finite = |value: f64| value.is_finite().then_some(value);
         let state = json!({
             "outlier": status.raised,
-            "p": status.p.and_then(finite),
-            "threshold": finite(status.threshold),
+            "p": status.p().and_then(finite),
+            "threshold": finite(status.threshold.value),
             "frames": status.summary.frames,
             "camera": status.camera_up,
             "drift": status.drift,
