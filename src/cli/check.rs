@@ -101,7 +101,7 @@ fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> C
             let (detector, calibration) = (model.detector_name(), model.calibration.name());
             let drift = match Drift::new(&config.drift, model.normal_scores(), model.worth()) {
                 Ok(_) => String::new(),
-                Err(reason) => format!("; drift is not detected: {reason}"),
+                Err(reason) => format!("; drift is not watched for: {reason}"),
             };
             Ok(format!("{path}: {detector}, {calibration}, threshold {threshold}{drift}"))
         }
