@@ -9,6 +9,7 @@ use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config};
 use crate::model::Verdict;
 
+pub mod budget;
 mod connection;
 pub mod decision;
 pub mod drift;
@@ -17,6 +18,7 @@ pub mod events;
 pub mod follow;
 pub mod gate;
 pub mod gpio;
+pub mod history;
 pub mod hooks;
 mod ids;
 pub mod judge;
@@ -33,6 +35,7 @@ mod sink;
 pub mod sinks;
 pub mod snapshots;
 mod state;
+pub mod surprisal;
 
 use connection::{Connection, Polled};
 use decision::Decision;
