@@ -22,7 +22,7 @@ mod region;
 mod source;
 pub mod values;
 
-pub use decision::Decision;
+pub use decision::{Decision, FalseAlarms};
 pub use drift::Drift;
 pub use mqtt::Mqtt;
 pub use paths::RUN_FOLDER;

@@ -12,10 +12,11 @@ use super::error::{Error, exit};
 use crate::camera;
 use crate::config::{self, Config};
 use crate::fs;
-use crate::model::{Model, hex};
+use crate::model::{Model, hex, p_text};
 use crate::watch::frame::drift::Drift;
 use crate::watch::outputs::gpio;
 use crate::watch::outputs::snapshots::is_claimed;
+use crate::watch::scene;
 use crate::watch::service;
 
 /// The mode bit of a folder where only owners may rename files, such as /tmp.
@@ -64,6 +65,11 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             let model = Model::load(&config.model.path);
             tell("model", check_model(&config, &model))?;
             if let Ok(model) = &model
+                && config.decision.false_alarms.is_some()
+            {
+                tell("budget", check_budget(&config, model))?;
+            }
+            if let Ok(model) = &model
                 && !(model.source.mask.is_empty() && config.camera.mask.is_empty())
             {
                 let agreed = model.check_mask(&config.camera.mask, config.path());
@@ -110,6 +116,21 @@ fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> C
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What the alarm budget makes of the history so far.
+fn check_budget(config: &Config, model: &Model) -> Checked {
+    model.check_budget(config.path()).map_err(|e| e.to_string())?;
+    let path = config.history_path();
+    let cannot = |e: std::io::Error| format!("cannot read the history {}: {e}; {}", path.display(), remedy(&e));
+    let looked = scene::look(config, model.identity(), model.threshold, model.lowest_p()).map_err(cannot)?;
+    let Some((rate, budget)) = looked else { return Err("decision.false-alarms is missing".into()) };
+    let time = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+    let standing = budget.standing(rate.per.duration());
+    let (threshold, known) = (p_text(budget.threshold()), time(standing.watched));
+    let settling = standing.settling.map_or_else(String::new, |left| format!(", settling for another {}", time(left)));
+    check_folder(fs::folder_of(&path))?;
+    Ok(format!("{rate}{settling}: threshold {threshold}, {known} of the scene known, {} spent", standing.spent))
 }
 
 fn check_backbone(config: &Config, model: &Model) -> Checked {

@@ -14,12 +14,14 @@
 //! | [`conformal`] | score to p-value against held-out normals |
 //! | [`level`] | scores of different detectors on one scale |
 //! | [`tail`] | p-values below what counting resolves |
+//! | [`exceedances`] | how often peaks exceed a level |
 //!
 //! Arrays are `n_samples` x `n_features`, f64. Parameters and fitted attributes carry scikit-learn's names.
 //! A seed gives the same fit on every run of one machine.
 
 pub mod cell_gaussians;
 pub mod conformal;
+pub mod exceedances;
 pub mod feature_transform;
 pub mod gaussian_mixture;
 pub mod isolation_forest;
@@ -36,7 +38,7 @@ mod kmeans;
 pub(crate) mod linalg;
 mod random;
 mod smo;
-mod special;
+pub(crate) mod special;
 
 use ndarray::ArrayView2;
 

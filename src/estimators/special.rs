@@ -76,3 +76,30 @@ pub(crate) fn ln_beta_binomial(k: u64, m: u64, a: f64, b: f64) -> f64 {
     let ln_choose = ln_gamma(m + 1.0) - ln_gamma(k + 1.0) - ln_gamma(m - k + 1.0);
     ln_choose + ln_beta(k + a, m - k + b) - ln_beta(a, b)
 }
+
+/// ln P(at most `count`) of a Poisson count; linear between whole numbers, 0 for more than anybody would sum over.
+pub(crate) fn ln_poisson_at_most(count: f64, mean: f64) -> f64 {
+    const MANY: f64 = 60.0;
+    if count >= MANY {
+        return 0.0;
+    }
+    let whole = |count: f64| {
+        let (mut term, mut sum) = (1.0_f64, 1.0_f64);
+        for k in 1..=count as u32 {
+            term *= mean / f64::from(k);
+            sum += term;
+        }
+        sum.ln() - mean
+    };
+    let (low, way) = (count.floor(), count.fract());
+    let at = whole(low);
+    if way > 0.0 { at + way * (whole(low + 1.0) - at) } else { at }
+}
+
+/// P(at least `count`) of a Poisson count.
+pub(crate) fn poisson_at_least(count: u32, mean: f64) -> f64 {
+    match count {
+        0 => 1.0,
+        _ => 1.0 - ln_poisson_at_most(f64::from(count - 1), mean).exp(),
+    }
+}

@@ -62,21 +62,42 @@ pub struct Tail {
     pub knots: Vec<Knot>,
 }
 
+/// The generalised Pareto distribution of excesses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pareto {
+    pub xi: f64,
+    pub sigma: f64,
+}
+
+impl Pareto {
+    /// The probability of an excess above `excess`.
+    pub fn survival(&self, excess: f64) -> f64 {
+        self.ln_survival(excess).exp()
+    }
+
+    pub fn ln_survival(&self, excess: f64) -> f64 {
+        if self.xi.abs() < 1e-9 {
+            return -excess / self.sigma;
+        }
+        let base = 1.0 + self.xi * excess / self.sigma;
+        if base <= 0.0 { f64::NEG_INFINITY } else { -base.ln() / self.xi }
+    }
+
+    /// Minus infinity for an excess that cannot be.
+    pub fn ln_density(&self, excess: f64) -> f64 {
+        (1.0 + self.xi) * self.ln_survival(excess) - self.sigma.ln()
+    }
+}
+
 /// A weighted point of the grid.
 struct Point {
-    xi: f64,
-    sigma: f64,
+    pareto: Pareto,
     weight: f64,
 }
 
 impl Point {
-    /// The probability of an excess above `excess`.
     fn survival(&self, excess: f64) -> f64 {
-        if self.xi.abs() < 1e-9 {
-            return (-excess / self.sigma).exp();
-        }
-        let base = 1.0 + self.xi * excess / self.sigma;
-        if base <= 0.0 { 0.0 } else { base.powf(-1.0 / self.xi) }
+        self.pareto.survival(excess)
     }
 }
 
@@ -159,19 +180,16 @@ fn posterior(excesses: &[f64], censored: usize, weight: f64, spread: f64, typica
         for step in 0..91 {
             let ln_sigma = typical.ln() - 2.0 + 0.05 * f64::from(step);
             let sigma = ln_sigma.exp();
-            if 1.0 + xi * furthest / sigma <= 0.0 {
+            let pareto = Pareto { xi, sigma };
+            let ln_survival = pareto.ln_survival(furthest);
+            if ln_survival == f64::NEG_INFINITY {
                 continue;
             }
-            let (ln_density, ln_survival): (f64, f64) = if xi.abs() < 1e-9 {
-                (-excesses.iter().sum::<f64>() / sigma, -furthest / sigma)
-            } else {
-                let sum: f64 = excesses.iter().map(|excess| (xi * excess / sigma).ln_1p()).sum();
-                (-(1.0 / xi + 1.0) * sum, -(xi * furthest / sigma).ln_1p() / xi)
-            };
-            let ln_likelihood = ln_density - excesses.len() as f64 * ln_sigma + censored as f64 * ln_survival;
+            let ln_density: f64 = excesses.iter().map(|excess| pareto.ln_density(*excess)).sum();
+            let ln_likelihood = ln_density + censored as f64 * ln_survival;
             let prior = |value: f64, (mean, deviation): (f64, f64)| -0.5 * ((value - mean) / deviation).powi(2);
             let ln_prior = prior(xi, XI) + prior(ln_sigma - spread.ln(), LN_SIGMA);
-            points.push(Point { xi, sigma, weight: weight * ln_likelihood + ln_prior });
+            points.push(Point { pareto, weight: weight * ln_likelihood + ln_prior });
         }
     }
     let greatest = points.iter().map(|point| point.weight).fold(f64::NEG_INFINITY, f64::max);

@@ -22,6 +22,11 @@ pub enum Error {
          [[camera.mask]] back"
     )]
     OtherMask { fitted: usize, configured: usize, config: PathBuf },
+    #[error(
+        "{config}: decision.false-alarms needs a model with conformal calibration, and this one has an isotonic one: fit it \
+         without --calibration isotonic and --outliers, or take false-alarms out"
+    )]
+    NoBudget { config: PathBuf },
     #[error("the feature has {got} values, the model was fitted on {wanted}")]
     Width { wanted: usize, got: usize },
     #[error("the feature has a value that is not a finite number")]

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::cells::{self, Joined};
 use super::detector::Detector;
 use super::error::Error;
@@ -150,6 +152,32 @@ impl Model {
                 self.records.normal_scores.len() as f64 / f64::from(self.training.stretch.max(1))
             }
             Calibration::Conformal(conformal) => conformal.worth,
+        }
+    }
+
+    /// Tells this fit from others; feedback does not change it.
+    pub fn identity(&self) -> u64 {
+        let mut hash = Sha256::new();
+        hash.update(self.made_at.to_le_bytes());
+        hash.update(self.source.sha256);
+        hash.update(self.detector_name());
+        self.normal_scores().iter().for_each(|score| hash.update(score.to_le_bytes()));
+        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// p of the lowest score of the calibration; the model's threshold where it keeps none.
+    pub fn lowest_p(&self) -> f64 {
+        self.normal_scores().first().map_or(self.threshold, |score| self.calibration.p(*score))
+    }
+
+    /// # Errors
+    /// [`Error::NoBudget`]: an isotonic p is the same for all scores beyond the outliers that it was fitted with, so no
+    /// threshold tells a rare frame from a rarer one.
+    pub fn check_budget(&self, config: &Path) -> Result<(), Error> {
+        match self.calibration {
+            Calibration::Isotonic(_) => Err(Error::NoBudget { config: config.to_owned() }),
+            Calibration::Conformal(_) => Ok(()),
         }
     }
 

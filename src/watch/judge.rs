@@ -28,6 +28,9 @@ impl ModelJudge {
     pub fn open(config: &Config) -> Result<Self, model::Error> {
         let model = Model::load(&config.model.path)?;
         model.check_mask(&config.camera.mask, config.path())?;
+        if config.decision.false_alarms.is_some() {
+            model.check_budget(config.path())?;
+        }
         let backbone = model.load_backbone(config.model.backbone.as_deref(), config.model.threads)?;
         Ok(ModelJudge::new(model, backbone, &config.model.path))
     }
@@ -85,6 +88,18 @@ impl Judge for ModelJudge {
 
     fn model_name(&self) -> &str {
         &self.name
+    }
+
+    fn identity(&self) -> u64 {
+        self.model.identity()
+    }
+
+    fn lowest_p(&self) -> f64 {
+        self.model.lowest_p()
+    }
+
+    fn taken_back(&self) -> Vec<&str> {
+        self.model.records.learnt.iter().map(|learnt| learnt.event.as_str()).collect()
     }
 
     fn normal_scores(&self) -> &[f64] {

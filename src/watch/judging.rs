@@ -21,6 +21,18 @@ pub trait Judge: Send {
     /// The model's own threshold, which holds unless the config has one.
     fn threshold(&self) -> f64;
     fn model_name(&self) -> &str;
+    /// Tells the fit from others: the history of another is not this one's.
+    fn identity(&self) -> u64 {
+        0
+    }
+    /// p of the lowest score of the calibration.
+    fn lowest_p(&self) -> f64 {
+        self.threshold()
+    }
+    /// Ids of the events that were taken back through feedback.
+    fn taken_back(&self) -> Vec<&str> {
+        Vec::new()
+    }
     /// Rising scores of normals that calibrated the model, to compare with for drift; empty where it keeps none.
     fn normal_scores(&self) -> &[f64] {
         &[]

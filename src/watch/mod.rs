@@ -3,23 +3,28 @@
 //! [`Watch::run`] is the loop. It knows a [`Judge`], not a network, and a [`FrameSource`], not a camera.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config};
 use crate::model::Verdict;
 
+pub mod budget;
 mod connection;
 pub mod events;
 pub mod frame;
+pub mod history;
 pub mod judge;
 pub mod judging;
 pub mod observe;
 pub mod outputs;
 pub mod overlay;
 mod raise;
+pub mod scene;
 pub mod service;
+pub mod surprisal;
 
+use budget::{Reason, Standing};
 use connection::{Connection, Polled};
 use events::{Event, Ids, Kind};
 use frame::change_filter::ChangeFilter;
@@ -27,9 +32,9 @@ use frame::drift::Drift;
 use frame::machine::{Machine, Time};
 use frame::pace;
 use frame::status::Status;
-use frame::threshold::{Origin, Threshold};
 use outputs::Outputs;
 use raise::{Raised, raise};
+use scene::Scene;
 use service::{Command, Notifier, latest};
 
 pub use connection::OpenCamera;
@@ -76,7 +81,9 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         }
         let machine = Machine::new(&self.config.decision, Ids::random(), started);
         let filter = ChangeFilter::new(&self.config.camera);
-        Ok(Running { watch: self, camera, filter, machine, outputs }.run(commands, notifier))
+        let (scene, problem) = Scene::open(&self.config, &self.judge);
+        let running = Running { watch: self, camera, filter, machine, scene, outputs };
+        Ok(running.run(problem, commands, notifier))
     }
 }
 
@@ -85,14 +92,17 @@ struct Running<'a, J, S> {
     camera: Connection<S>,
     filter: ChangeFilter,
     machine: Machine,
+    scene: Scene,
     outputs: Outputs,
 }
 
 impl<J: Judge, S: FrameSource> Running<'_, J, S> {
-    fn run(mut self, commands: &Receiver<Command>, notifier: &mut Notifier) -> Summary {
+    /// `problem`: of the scene's history.
+    fn run(mut self, problem: Option<String>, commands: &Receiver<Command>, notifier: &mut Notifier) -> Summary {
         self.update();
-        self.outputs.emit(Event { threshold: Some(self.threshold().value), ..Event::new(Kind::Start) });
+        self.outputs.emit(Event { threshold: Some(self.scene.threshold().value), ..Event::new(Kind::Start) });
         self.outputs.take_over();
+        self.tell_scene(problem);
         self.watch_drift();
         notifier.ready();
         let mut due = Instant::now();
@@ -146,17 +156,35 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.machine.summary()
     }
 
-    /// The one place that chooses what p is compared with; asked anew for every frame.
-    fn threshold(&self) -> Threshold {
-        let model = self.watch.judge.threshold();
-        match self.watch.config.decision.threshold {
-            Some(value) => Threshold { value, origin: Origin::Config, model },
-            None => Threshold { value: model, origin: Origin::Model, model },
+    fn status(&self, camera_up: bool) -> Status {
+        Status { budget: self.scene.budget(), ..self.machine.status(self.scene.threshold(), camera_up) }
+    }
+
+    /// Of a history that cannot be kept, and of a budget that settles.
+    fn tell_scene(&mut self, problem: Option<String>) {
+        problem.into_iter().for_each(|problem| self.outputs.error(problem));
+        if let Some((rate, Standing { settling: Some(left), .. })) = self.scene.budget() {
+            let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+            self.emit_threshold(format!(
+                "settling: the scene is watched for another {left} before the alarm budget of {rate} holds; until then \
+                 only what lies beyond all of the calibration raises"
+            ));
         }
     }
 
-    fn status(&self, camera_up: bool) -> Status {
-        self.machine.status(self.threshold(), camera_up)
+    fn emit(&mut self, mut event: Event) {
+        if let (Kind::Drift, Some(message), Some(_)) = (event.event, &mut event.message, self.scene.budget()) {
+            message.push_str(
+                "; what the alarm budget has learnt is of the scene before: its threshold follows over hours, and a new \
+                 fit begins anew",
+            );
+        }
+        self.outputs.emit(event);
+    }
+
+    fn emit_threshold(&mut self, message: String) {
+        let threshold = Some(self.scene.threshold().value);
+        self.outputs.emit(Event { threshold, message: Some(message), ..Event::new(Kind::Threshold) });
     }
 
     /// Gives the outputs what the watch sees now.
@@ -193,9 +221,9 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
             let event = self.machine.skipped(verdict, Time::now());
             self.update();
-            return event.into_iter().for_each(|event| self.outputs.emit(event));
+            return event.into_iter().for_each(|event| self.emit(event));
         }
-        let (begun, threshold) = (Instant::now(), self.threshold().value);
+        let (begun, threshold) = (Instant::now(), self.scene.threshold().value);
         let judged = self.watch.judge.judge(&masked, threshold).and_then(|verdict| match verdict.p.is_finite() {
             true => Ok(verdict),
             false => Err(JudgeError(format!("p is {}", verdict.p))),
@@ -220,9 +248,17 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
                 let judge = self.watch.config.events.heat_map.then_some(&mut self.watch.judge as &mut dyn Judge);
                 self.machine.set_pictures(raise(&mut self.outputs, event, &pictures, judge));
             } else {
-                self.outputs.emit(event);
+                self.emit(event);
             }
         }
+        let (step, problem) = self.scene.judged(SystemTime::now(), verdict, threshold, self.machine.is_raised());
+        if let Some(step) = step {
+            match step.reason {
+                Reason::Settled | Reason::Storm => self.emit_threshold(step.to_string()),
+                Reason::Settling | Reason::Scene => log::info!("{step}"),
+            }
+        }
+        problem.into_iter().for_each(|problem| self.outputs.error(problem));
         if let Some(observe) = &mut self.watch.observe {
             observe(frame, verdict);
         }
@@ -260,6 +296,11 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
             log::warn!("model.nice is taken over at the next start: `systemctl restart outlierd`");
         }
         (self.watch.config, self.watch.judge) = (config, judge);
+        // What was gathered is written before it is read.
+        self.scene.flush();
+        let (scene, problem) = Scene::open(&self.watch.config, &self.watch.judge);
+        self.scene = scene;
+        self.tell_scene(problem);
         self.watch_drift();
         log::info!("reloaded {}", self.watch.config.path().display());
     }

@@ -17,12 +17,14 @@ pub enum Kind {
     /// Normal frames score lower than at calibration.
     Drift,
     DriftClear,
+    /// The alarm budget settles, holds, or answers a storm of false alarms.
+    Threshold,
     Error,
     Stop,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Start,
         Kind::Raise,
         Kind::Clear,
@@ -30,6 +32,7 @@ impl Kind {
         Kind::CameraFound,
         Kind::Drift,
         Kind::DriftClear,
+        Kind::Threshold,
         Kind::Error,
         Kind::Stop,
     ];
@@ -44,6 +47,7 @@ impl Kind {
             Kind::CameraFound => "camera-found",
             Kind::Drift => "drift",
             Kind::DriftClear => "drift-clear",
+            Kind::Threshold => "threshold",
             Kind::Error => "error",
             Kind::Stop => "stop",
         }

@@ -78,12 +78,18 @@ impl Machine {
         self.judges
     }
 
+    pub fn is_raised(&self) -> bool {
+        self.event.is_some()
+    }
+
     pub fn summary(&self) -> Summary {
         self.summary
     }
 
+    /// Without the alarm budget, which it does not know.
     pub fn status(&self, threshold: Threshold, camera_up: bool) -> Status {
         Status {
+            budget: None,
             latest: self.latest,
             threshold,
             raised: self.event.is_some(),

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::drift::Finding;
 use super::threshold::Threshold;
+use crate::config::FalseAlarms;
 use crate::model::Verdict;
+use crate::watch::budget::Standing;
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub struct Status {
     /// None before the first.
     pub latest: Option<Latest>,
     pub threshold: Threshold,
+    /// None: there is no alarm budget.
+    pub budget: Option<(FalseAlarms, Standing)>,
     /// An event stands.
     pub raised: bool,
     pub summary: Summary,

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::fs;
 use crate::watch::events::{Event, Kind};
 use crate::watch::frame::status::Status;
-use crate::watch::observe::{Camera, Drift, Frame, LastError, Observed, OpenEvent};
+use crate::watch::observe::{Budget, Camera, Drift, Frame, LastError, Observed, OpenEvent};
 
 /// Owner and group may ask.
 const MODE: u32 = 0o660;
@@ -116,6 +116,12 @@ impl Observe {
             drift: status
                 .drift
                 .map(|drifting| Drift { drifting, rank: status.drift_finding.map(|finding| finding.rank) }),
+            budget: status.budget.map(|(rate, standing)| Budget {
+                false_alarms: rate.to_string(),
+                spent: standing.spent,
+                watched_s: standing.watched.as_secs_f64(),
+                settling_s: standing.settling.map(|left| left.as_secs_f64()),
+            }),
             last_error: self
                 .error
                 .as_ref()

@@ -1,0 +1,98 @@
+//! The peaks of a series of frames: what each event at some threshold would be, whatever the threshold.
+//!
+//! An event at a level begins when `raise_after` frames in a row exceed it: when their minimum does. It ends when
+//! `clear_after` frames in a row do not: when their maximum is at or below it. So the running minimum makes the way up
+//! to a peak, the running maximum the way down from it, and a peak is told when that way is longer than
+//! [`PROMINENCE`]. There are as many peaks above a level as events at it, but for smaller dips between two.
+
+use std::collections::VecDeque;
+
+use crate::watch::surprisal::Surprisal;
+
+/// Shorter ways down do not part two peaks: 2.
+const PROMINENCE: u16 = 4096;
+
+/// The running extreme of the last `length` values, amortized O(1).
+#[derive(Debug, Clone, PartialEq)]
+struct Running {
+    length: u64,
+    greatest: bool,
+    at: u64,
+    /// Candidates: position and value, the extreme first.
+    window: VecDeque<(u64, u16)>,
+}
+
+impl Running {
+    fn new(length: u32, greatest: bool) -> Self {
+        Running { length: u64::from(length.max(1)), greatest, at: 0, window: VecDeque::new() }
+    }
+
+    /// The extreme, when so many values were seen.
+    fn push(&mut self, value: u16) -> Option<u16> {
+        let beats = |old: u16| if self.greatest { value >= old } else { value <= old };
+        while self.window.back().is_some_and(|(_, old)| beats(*old)) {
+            self.window.pop_back();
+        }
+        self.window.push_back((self.at, value));
+        self.at += 1;
+        while self.window.front().is_some_and(|(at, _)| at + self.length < self.at) {
+            self.window.pop_front();
+        }
+        (self.at >= self.length).then(|| self.window.front().map_or(value, |(_, value)| *value))
+    }
+}
+
+/// A peak that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peak {
+    pub height: Surprisal,
+    /// It met an event that was raised.
+    pub raised: bool,
+}
+
+/// Finds peaks as frames come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peaks {
+    low: Running,
+    high: Running,
+    way: Way,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Down { lowest: u16 },
+    Up { highest: u16, raised: bool },
+}
+
+impl Peaks {
+    pub fn new(raise_after: u32, clear_after: u32) -> Self {
+        Peaks {
+            low: Running::new(raise_after, false),
+            high: Running::new(clear_after, true),
+            way: Way::Down { lowest: u16::MAX },
+        }
+    }
+
+    /// The minimum of the last `raise_after` frames, where there were so many, and the peak that this frame ends.
+    pub fn push(&mut self, frame: Surprisal, is_raised: bool) -> (Option<Surprisal>, Option<Peak>) {
+        let (low, high) = (self.low.push(frame.0), self.high.push(frame.0));
+        let mut peak = None;
+        match &mut self.way {
+            Way::Down { lowest } => {
+                *lowest = high.map_or(*lowest, |high| high.min(*lowest));
+                if let Some(low) = low.filter(|low| u32::from(*low) > u32::from(*lowest) + u32::from(PROMINENCE)) {
+                    self.way = Way::Up { highest: low, raised: is_raised };
+                }
+            }
+            Way::Up { highest, raised } => {
+                *raised |= is_raised;
+                *highest = low.map_or(*highest, |low| low.max(*highest));
+                if let Some(high) = high.filter(|high| u32::from(*high) + u32::from(PROMINENCE) < u32::from(*highest)) {
+                    peak = Some(Peak { height: Surprisal(*highest), raised: *raised });
+                    self.way = Way::Down { lowest: high };
+                }
+            }
+        }
+        (low.map(Surprisal), peak)
+    }
+}
