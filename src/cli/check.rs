@@ -123,7 +123,7 @@ fn check_budget(config: &Config, model: &Model) -> Checked {
     model.check_budget(config.path()).map_err(|e| e.to_string())?;
     let path = config.history_path();
     let cannot = |e: std::io::Error| format!("cannot read the history {}: {e}; {}", path.display(), remedy(&e));
-    let looked = scene::look(config, model.identity(), model.threshold, model.lowest_p()).map_err(cannot)?;
+    let looked = scene::look(config, model).map_err(cannot)?;
     let Some((rate, budget)) = looked else { return Err("decision.false-alarms is missing".into()) };
     let time = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
     let standing = budget.standing(rate.per.duration());

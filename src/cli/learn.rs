@@ -15,6 +15,7 @@ use crate::model::learn::{self, Feedback, Outcome, Taken};
 use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file, p_text};
 use crate::watch::events::{self, Event, Kind};
+use crate::watch::scene;
 
 /// With more false alarms, relative to the calibration's number of independent scores, it is time to fit again.
 const MUCH: f64 = 0.1;
@@ -241,7 +242,9 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
     if !others.is_empty() {
         scored.extend(score_snapshots(config, &model, with_snapshots(args, &others)?)?);
     }
-    let threshold = config.decision.threshold.unwrap_or(model.threshold);
+    let threshold = scene::threshold(config, &model).map_err(|e| {
+        Error::new(exit::NOINPUT, format!("cannot read the history {}: {e}", config.history_path().display()))
+    })?;
     let feedback = learn::learn(&mut model, &scored, threshold).map_err(|e| Error::new(exit::DATAERR, e))?;
     if feedback.taken() > 0 {
         replace(&model, path)?;

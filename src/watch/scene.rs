@@ -13,7 +13,7 @@ use super::history::{Entry, Reader, Writer, hundredths};
 use super::judging::Judge;
 use super::service::remedy;
 use crate::config::{Config, FalseAlarms};
-use crate::model::Verdict;
+use crate::model::{Model, Verdict};
 
 /// History and budget of one config and one model.
 #[derive(Debug)]
@@ -138,16 +138,25 @@ fn budget(config: &Config, threshold: f64, lowest: f64) -> Option<(FalseAlarms, 
     Some((rate, Budget::new(params)))
 }
 
-/// The budget of a config as its history has it; None: the config has none. `threshold` and `lowest` are the model's.
+/// The budget of a config as its history has it; None: the config has none.
 ///
 /// # Errors
 /// The history cannot be read.
-pub fn look(config: &Config, identity: u64, threshold: f64, lowest: f64) -> io::Result<Option<(FalseAlarms, Budget)>> {
-    let Some((rate, mut budget)) = budget(config, threshold, lowest) else { return Ok(None) };
-    match replay(&mut budget, &config.history_path(), identity) {
+pub fn look(config: &Config, model: &Model) -> io::Result<Option<(FalseAlarms, Budget)>> {
+    let Some((rate, mut budget)) = budget(config, model.threshold, model.lowest_p()) else { return Ok(None) };
+    match replay(&mut budget, &config.history_path(), model.identity()) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(Some((rate, budget))),
     }
+}
+
+/// What a daemon of that config compares p with.
+///
+/// # Errors
+/// The history cannot be read.
+pub fn threshold(config: &Config, model: &Model) -> io::Result<f64> {
+    let configured = config.decision.threshold.unwrap_or(model.threshold);
+    Ok(look(config, model)?.map_or(configured, |(_, budget)| budget.threshold()))
 }
 
 /// Returns what was taken back, in hundredths of a second.
