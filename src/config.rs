@@ -13,15 +13,18 @@ use crate::image::mask::Mask;
 
 mod check;
 pub mod drift;
+pub mod edit;
 mod keys;
 mod load;
 mod mqtt;
 mod paths;
+mod rate;
 mod region;
 pub mod values;
 
 pub use drift::Drift;
 pub use mqtt::Mqtt;
+pub use rate::Rate;
 pub use region::Crop;
 pub use values::parse_duration;
 

@@ -24,6 +24,7 @@ pub mod release;
 pub mod run;
 pub mod score;
 pub mod time;
+pub mod tune;
 
 use error::{Error, exit};
 
@@ -52,6 +53,7 @@ enum Command {
     Inspect(inspect::Args),
     Events(events::Args),
     Learn(learn::Args),
+    Tune(tune::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
     #[command(hide = true)]
@@ -129,6 +131,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Inspect(args) => inspect::run(args),
         Command::Events(args) => events::run(args),
         Command::Learn(args) => learn::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -12,6 +12,11 @@ impl Config {
         stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| super::INSTANCE.into())
     }
 
+    /// Where the daemon keeps what judged frames scored: `INSTANCE.history` beside the event log.
+    pub fn history_path(&self) -> PathBuf {
+        self.events.log.with_file_name(format!("{}.history", self.instance()))
+    }
+
     /// Makes relative paths absolute.
     pub(super) fn resolve_paths(&mut self) -> Result<(), Error> {
         for (key, path) in self.paths() {

@@ -25,6 +25,7 @@ use super::surprisal::Surprisal;
 use crate::estimators::special::poisson_at_least;
 
 mod blocks;
+pub mod ladder;
 mod peaks;
 mod rate;
 

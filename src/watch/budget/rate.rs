@@ -9,7 +9,7 @@ use crate::watch::surprisal::Surprisal;
 /// How much of a move of the body the tail makes: between none and all.
 pub const FOLLOW: f64 = 0.4;
 /// How sure it must be that the scene raises no more than the budget.
-pub const CONFIDENCE: f64 = 0.65;
+pub const CONFIDENCE: f64 = 0.8;
 /// Days after which what was seen weighs half.
 const HALF_LIFE: f64 = 4.0;
 /// The tail is fitted to so many times as many peaks as the budget allows events, and to so many at least.
