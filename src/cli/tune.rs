@@ -285,8 +285,7 @@ fn write(path: &Path, line: &str) -> Result<(), Error> {
     Config::parse(path, &new).and_then(|config| config.check()).map_err(|e| cannot(&e))?;
     // A link stays one.
     let target = path.canonicalize().map_err(|e| cannot(&e))?;
-    fs::replace(&target, new.as_bytes())
-        .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {file}: {e}")))
+    fs::replace(&target, new.as_bytes()).map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {file}: {e}")))
 }
 
 #[cfg(test)]

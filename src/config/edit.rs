@@ -58,7 +58,10 @@ mod tests {
             ),
             ("decision.threshold = 1\n", "decision.threshold = 0.25\n"),
             ("decision = { threshold = 0.5 }\n", "decision = { threshold = 0.25 }\n"),
-            ("[a]\nb = '''\n[decision]\n'''\n[decision]\nthreshold = 1", "[a]\nb = '''\n[decision]\n'''\n[decision]\nthreshold = 0.25"),
+            (
+                "[a]\nb = '''\n[decision]\n'''\n[decision]\nthreshold = 1",
+                "[a]\nb = '''\n[decision]\n'''\n[decision]\nthreshold = 0.25",
+            ),
         ];
         for (old, new) in cases {
             assert_eq!(set(old).as_deref(), Ok(new));
@@ -67,7 +70,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changed_is_left() {
-        for text in ["decision = {}\n", "[a]\nb = '''\n[decision]\n'''\n", "decision = 3\n", "[decision", "decision.clear-after = 1\n"] {
+        for text in [
+            "decision = {}\n",
+            "[a]\nb = '''\n[decision]\n'''\n",
+            "decision = 3\n",
+            "[decision",
+            "decision.clear-after = 1\n",
+        ] {
             assert!(with_key(text, "decision", "threshold", "0.25").is_err(), "{text}");
         }
     }

@@ -58,7 +58,7 @@ impl Ladder {
         if !(self.from..=self.to).contains(&time) {
             return;
         }
-        self.watched += self.last.map_or(0, |last| (time - last).clamp(0, PAUSE));
+        self.watched += self.last.map_or(0, |last| time.saturating_sub(last).clamp(0, PAUSE));
         self.last = Some(time);
         self.frames += 1;
         for rung in &mut self.rungs {
@@ -70,9 +70,9 @@ impl Ladder {
                 rung.latest.pop_front();
             }
             rung.latest.push_back(time);
-            let way = (time - self.from) as f64 / (self.to - self.from).max(1) as f64;
-            let last = rung.parts.len() - 1;
-            rung.parts[((way * rung.parts.len() as f64) as usize).min(last)] += 1;
+            let way = (time as f64 - self.from as f64) / (self.to as f64 - self.from as f64).max(1.0);
+            let parts = rung.parts.len();
+            rung.parts[((way * parts as f64) as usize).min(parts - 1)] += 1;
         }
     }
 
@@ -106,11 +106,7 @@ mod tests {
         let told = |rung: &Rung| (rung.threshold, rung.events, rung.parts.clone(), Vec::from(rung.latest.clone()));
         assert_eq!(
             ladder.rungs.iter().map(told).collect::<Vec<_>>(),
-            [
-                (0.1, 2, vec![1, 1], vec![101, 1201]),
-                (0.01, 1, vec![1, 0], vec![101]),
-                (0.001, 0, vec![0, 0], vec![]),
-            ]
+            [(0.1, 2, vec![1, 1], vec![101, 1201]), (0.01, 1, vec![1, 0], vec![101]), (0.001, 0, vec![0, 0], vec![]),]
         );
         assert_eq!(ladder.frames, 2000);
         let within = |events: f64| ladder.within(events / ladder.days()).map(|rung| rung.threshold);

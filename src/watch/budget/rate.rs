@@ -38,7 +38,7 @@ pub fn base(blocks: &Blocks, hour: i64, per_day: f64) -> Option<f64> {
     let mut weighted: Vec<(&Block, f64)> = Vec::with_capacity(blocks.len());
     for block in blocks.iter().rev() {
         weighted.push((block, 0.5_f64.powf(age / HALF_LIFE)));
-        age += days(block.quiet + block.raised);
+        age += days(block.quiet) + days(block.raised);
     }
     let watched: f64 = weighted.iter().map(|(block, weight)| weight * days(block.quiet)).sum();
     let alarms: f64 = weighted.iter().map(|(block, weight)| weight * f64::from(block.alarms)).sum();
@@ -65,8 +65,11 @@ pub fn base(blocks: &Blocks, hour: i64, per_day: f64) -> Option<f64> {
     };
     let at = rest.iter().position(reaches).unwrap_or(rest.len().checked_sub(1)?);
     let base = rest[at].0;
-    let peaks: Vec<(f64, f64)> =
-        rest[..at].iter().filter(|(height, _)| *height > base).map(|(height, weight)| (height - base, *weight)).collect();
+    let peaks: Vec<(f64, f64)> = rest[..at]
+        .iter()
+        .filter(|(height, _)| *height > base)
+        .map(|(height, weight)| (height - base, *weight))
+        .collect();
     let count: f64 = peaks.iter().map(|(_, weight)| weight).sum();
     if count < TOO_FEW {
         return None;

@@ -46,7 +46,10 @@ pub struct Frame {
 pub enum Body {
     Frames(Vec<Frame>),
     /// Events from one time to another were normal.
-    TakenBack { from: i64, to: i64 },
+    TakenBack {
+        from: i64,
+        to: i64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -206,12 +209,7 @@ mod tests {
             surprisal: Surprisal(at * 77),
             raised: at % 3 == 0,
         });
-        let frames = Page {
-            number: 9,
-            model: 7,
-            threshold: Surprisal(3),
-            body: Body::Frames(frames.collect()),
-        };
+        let frames = Page { number: 9, model: 7, threshold: Surprisal(3), body: Body::Frames(frames.collect()) };
         let back = Page { body: Body::TakenBack { from: -3, to: 1 << 40 }, ..frames.clone() };
         for page in [frames, back] {
             let mut bytes = Vec::new();
