@@ -14,6 +14,7 @@ use crate::image::mask::Mask;
 mod check;
 pub mod decision;
 pub mod drift;
+pub mod edit;
 mod keys;
 mod load;
 mod mqtt;

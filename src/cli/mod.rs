@@ -25,6 +25,7 @@ pub mod run;
 pub mod score;
 pub mod status;
 pub mod time;
+pub mod tune;
 
 use error::{Error, exit};
 
@@ -54,6 +55,7 @@ enum Command {
     Events(events::Args),
     Status(status::Args),
     Learn(learn::Args),
+    Tune(tune::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
     #[command(hide = true)]
@@ -132,6 +134,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Events(args) => events::run(args),
         Command::Status(args) => status::run(args),
         Command::Learn(args) => learn::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => {
             let mut script = Vec::new();

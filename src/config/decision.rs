@@ -1,5 +1,6 @@
 //! The section `[decision]`: when frames become an event.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -9,10 +10,8 @@ use super::{Config, Error};
 
 /// How long the scene is watched before the alarm budget's threshold holds, unless `settle` says otherwise.
 const SETTLE: Duration = Duration::from_secs(86_400);
-/// A rate beyond is a mistake: at two frames a second it would be every second one.
-const MAX_PER_DAY: f64 = 86_400.0;
-/// One false alarm in three years cannot be told from none by a week's history.
-const MIN_PER_DAY: f64 = 0.001;
+/// A rate that nobody means, either way.
+const PER_DAY: RangeInclusive<f64> = 0.01..=1000.0;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -96,10 +95,10 @@ impl std::str::FromStr for FalseAlarms {
         let events: f64 = events.trim().parse().map_err(|_| wrong())?;
         let per = Per::ALL.into_iter().find(|unit| unit.name() == per.trim()).ok_or_else(wrong)?;
         let rate = FalseAlarms { events, per };
-        if !(MIN_PER_DAY..=MAX_PER_DAY).contains(&rate.per_day()) {
-            return Err(format!("{text:?}: a budget is from {MIN_PER_DAY} to {MAX_PER_DAY} events a day"));
+        match PER_DAY.contains(&rate.per_day()) {
+            true => Ok(rate),
+            false => Err(format!("{text:?}: must be {} to {} events a day", PER_DAY.start(), PER_DAY.end())),
         }
-        Ok(rate)
     }
 }
 

@@ -22,6 +22,7 @@ const LN_SIGMA_DEVIATION: f64 = 0.7;
 const WORTH: f64 = 0.5;
 /// Points of the grid with a smaller share of the greatest weight are left out.
 const NEGLIGIBLE: f64 = 1e-5;
+
 /// What was seen. Weights say what an observation is worth: 1, or less of what is long ago.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -29,8 +30,7 @@ pub struct Seen {
     pub peaks: Vec<(f64, f64)>,
     /// Time watched, weighted, and the excess up to which peaks were seen in it; infinite: all.
     pub watched: Vec<(f64, f64)>,
-    /// Weighted number of alarms, and the weighted time and the excess of the levels that they passed are those of
-    /// `watched`.
+    /// Weighted number of alarms: of all that passed those levels.
     pub alarms: f64,
     /// Expected scale of the excesses.
     pub scale: f64,
@@ -101,5 +101,48 @@ impl Exceedances {
             point.weight / (1.0 + (-1.702 * z).exp())
         });
         sum.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Forty peaks a day over ten days, exponential excesses of scale 0.5, without the luck of a draw.
+    fn peaks() -> Vec<f64> {
+        (0..400).map(|at| -0.5 * ((f64::from(at) + 0.5) / 400.0).ln()).collect()
+    }
+
+    fn seen(limit: f64, alarms: f64, days: f64) -> Seen {
+        let peaks = peaks().into_iter().filter(|peak| *peak < limit).map(|peak| (peak, days / 10.0)).collect();
+        Seen { peaks, watched: vec![(days, limit.min(100.0))], alarms, scale: 0.5 }
+    }
+
+    /// The excess that is passed no more than once a day, with such a probability.
+    fn once_a_day(seen: &Seen, confidence: f64) -> f64 {
+        let fitted = Exceedances::fit(seen).unwrap();
+        (0..2000).map(|at| 0.01 * f64::from(at)).find(|excess| fitted.confidence(*excess, 1.0) >= confidence).unwrap()
+    }
+
+    #[test]
+    fn the_level_is_found_from_below_the_threshold() {
+        let truth = 0.5 * 40.0_f64.ln();
+        for limit in [f64::INFINITY, 2.5, 1.5, 1.0] {
+            let got = once_a_day(&seen(limit, 1e3, 10.0), 0.5);
+            assert!((got - truth).abs() < 0.4, "limit {limit}: {got} instead of {truth}");
+        }
+    }
+
+    #[test]
+    fn few_alarms_say_more_than_many() {
+        let [none, some, many] = [0.0, 40.0, 1e4].map(|alarms| once_a_day(&seen(1.0, alarms, 10.0), 0.5));
+        assert!(none < some && some <= many, "{none} {some} {many}");
+    }
+
+    #[test]
+    fn little_watched_is_less_sure() {
+        let level = |days| once_a_day(&seen(f64::INFINITY, 0.0, days), 0.9);
+        assert!(level(0.25) > level(1.0) && level(1.0) > level(10.0), "{} {} {}", level(0.25), level(1.0), level(10.0));
+        assert!(Exceedances::fit(&Seen { scale: 1.0, ..Seen::default() }).is_none());
     }
 }

@@ -14,7 +14,7 @@ target=$1 seconds=${2:-600}
 # Longer inputs than the seeds need cost runs and find little.
 case $target in
     onnx | quantize) longest=32768 ;;
-    picture | mjpg | stream | npz | events | learn) longest=16384 ;;
+    picture | mjpg | stream | npz | events | learn | history) longest=16384 ;;
     *) longest=4096 ;;
 esac
 OUTLIERD_SEEDS=tests/fuzz/corpus cross/setup.sh cargo test --release --locked --test integration -- --ignored write_seeds

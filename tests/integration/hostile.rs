@@ -106,6 +106,7 @@ targets! {
     a_hostile_config_is_refused_or_can_be_reckoned_with: config;
     a_hostile_event_log_is_read_and_followed_line_by_line: events;
     false_alarms_of_a_hostile_log_leave_a_model_that_can_be_written: learn;
+    a_hostile_history_is_read_and_replayed: history;
     a_hostile_raw_frame_is_refused_or_has_the_size_asked_for: pixels;
     a_hostile_jpeg_frame_is_refused_or_has_the_size_asked_for: mjpg;
     a_hostile_stream_has_the_same_pictures_however_it_arrives: stream;

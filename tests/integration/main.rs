@@ -5,6 +5,7 @@
 mod common;
 
 mod backbone;
+mod budget;
 mod cli;
 mod cli_grid;
 mod cli_run;

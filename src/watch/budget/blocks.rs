@@ -64,7 +64,7 @@ impl Block {
             self.top = self.top.max(self.raised_top);
             self.limit = Surprisal::MAX;
         }
-        self.quiet += std::mem::take(&mut self.raised);
+        self.quiet = self.quiet.saturating_add(std::mem::take(&mut self.raised));
         self.raised_top = Surprisal::default();
         self.alarms = 0;
     }

@@ -25,6 +25,7 @@ use super::surprisal::Surprisal;
 use crate::estimators::special::poisson_at_least;
 
 mod blocks;
+pub mod ladder;
 mod peaks;
 mod rate;
 mod standing;
@@ -179,7 +180,7 @@ impl Budget {
             Entry::Frame { frame, threshold } => {
                 self.limit = *threshold;
                 self.advance(frame.time, frame.surprisal, frame.raised, false);
-                self.limit = *threshold;
+                self.move_to(threshold.value());
             }
             Entry::TakenBack { from, to } => self.normal_from(*from, *to),
         }
@@ -202,11 +203,11 @@ impl Budget {
         let judged_by = self.limit;
         let past = self.last.map_or(0, |last| now.saturating_sub(last).clamp(0, BLOCK));
         self.last = Some(now);
-        self.watched += past;
+        self.watched = self.watched.saturating_add(past);
         let number = now.div_euclid(BLOCK);
         let mut reason = None;
         if self.current.number != number {
-            if self.current.quiet + self.current.raised >= SHORTEST {
+            if self.current.quiet.saturating_add(self.current.raised) >= SHORTEST {
                 reason = self.close(live);
                 let place = self.blocks.place().unwrap_or_default();
                 self.current = Block { place, ..Block::default() };
@@ -219,7 +220,7 @@ impl Budget {
         let (low, peak) = self.peaks.push(surprisal, alarm);
         let low = low.unwrap_or_default();
         if alarm {
-            self.current.raised += past as u32;
+            self.current.raised = self.current.raised.saturating_add(past as u32);
             self.current.raised_top = self.current.raised_top.max(low);
             if !self.raised {
                 self.current.alarms = self.current.alarms.saturating_add(1);
@@ -227,7 +228,7 @@ impl Budget {
             }
             self.event = self.event.max(low);
         } else {
-            self.current.quiet += past as u32;
+            self.current.quiet = self.current.quiet.saturating_add(past as u32);
             self.current.top = self.current.top.max(low);
             let minute = now.div_euclid(BLOCK / 10);
             match self.minutes.last_mut() {

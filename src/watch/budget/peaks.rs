@@ -96,3 +96,37 @@ impl Peaks {
         (low.map(Surprisal), peak)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Peaks of a series, heights in tenths.
+    fn peaks(raise_after: u32, clear_after: u32, series: &[i32]) -> Vec<i32> {
+        let mut peaks = Peaks::new(raise_after, clear_after);
+        let push = |value: &i32| peaks.push(Surprisal::new(f64::from(*value) / 10.0), false).1;
+        series.iter().filter_map(push).map(|peak| (10.0 * peak.height.value()).round() as i32).collect()
+    }
+
+    #[test]
+    fn a_peak_is_what_raises_and_clears() {
+        let series = [5, 5, 60, 5, 5, 60, 70, 65, 5, 5, 90, 90, 5, 80, 80, 5, 5, 5];
+        // With one frame each, every way up is an event; with two, a single frame neither raises nor clears.
+        assert_eq!(peaks(1, 1, &series), [60, 70, 90, 80]);
+        assert_eq!(peaks(2, 2, &series), [65, 90]);
+        assert_eq!(peaks(3, 2, &series), [60]);
+        assert_eq!(peaks(4, 1, &series), [] as [i32; 0]);
+    }
+
+    #[test]
+    fn small_dips_part_nothing_and_what_was_raised_is_told() {
+        assert_eq!(peaks(1, 1, &[5, 60, 45, 70, 55, 65, 5]), [70]);
+        let mut found = Peaks::new(1, 1);
+        let told: Vec<bool> = [(5, false), (60, false), (70, true), (60, false), (5, false), (50, false), (5, false)]
+            .iter()
+            .filter_map(|(value, raised)| found.push(Surprisal::new(f64::from(*value) / 10.0), *raised).1)
+            .map(|peak| peak.raised)
+            .collect();
+        assert_eq!(told, [true, false]);
+    }
+}

@@ -9,7 +9,7 @@ use crate::watch::surprisal::Surprisal;
 /// How much of a move of the body the tail makes: between none and all.
 pub const FOLLOW: f64 = 0.4;
 /// How sure it must be that the scene raises no more than the budget.
-pub const CONFIDENCE: f64 = 0.65;
+pub const CONFIDENCE: f64 = 0.8;
 /// Days after which what was seen weighs half.
 const HALF_LIFE: f64 = 4.0;
 /// The tail is fitted to so many times as many peaks as the budget allows events, and to so many at least.
@@ -38,7 +38,7 @@ pub fn base(blocks: &Blocks, hour: i64, per_day: f64) -> Option<f64> {
     let mut weighted: Vec<(&Block, f64)> = Vec::with_capacity(blocks.len());
     for block in blocks.iter().rev() {
         weighted.push((block, 0.5_f64.powf(age / HALF_LIFE)));
-        age += days(block.quiet + block.raised);
+        age += days(block.quiet) + days(block.raised);
     }
     let watched: f64 = weighted.iter().map(|(block, weight)| weight * days(block.quiet)).sum();
     let alarms: f64 = weighted.iter().map(|(block, weight)| weight * f64::from(block.alarms)).sum();

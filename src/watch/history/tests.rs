@@ -95,8 +95,9 @@ fn damage_costs_the_pages_that_it_meets() {
         std::fs::write(&path, &damaged).unwrap();
         let (found, skipped) = frames(&path);
         assert_eq!(found.len(), 870, "{at}");
-        // What is missing at the end cannot be known.
-        assert!(skipped == 30 || found.iter().copied().eq(0..870), "{at}: {skipped}");
+        // What is missing at either end cannot be known.
+        let one_run = found.last().is_some_and(|last| last - found[0] == 869);
+        assert_eq!(skipped, if one_run { 0 } else { 30 }, "{at}");
         // The writer goes on behind it.
         let mut writer = Writer::open(&path, 8 << 20, 1).unwrap();
         (900..930).for_each(|at| push(&mut writer, at).unwrap());

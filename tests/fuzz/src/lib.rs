@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use image::RgbImage;
 use outlierd::internals::backbone::cells::Cells;
@@ -16,7 +17,10 @@ use outlierd::internals::model::{Calibration, FeatureSource, Model, file, learn}
 use outlierd::internals::pictures;
 use outlierd::internals::training::features::Cache;
 use outlierd::internals::training::{import, npz};
+use outlierd::internals::watch::budget::ladder::Ladder;
+use outlierd::internals::watch::budget::{Budget, Params};
 use outlierd::internals::watch::events::{self, Follow, Kind};
+use outlierd::internals::watch::history::{Entry, Reader, Writer, time_of};
 
 pub mod seeds;
 
@@ -151,6 +155,44 @@ pub fn small_model() -> Model {
         threshold: 0.05,
         training: Training { n_train: 60, n_calibration: 60, ..Training::default() },
         records: Records::default(),
+    }
+}
+
+/// A history of judged frames: read, replayed, and gone on with.
+pub fn history(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("h");
+    for bytes in [Some(bytes.to_vec()), with_crc(bytes)].into_iter().flatten() {
+        write(&path, &bytes);
+        let mut budget = Budget::new(Params {
+            per_day: 1.0,
+            raise_after: 2,
+            clear_after: 2,
+            settle: Duration::ZERO,
+            threshold: 0.01,
+            lowest: 0.002,
+        });
+        let mut ladder = Ladder::new(&[0.1, 0.001], 2, 2, (i64::MIN, i64::MAX), 7);
+        let mut reader = Reader::open(&path, None).expect("it is there");
+        for entry in &mut reader {
+            budget.replay(&entry);
+            if let Entry::Frame { frame, .. } = entry {
+                ladder.push(frame.time, frame.surprisal);
+                let _ = time_of(frame.time);
+            }
+        }
+        let _ = (reader.skipped(), ladder.within(1.0));
+        for minute in 0..60 {
+            budget.push(UNIX_EPOCH + 60 * Duration::from_secs(minute), 0.5, false);
+            assert!((0.0..=0.5).contains(&budget.threshold()), "{}", budget.threshold());
+        }
+        let mut writer = Writer::open(&path, 1 << 20, 1).expect("it is there");
+        writer.push(UNIX_EPOCH, -1.5, 0.25, true, 0.5).expect("it can be written");
+        drop(writer);
+        let last = Reader::open(&path, Some(1)).expect("it is there").last();
+        let is_ours =
+            |entry: &Entry| matches!(entry, Entry::Frame { frame, .. } if frame.score == -1.5 && frame.raised);
+        assert!(last.is_some_and(|entry| is_ours(&entry)), "{last:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use image::RgbImage;
 use outlierd::internals::backbone::{quantize, untrained};
@@ -9,6 +10,7 @@ use outlierd::internals::config::MAX_BYTES;
 use outlierd::internals::model::records::{Learnt, Records};
 use outlierd::internals::model::{Model, file};
 use outlierd::internals::training::{import, npz};
+use outlierd::internals::watch::history::Writer;
 
 use super::small_model;
 
@@ -28,6 +30,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "quantize" => networks(false),
         "config" => configs(),
         "events" | "learn" => logs(),
+        "history" => histories(),
         "pixels" => frames(),
         "mjpg" => jpegs().into_iter().map(|(name, jpeg)| (name, [&[24, 16], jpeg.as_slice()].concat())).collect(),
         "stream" => streams(),
@@ -168,6 +171,27 @@ fn logs() -> Vec<Seed> {
     let long = format!("{}\n{usual}", "x".repeat(200_000));
     let named = [("usual", usual), ("torn", torn), ("far", far), ("deep", deep), ("long", long)];
     named.into_iter().map(|(name, text)| (name.to_string(), text.into_bytes())).collect()
+}
+
+/// Pages as the daemon writes them, and one of a single page, whose CRC the target can mend.
+fn histories() -> Vec<Seed> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("h");
+    let time = |seconds: f64| UNIX_EPOCH + Duration::from_secs_f64(1_764_000_000.0 + seconds);
+    let written = |frames: u32| {
+        let mut writer = Writer::open(&path, 1 << 20, u64::from(frames)).expect("it can be opened");
+        for at in 0..frames {
+            let p = 1.0 / f64::from(1 + at * at);
+            let written = writer.push(time(0.5 * f64::from(at)), -f64::from(at), p, at % 9 > 6, 0.01);
+            written.expect("it can be written");
+        }
+        writer.flush().expect("it can be written");
+        if frames > 40 {
+            writer.take_back(time(3.0), time(9.0)).expect("it can be written");
+        }
+        std::fs::read(&path).expect("it is there")
+    };
+    vec![("page".into(), written(9)), ("pages".into(), written(200))]
 }
 
 /// See the target: format, width, height, stride, lines of a plane, region, then the frame.
