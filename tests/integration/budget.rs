@@ -264,3 +264,55 @@ fn other_cases() {
         ..changed(seed)
     });
 }
+
+/// Runs `outlierd tune` with a config.
+fn tune(config: &std::path::Path, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_outlierd"));
+    let output = command.arg("tune").arg("-c").arg(config).args(args).env("TZ", "UTC").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn tune_says_what_other_thresholds_would_have_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("door.toml");
+    let text = "# mine\n[model]\npath = \"m\"\n[decision] # here\nraise-after = 2\n[events]\nlog = \"events.jsonl\"\n";
+    std::fs::write(&config, text).unwrap();
+    let (code, said) = tune(&config, &[]);
+    assert_eq!(code, Some(66), "{said}");
+    assert!(said.contains("door.history"), "{said}");
+
+    // An hour that ended a minute ago: three dips to 0.005, one to 0.0005.
+    let begin = SystemTime::now() - Duration::from_secs(3660);
+    let mut writer = Writer::open(&dir.path().join("door.history"), 8 << 20, 7).unwrap();
+    for at in 0..7200_u32 {
+        let p: f64 = match at {
+            1000..1004 | 3000..3004 | 5000..5004 => 0.005,
+            6000..6004 => 0.0005,
+            _ => 0.5,
+        };
+        writer.push(begin + at * Duration::from_millis(500), p.ln(), p, false, 0.001).unwrap();
+    }
+    drop(writer);
+    let (code, said) = tune(&config, &["--since", "2h", "--json", "--threshold", "0.01"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let events = |near: f64| {
+        let ladder = told["ladder"].as_array().unwrap();
+        let rung = ladder.iter().find(|rung| (rung["threshold"].as_f64().unwrap() / near).ln().abs() < 0.01);
+        rung.map(|rung| (rung["events"].as_u64().unwrap(), rung["latest"].as_array().unwrap().len()))
+    };
+    assert_eq!([events(0.01), events(0.001), events(0.0001)], [Some((4, 4)), Some((1, 1)), Some((0, 0))], "{said}");
+    assert_eq!((told["frames"].as_u64(), told["raise_after"].as_u64()), (Some(7200), Some(2)));
+    assert_eq!(told["line"], "threshold = 0.01");
+
+    let (code, said) = tune(&config, &["--since", "2h", "--false-alarms", "30/day"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("false-alarms = \"30/day\"") && said.lines().any(|line| line.starts_with('>')), "{said}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), text);
+    let (code, said) = tune(&config, &["--since", "2h", "--threshold", "0.01", "--write"]);
+    assert!(code == Some(0) && said.contains("systemctl reload"), "{said}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), text.replace("here\n", "here\nthreshold = 0.01\n"));
+    assert_eq!(tune(&config, &["--write"]).0, Some(64));
+}

@@ -303,3 +303,6 @@ impl Budget {
         self.limit = Surprisal::new(surprisal.max(-most.ln()).min(-LEAST.ln()));
     }
 }
+
+#[cfg(test)]
+mod tests;

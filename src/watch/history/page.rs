@@ -19,6 +19,8 @@
 //! two of its score's difference from the first: the upper half of an f32, so that 8 bits of it are kept.
 //! The body of a page of what was taken back is the other end of its time, i64.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crate::watch::surprisal::Surprisal;
 
 pub const MARK: [u8; 4] = *b"OHp\x01";
@@ -160,6 +162,27 @@ impl Page {
             Body::TakenBack { .. } => 0,
         }
     }
+}
+
+/// Hundredths of a second since 1970, as the history keeps time.
+pub fn hundredths(time: SystemTime) -> i64 {
+    let of = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => of(after).div_euclid(10),
+        Err(before) => of(before.duration()).saturating_neg().div_euclid(10),
+    }
+}
+
+/// The time of so many hundredths since 1970; one that no clock shows is 1970.
+pub fn time_of(hundredths: i64) -> SystemTime {
+    let length = Duration::from_millis(hundredths.unsigned_abs().saturating_mul(10));
+    let time = if hundredths < 0 { UNIX_EPOCH.checked_sub(length) } else { UNIX_EPOCH.checked_add(length) };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+/// What pages say of the model: a hash of its identity, folded.
+pub fn mark(model: u64) -> u32 {
+    (model ^ (model >> 32)) as u32
 }
 
 fn part<const N: usize>(head: &[u8; HEAD], at: usize) -> [u8; N] {

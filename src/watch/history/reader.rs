@@ -6,11 +6,13 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::page::{Body, Frame, LARGEST, MARK, Page, Wrong};
-use super::{SEGMENTS, mark};
+use super::page::{Body, Frame, LARGEST, MARK, Page, Wrong, mark};
 use crate::fs;
 use crate::watch::events::rotated;
 use crate::watch::surprisal::Surprisal;
+
+/// Files of a history: `door.history` is the youngest, `door.history.7` the oldest.
+pub const SEGMENTS: u32 = 8;
 
 /// A history that is rotated while it is opened is opened again so often.
 const TRIES: u32 = 5;

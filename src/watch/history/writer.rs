@@ -6,9 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::page::{Body, FRAMES, Frame, LARGEST, Page};
-use super::reader::newest;
-use super::{SEGMENTS, hundredths, mark};
+use super::page::{Body, FRAMES, Frame, LARGEST, Page, hundredths, mark};
+use super::reader::{SEGMENTS, newest};
 use crate::watch::events::rotated;
 use crate::watch::surprisal::Surprisal;
 
