@@ -206,7 +206,7 @@ impl Default for Events {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct History {
-    /// None: `INSTANCE.history` beside the model; see [`Config::history_path`].
+    /// None: `INSTANCE.history` beside the snapshots; see [`Config::history_path`].
     pub path: Option<PathBuf>,
     /// Bytes; the oldest frames make room. 0: none is kept.
     #[serde(deserialize_with = "size")]

@@ -16,9 +16,10 @@ impl Config {
         stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| super::INSTANCE.into())
     }
 
-    /// What every judged frame scored: `history.path`, else `INSTANCE.history` beside the model.
+    /// What every judged frame scored: `history.path`, else `INSTANCE.history` beside the folder of snapshots,
+    /// which is one daemon's alone.
     pub fn history_path(&self) -> PathBuf {
-        let beside = || fs::folder_of(&self.model.path).join(format!("{}.history", self.instance()));
+        let beside = || fs::folder_of(&self.events.snapshots).join(format!("{}.history", self.instance()));
         self.history.path.clone().unwrap_or_else(beside)
     }
 

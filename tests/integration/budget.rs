@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outlierd::internals::estimators::conformal::Conformal;
 use outlierd::internals::watch::budget::{Budget, Params};
-use outlierd::internals::watch::frame::decision::Decision;
+use outlierd::internals::watch::frame::decision::{Decision, Phase};
 use outlierd::internals::watch::history::{Reader, Writer};
 use rayon::prelude::*;
 
@@ -72,14 +72,14 @@ impl Events {
     }
 
     fn push(&mut self, frame: &scores::Frame, outlier: bool) {
-        let was = self.decision.is_raised();
+        let was = self.decision.phase() == Phase::Raised;
         self.decision.push(outlier);
-        match (was, self.decision.is_raised()) {
+        match (was, self.decision.phase() == Phase::Raised) {
             (false, true) => (self.raised_at, self.met) = (frame.time, false),
             (true, false) if !self.met => self.wrong.push((self.raised_at, frame.time)),
             _ => {}
         }
-        if let Some(at) = frame.outlier.filter(|_| self.decision.is_raised()) {
+        if let Some(at) = frame.outlier.filter(|_| self.decision.phase() == Phase::Raised) {
             (self.hit[at], self.met) = (true, true);
         }
     }
@@ -115,7 +115,7 @@ fn run(case: &Case) -> Outcome {
         let p = conformal.p_value(frame.score);
         events.push(&frame, p < budget.threshold());
         own.push(&frame, p < OWN);
-        let stands = events.decision.is_raised();
+        let stands = events.decision.phase() == Phase::Raised;
         steps += usize::from(budget.push(clock(frame.time), p, stands).is_some());
         if let Some(after) = case.taken_back_after
             && stands
@@ -217,7 +217,7 @@ fn a_restart_changes_nothing() {
     for frame in case.scene.frames() {
         let p = conformal.p_value(frame.score);
         one.push(&frame, p < whole.threshold());
-        whole.push(clock(frame.time), p, one.decision.is_raised());
+        whole.push(clock(frame.time), p, one.decision.phase() == Phase::Raised);
         if restarts.next_if(|at| frame.time >= *at).is_some() {
             std::mem::forget(writer);
             restarted = case.model().1;
@@ -226,8 +226,8 @@ fn a_restart_changes_nothing() {
         }
         let threshold = restarted.threshold();
         other.push(&frame, p < threshold);
-        writer.push(clock(frame.time), frame.score, p, other.decision.is_raised(), threshold).unwrap();
-        restarted.push(clock(frame.time), p, other.decision.is_raised());
+        writer.push(clock(frame.time), frame.score, p, other.decision.phase() == Phase::Raised, threshold).unwrap();
+        restarted.push(clock(frame.time), p, other.decision.phase() == Phase::Raised);
         differing += usize::from(restarted.threshold() != whole.threshold());
         frames += 1;
     }
