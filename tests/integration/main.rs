@@ -24,6 +24,7 @@ mod networks;
 mod preprocessing;
 mod quantize;
 mod report;
+mod scene;
 mod scenes;
 mod structure;
 mod upkeep;
