@@ -26,7 +26,6 @@ pub mod values;
 pub use decision::{Decision, FalseAlarms};
 pub use drift::Drift;
 pub use mqtt::Mqtt;
-pub use paths::RUN_FOLDER;
 pub use region::Crop;
 pub use source::Source;
 pub use values::parse_duration;
@@ -36,6 +35,8 @@ use values::{controls, duration, size};
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
+/// What systemd makes while the service runs.
+pub const RUN_FOLDER: &str = "/run/outlierd";
 /// The instance of the packaged config.
 pub const INSTANCE: &str = "outlierd";
 /// Larger files are refused before they are read.

@@ -66,6 +66,40 @@ impl Config {
         Ok(())
     }
 
+    fn check_decision(&self) -> Result<(), Error> {
+        let decision = &self.decision;
+        if let Some(threshold) = decision.threshold
+            && !(0.0..=1.0).contains(&threshold)
+        {
+            let message = format!("decision.threshold = {threshold}: must be 0 to 1, p is compared with it");
+            return Err(self.error_at("decision.threshold", message));
+        }
+        for (key, value) in
+            [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
+        {
+            if value == 0 {
+                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
+            }
+        }
+        let Some(budget) = decision.false_alarms else {
+            return match decision.settle {
+                None => Ok(()),
+                Some(_) => Err(self.error_at("decision.settle", "decision.settle needs decision.false-alarms")),
+            };
+        };
+        if decision.threshold.is_some() {
+            let message = "decision.threshold and decision.false-alarms both set the threshold: take one of them out";
+            return Err(self.error_at("decision.false-alarms", message));
+        }
+        if self.history.max_size == 0 {
+            let message = format!(
+                "decision.false-alarms = \"{budget}\" is kept by the history, and history.max-size = 0 keeps none"
+            );
+            return Err(self.error_at("decision.false-alarms", message));
+        }
+        Ok(())
+    }
+
     fn check_events(&self) -> Result<(), Error> {
         let events = &self.events;
         if events.max_log_size < 4096 {

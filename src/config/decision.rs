@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use super::values::parse_duration;
-use super::{Config, Error};
 
 /// How long the scene is watched before the alarm budget's threshold holds, unless `settle` says otherwise.
 const SETTLE: Duration = Duration::from_secs(86_400);
@@ -111,42 +110,6 @@ impl std::fmt::Display for FalseAlarms {
 impl<'de> Deserialize<'de> for FalseAlarms {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl Config {
-    pub(super) fn check_decision(&self) -> Result<(), Error> {
-        let decision = &self.decision;
-        if let Some(threshold) = decision.threshold
-            && !(0.0..=1.0).contains(&threshold)
-        {
-            let message = format!("decision.threshold = {threshold}: must be 0 to 1, p is compared with it");
-            return Err(self.error_at("decision.threshold", message));
-        }
-        for (key, value) in
-            [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
-        {
-            if value == 0 {
-                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
-            }
-        }
-        let Some(budget) = decision.false_alarms else {
-            return match decision.settle {
-                None => Ok(()),
-                Some(_) => Err(self.error_at("decision.settle", "decision.settle needs decision.false-alarms")),
-            };
-        };
-        if decision.threshold.is_some() {
-            let message = "decision.threshold and decision.false-alarms both set the threshold: take one of them out";
-            return Err(self.error_at("decision.false-alarms", message));
-        }
-        if self.history.max_size == 0 {
-            let message = format!(
-                "decision.false-alarms = \"{budget}\" is kept by the history, and history.max-size = 0 keeps none"
-            );
-            return Err(self.error_at("decision.false-alarms", message));
-        }
-        Ok(())
     }
 }
 

@@ -2,12 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Error, Source};
+use super::{Config, Error, RUN_FOLDER, Source};
 use crate::fs;
 use crate::pictures;
-
-/// What systemd makes while the service runs.
-pub const RUN_FOLDER: &str = "/run/outlierd";
 
 impl Config {
     /// The name of the daemon among others on the machine: that of its config file, without the extension.

@@ -24,7 +24,7 @@ pub enum Error {
     OtherMask { fitted: usize, configured: usize, config: PathBuf },
     #[error(
         "{config}: decision.false-alarms needs a model with conformal calibration, and this one has an isotonic one: fit it \
-         without --calibration isotonic and --outliers, or take false-alarms out"
+         without --outliers, or take false-alarms out"
     )]
     NoBudget { config: PathBuf },
     #[error("the feature has {got} values, the model was fitted on {wanted}")]

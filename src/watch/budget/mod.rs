@@ -169,6 +169,18 @@ impl Budget {
         (!self.settled).then(|| self.params.settle.saturating_sub(watched))
     }
 
+    /// What is known, and what was spent in the last `period`.
+    pub fn standing(&self, period: Duration) -> Standing {
+        let blocks = i64::try_from(period.as_millis() / 10).unwrap_or(i64::MAX) / BLOCK;
+        let first = self.current.number.saturating_sub(blocks);
+        let recent = self.blocks.iter().chain([&self.current]).filter(|block| block.number > first);
+        Standing {
+            spent: recent.map(|block| u64::from(block.alarms)).sum(),
+            watched: Duration::from_millis(10 * self.watched.unsigned_abs()),
+            settling: self.settling(),
+        }
+    }
+
     /// Takes a frame that was judged by [`Budget::threshold`]; `raised`: with it, an event stands.
     pub fn push(&mut self, time: SystemTime, p: f64, raised: bool) -> Option<Step> {
         self.advance(hundredths(time), Surprisal::of_p(p), raised, true)
