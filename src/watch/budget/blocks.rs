@@ -49,6 +49,13 @@ impl Block {
         }
     }
 
+    /// A scene too quiet for peaks has its greatest minimum for one.
+    pub fn add_top(&mut self) {
+        if self.peaks[0] == Surprisal::default() && self.top > Surprisal::default() {
+            self.insert(self.top);
+        }
+    }
+
     fn insert(&mut self, height: Surprisal) {
         let at = self.peaks.partition_point(|other| *other >= height);
         if at < PEAKS {

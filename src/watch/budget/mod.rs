@@ -283,6 +283,7 @@ impl Budget {
         let middle = self.minutes.get(self.minutes.len() / 2);
         self.current.body = middle.map_or(Surprisal::default(), |(_, highest)| *highest);
         self.minutes.clear();
+        self.current.add_top();
         self.blocks.push(self.current);
         self.surge = (self.surge - FADE).max(0.0);
         let settle = i64::try_from(self.params.settle.as_millis() / 10).unwrap_or(i64::MAX);

@@ -9,7 +9,7 @@ use crate::watch::surprisal::Surprisal;
 /// How much of a move of the body the tail makes: between none and all.
 pub const FOLLOW: f64 = 0.4;
 /// How sure it must be that the scene raises no more than the budget.
-pub const CONFIDENCE: f64 = 0.8;
+pub const CONFIDENCE: f64 = 0.7;
 /// Days after which what was seen weighs half.
 const HALF_LIFE: f64 = 4.0;
 /// The tail is fitted to so many times as many peaks as the budget allows events, and to so many at least.
@@ -72,7 +72,8 @@ pub fn base(blocks: &Blocks, hour: i64, per_day: f64) -> Option<f64> {
         .collect();
     let count: f64 = peaks.iter().map(|(_, weight)| weight).sum();
     if count < TOO_FEW {
-        return None;
+        // Where p has steps, many peaks are of one height: the threshold lies beyond it.
+        return (sum >= TOO_FEW).then_some(base + 2.0 / GRID);
     }
     let scale = peaks[peaks.len() / 2].0 / std::f64::consts::LN_2;
 

@@ -34,7 +34,7 @@ fn settling_raises_what_is_beyond_all_before_and_ends() {
         let raised = (1000..1010).contains(&second);
         let step = budget.push(at(f64::from(second)), if raised { 0.0005 } else { noise(second).max(0.02) }, raised);
         reasons.extend(step.map(|step| step.reason));
-        if second == 1300 {
+        if second == 1700 {
             assert!(budget.threshold() < 0.0005, "{}", budget.threshold());
         }
     }
