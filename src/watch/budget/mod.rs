@@ -57,6 +57,8 @@ const IMPROBABLE: f64 = 0.03;
 /// What a storm adds to the threshold, and what goes of it again with each block.
 const SURGE: f64 = 0.7;
 const FADE: f64 = 0.02;
+/// With so much of it, events are hardly of the scene's weather any more.
+const MOST_SURGE: f64 = 1.4;
 
 /// What the budget is to keep, and for which model.
 #[derive(Debug, Clone, PartialEq)]
@@ -267,7 +269,8 @@ impl Budget {
         }
         self.shallow.retain(|at| (0..STORM).contains(&number.saturating_sub(*at)));
         self.shallow.push_back(number);
-        let storms = self.shallow.len() > 1
+        let storms = self.surge < MOST_SURGE
+            && self.shallow.len() > 1
             && poisson_at_least(self.shallow.len() as u32, self.params.per_day * STORM as f64 / blocks::DAY)
                 < IMPROBABLE;
         if storms {

@@ -9,7 +9,7 @@ use crate::watch::surprisal::Surprisal;
 /// How much of a move of the body the tail makes: between none and all.
 pub const FOLLOW: f64 = 0.4;
 /// How sure it must be that the scene raises no more than the budget.
-pub const CONFIDENCE: f64 = 0.7;
+pub const CONFIDENCE: f64 = 0.85;
 /// Days after which what was seen weighs half.
 const HALF_LIFE: f64 = 4.0;
 /// The tail is fitted to so many times as many peaks as the budget allows events, and to so many at least.
@@ -52,10 +52,12 @@ pub fn base(blocks: &Blocks, hour: i64, per_day: f64) -> Option<f64> {
     let foreign = FOREIGN.max(3.0 * per_day) * watched;
     let (mut highest, mut left_out) = (f64::INFINITY, alarms);
     let mut rest = peaks.as_slice();
-    while left_out < foreign
+    // Alarms take half of that place: a burst of them must not make all else the scene's own.
+    let mut place = alarms.min(0.5 * foreign);
+    while place < foreign
         && let Some(((height, weight), others)) = rest.split_first()
     {
-        (highest, left_out, rest) = (*height, left_out + weight, others);
+        (highest, left_out, place, rest) = (*height, left_out + weight, place + weight, others);
     }
     let wanted = FEWEST.max(PEAKS * per_day * watched);
     let mut sum = 0.0;

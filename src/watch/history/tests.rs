@@ -11,7 +11,7 @@ fn time(seconds: f64) -> SystemTime {
 /// Frame `at` of a steady watch, two a second.
 fn push(writer: &mut Writer, at: u32) -> std::io::Result<()> {
     let p = 1.0 / f64::from(2 + at % 997);
-    writer.push(time(0.5 * f64::from(at)), -f64::from(at % 50), p, at % 100 == 0, 0.01)
+    writer.push(time(0.5 * f64::from(at)), -f64::from(at % 50), p, at.is_multiple_of(100), 0.01)
 }
 
 /// The numbers of the frames of [`push`] that can be read, and how many are told to be missing.
@@ -22,7 +22,7 @@ fn frames(path: &Path) -> (Vec<u32>, u64) {
         let Entry::Frame { frame, .. } = entry else { continue };
         let at = (frame.time - hundredths(time(0.0))) as u32 / 50;
         assert!((frame.surprisal.p() * f64::from(2 + at % 997) - 1.0).abs() < 3e-4);
-        assert_eq!(frame.raised, at % 100 == 0);
+        assert_eq!(frame.raised, at.is_multiple_of(100));
         assert!((frame.score + (at % 50) as f32).abs() <= 0.2, "{at}: {}", frame.score);
         found.push(at);
     }
