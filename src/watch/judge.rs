@@ -10,7 +10,7 @@ use super::overlay::HeatMap;
 use crate::backbone::{self, Backbone, FeatureMap, Pooling};
 use crate::config::Config;
 use crate::image;
-use crate::model::{self, Model, Verdict};
+use crate::model::{self, Calibration, Model, Verdict};
 
 /// Backbone, model, and the name that events give the model.
 pub struct ModelJudge {
@@ -96,6 +96,13 @@ impl Judge for ModelJudge {
 
     fn lowest_p(&self) -> f64 {
         self.model.lowest_p()
+    }
+
+    fn known_p(&self, verdict: Verdict) -> f64 {
+        match &self.model.calibration {
+            Calibration::Conformal(conformal) => conformal.known_p(verdict.score),
+            Calibration::Isotonic(_) => verdict.p,
+        }
     }
 
     fn taken_back(&self) -> Vec<&str> {

@@ -29,6 +29,10 @@ pub trait Judge: Send {
     fn lowest_p(&self) -> f64 {
         self.threshold()
     }
+    /// p of a score without what was learnt through feedback, which makes holes into p: what the scene is measured by.
+    fn known_p(&self, verdict: Verdict) -> f64 {
+        verdict.p
+    }
     /// Ids of the events that were taken back through feedback.
     fn taken_back(&self) -> Vec<&str> {
         Vec::new()

@@ -251,12 +251,10 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
                 self.emit(event);
             }
         }
-        let (step, problem) = self.scene.judged(SystemTime::now(), verdict, threshold, self.machine.is_raised());
-        if let Some(step) = step {
-            match step.reason {
-                Reason::Settled | Reason::Storm => self.emit_threshold(step.to_string()),
-                Reason::Settling | Reason::Scene => log::info!("{step}"),
-            }
+        let measured = (verdict.score, self.watch.judge.known_p(verdict));
+        let (step, problem) = self.scene.judged(SystemTime::now(), measured, threshold, self.machine.is_raised());
+        if let Some(step) = step.filter(|step| matches!(step.reason, Reason::Settled | Reason::Storm)) {
+            self.emit_threshold(step.to_string());
         }
         problem.into_iter().for_each(|problem| self.outputs.error(problem));
         if let Some(observe) = &mut self.watch.observe {

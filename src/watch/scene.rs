@@ -13,7 +13,7 @@ use super::history::{Entry, Reader, Writer, hundredths};
 use super::judging::Judge;
 use super::service::remedy;
 use crate::config::{Config, FalseAlarms};
-use crate::model::{Model, Verdict};
+use crate::model::Model;
 
 /// History and budget of one config and one model.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Scene {
     budget: Option<(FalseAlarms, Budget)>,
     configured: Option<f64>,
     model: f64,
+    /// The threshold that the log has.
+    logged: f64,
 }
 
 impl Scene {
@@ -38,6 +40,7 @@ impl Scene {
             budget: budget(config, judge.threshold(), judge.lowest_p()),
             configured: config.decision.threshold,
             model: judge.threshold(),
+            logged: 1.0,
         };
         if config.history.max_size == 0 {
             return (scene, None);
@@ -90,19 +93,30 @@ impl Scene {
         self.budget.as_ref().map(|(rate, budget)| (*rate, budget.standing(rate.per.duration())))
     }
 
-    /// Takes a frame that was judged by `threshold`; `raised`: with it, an event stands. Gives the move of the budget's
-    /// threshold that follows, and what is wrong with the history.
+    /// Takes a frame that was judged by `threshold`; `p` is without feedback, and `raised`: with it, an event stands.
+    /// Gives the move of the budget's threshold that follows, and what is wrong with the history.
     pub fn judged(
         &mut self,
         time: SystemTime,
-        verdict: Verdict,
+        (score, p): (f64, f64),
         threshold: f64,
         raised: bool,
     ) -> (Option<Step>, Option<String>) {
-        let step = self.budget.as_mut().and_then(|(_, budget)| budget.push(time, verdict.p, raised));
-        let written =
-            self.history.as_mut().map(|history| history.push(time, verdict.score, verdict.p, raised, threshold));
+        let step = self.budget.as_mut().and_then(|(_, budget)| budget.push(time, p, raised));
+        let written = self.history.as_mut().map(|history| history.push(time, score, p, raised, threshold));
+        if let Some(step) = &step {
+            self.log(step);
+        }
         (step, written.and_then(|written| self.problem(written)))
+    }
+
+    /// The light moves the threshold many times a day: only factors of two are for people.
+    fn log(&mut self, step: &Step) {
+        if (step.to / self.logged).ln().abs() < std::f64::consts::LN_2 {
+            return log::debug!("{step}");
+        }
+        self.logged = step.to;
+        log::info!("{step}");
     }
 
     /// Writes what was gathered.
