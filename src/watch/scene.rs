@@ -107,7 +107,12 @@ impl Scene {
         if let Some(step) = &step {
             self.log(step);
         }
-        (step, written.and_then(|written| self.problem(written)))
+        let problem = match written {
+            None | Some(Ok(false)) => None,
+            Some(Ok(true)) => self.problem(Ok(())),
+            Some(Err(e)) => self.problem(Err(e)),
+        };
+        (step, problem)
     }
 
     /// The light moves the threshold many times a day: only factors of two are for people.

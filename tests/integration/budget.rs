@@ -279,7 +279,8 @@ fn tune(config: &std::path::Path, args: &[&str]) -> (Option<i32>, String) {
 fn tune_says_what_other_thresholds_would_have_raised() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("door.toml");
-    let text = "# mine\n[model]\npath = \"m\"\n[decision] # here\nraise-after = 2\n[events]\nlog = \"events.jsonl\"\n";
+    let text = "# mine\n[model]\npath = \"m\"\n[decision] # here\nraise-after = 2\n[events]\nlog = \"events.jsonl\"\n\
+                snapshots = \"shots\"\n";
     std::fs::write(&config, text).unwrap();
     let (code, said) = tune(&config, &[]);
     assert_eq!(code, Some(66), "{said}");

@@ -11,7 +11,7 @@ fn time(seconds: f64) -> SystemTime {
 /// Frame `at` of a steady watch, two a second.
 fn push(writer: &mut Writer, at: u32) -> std::io::Result<()> {
     let p = 1.0 / f64::from(2 + at % 997);
-    writer.push(time(0.5 * f64::from(at)), -f64::from(at % 50), p, at.is_multiple_of(100), 0.01)
+    writer.push(time(0.5 * f64::from(at)), -f64::from(at % 50), p, at.is_multiple_of(100), 0.01).map(drop)
 }
 
 /// The numbers of the frames of [`push`] that can be read, and how many are told to be missing.

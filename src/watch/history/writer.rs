@@ -49,11 +49,11 @@ impl Writer {
     }
 
     /// Takes one judged frame, and the threshold that it was judged by. Frames are written every fifteen seconds, and
-    /// where the threshold changes.
+    /// where the threshold changes; true: this was such a moment.
     ///
     /// # Errors
     /// The frames gathered so far could not be written. They are lost, and this one waits.
-    pub fn push(&mut self, time: SystemTime, score: f64, p: f64, raised: bool, threshold: f64) -> io::Result<()> {
+    pub fn push(&mut self, time: SystemTime, score: f64, p: f64, raised: bool, threshold: f64) -> io::Result<bool> {
         let threshold = Surprisal::of_p(threshold);
         let frame = Frame { time: hundredths(time), score: score as f32, surprisal: Surprisal::of_p(p), raised };
         let written = match self.frames.first() {
@@ -62,9 +62,9 @@ impl Writer {
                     || self.frames.len() == FRAMES
                     || first.time.abs_diff(frame.time) >= GATHER =>
             {
-                self.flush()
+                self.flush().map(|()| true)
             }
-            _ => Ok(()),
+            _ => Ok(false),
         };
         self.threshold = threshold;
         self.frames.push(frame);
