@@ -28,6 +28,9 @@ pub(super) struct Connection<S> {
     source: Option<S>,
     /// When the source was asked for the first frame that did not come.
     failing_since: Option<Instant>,
+    /// There was an error since, or the wait is half of what makes a camera lost: the next frame of a slow source is only
+    /// waited for.
+    failing: bool,
     last_frame: Option<Instant>,
     announced: bool,
     reason: String,
@@ -41,6 +44,7 @@ impl<S> Connection<S> {
         Connection {
             source: None,
             failing_since: None,
+            failing: false,
             last_frame: None,
             announced: false,
             reason: String::new(),
@@ -51,6 +55,11 @@ impl<S> Connection<S> {
     }
 
     pub(super) fn is_failing(&self) -> bool {
+        self.failing
+    }
+
+    /// It was asked for a frame that has not come.
+    pub(super) fn is_waiting(&self) -> bool {
         self.failing_since.is_some()
     }
 
@@ -75,6 +84,7 @@ impl<S> Connection<S> {
             log::warn!("{reason}");
         }
         self.failing_since.get_or_insert(since);
+        self.failing = true;
         self.reason = reason;
     }
 
@@ -128,14 +138,16 @@ impl<S: FrameSource> Connection<S> {
             Err(e @ camera::Error::Dropped { .. }) => {
                 // Not `fail`, which logs every reason: each picture has a name of its own.
                 self.failing_since.get_or_insert(asked);
+                self.failing = true;
                 self.reason = e.to_string();
                 (Polled::Dropped(self.reason.clone()), self.lost(config))
             }
             Err(e @ camera::Error::Timeout { .. }) => {
-                self.fail(asked, e.to_string());
-                if self.opened_at.elapsed().min(self.failing_since.map_or(Duration::ZERO, |t| t.elapsed()))
-                    >= config.lost_after
-                {
+                let waited = self.failing_since.get_or_insert(asked).elapsed();
+                if waited >= config.lost_after / 2 {
+                    self.fail(asked, e.to_string());
+                }
+                if self.opened_at.elapsed().min(waited) >= config.lost_after {
                     self.back_off();
                 }
                 (Polled::Nothing, self.lost(config))
@@ -167,6 +179,7 @@ impl<S: FrameSource> Connection<S> {
         });
         self.last_frame = Some(Instant::now());
         self.failing_since = None;
+        self.failing = false;
         self.retry = FIRST_RETRY;
         self.reason.clear();
         found

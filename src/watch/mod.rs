@@ -120,8 +120,8 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
             let (polled, event) = self.camera.poll(&self.watch.config.camera, &mut self.watch.open_camera);
             match &polled {
                 Polled::Dropped(_) => self.machine.dropped(),
-                Polled::Nothing => self.machine.paused(),
-                Polled::Frame(_) | Polled::End => {}
+                Polled::Nothing if self.camera.is_failing() => self.machine.paused(),
+                Polled::Nothing | Polled::Frame(_) | Polled::End => {}
             }
             self.update();
             if let Polled::Dropped(reason) = &polled {
@@ -143,7 +143,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
                 Polled::End => break,
             }
             self.outputs.attend();
-            if self.machine.judges() || self.camera.is_failing() {
+            if self.machine.judges() || self.camera.is_waiting() {
                 notifier.alive();
             }
             let problems = [self.camera.problem(), self.outputs.problem()];
