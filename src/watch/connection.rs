@@ -185,3 +185,47 @@ impl<S: FrameSource> Connection<S> {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives a frame at every third call.
+    struct Slow(u64);
+
+    impl FrameSource for Slow {
+        fn next(&mut self, _: Instant) -> Result<Option<Frame>, camera::Error> {
+            self.0 += 1;
+            match self.0 % 3 {
+                0 => {
+                    let picture = ::image::RgbImage::new(1, 1);
+                    Ok(Some(Frame { picture, sequence: self.0, source: "slow".into() }))
+                }
+                _ => Err(camera::Error::Timeout { origin: "slow".into(), reason: String::new() }),
+            }
+        }
+
+        fn describe(&self) -> String {
+            "slow".into()
+        }
+    }
+
+    #[test]
+    fn the_next_frame_of_a_slow_source_is_waited_for() {
+        // Half of it passes on no machine.
+        let mut config = config::Camera { lost_after: Duration::from_secs(86_400), ..config::Camera::default() };
+        let mut open: OpenCamera<'_, Slow> = Box::new(|_| Ok(Slow(0)));
+        let mut camera = Connection::new(Instant::now());
+        let mut poll = |camera: &mut Connection<Slow>, config: &config::Camera| {
+            let (polled, event) = camera.poll(config, &mut open);
+            (matches!(polled, Polled::Frame(_)), camera.is_up(), camera.is_waiting(), event.map(|event| event.event))
+        };
+        for _ in 0..3 {
+            assert_eq!(poll(&mut camera, &config), (false, true, true, None));
+            assert_eq!(poll(&mut camera, &config), (false, true, true, None));
+            assert_eq!(poll(&mut camera, &config), (true, true, false, None));
+        }
+        config.lost_after = Duration::ZERO;
+        assert_eq!(poll(&mut camera, &config), (false, false, true, Some(Kind::CameraLost)));
+    }
+}
