@@ -167,6 +167,26 @@ fn fault_a_file_size_limit_ends_no_daemon() {
 }
 
 #[test]
+fn fault_a_full_disk_costs_the_history_its_own_frames_alone() {
+    let place = Place::unconfigured();
+    let test = "fault_a_full_disk_costs_the_history_its_own_frames_alone";
+    let Some(disk) = Disk::mount(test, &place.path("disk"), 64) else { return };
+    let rig = Rig::on(place, "", "[history]\npath = \"disk/o.history\"\n[decision]\nfalse-alarms = \"1/day\"\n");
+    let daemon = rig.starts();
+    let size = || std::fs::metadata(rig.path("disk/o.history")).map_or(0, |file| file.len());
+    until("frames in the history", || size() > 0);
+    disk.fill();
+    let told = || messages(&rig.events()).iter().filter(|text| text.contains("cannot keep the history")).count();
+    until("an error event", || told() == 1);
+    rig.works(&daemon);
+    disk.free();
+    let full = size();
+    until("frames again", || size() > full);
+    rig.stops(daemon);
+    assert_eq!(told(), 1);
+}
+
+#[test]
 fn fault_a_disk_that_turns_read_only_delays_events_and_loses_none() {
     let test = "fault_a_disk_that_turns_read_only_delays_events_and_loses_none";
     let Some((rig, _disk)) = on_disk(test, 1024, HOOK) else { return };

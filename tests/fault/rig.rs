@@ -109,8 +109,10 @@ impl Rig {
         self.events().into_iter().rfind(|event| event.event == Kind::Raise).unwrap()
     }
 
-    /// Writes the config.
+    /// Writes the config. A history is kept only where `more` says so: what is wrong with the disk it tells, too.
     pub fn watch(&self, camera: &str, more: &str) {
+        let none = if more.contains("[history]") { "" } else { "\n[history]\nmax-size = \"0\"\n" };
+        let more = &format!("{more}{none}");
         let camera = format!("interval = \"5ms\"\nloop = true\nlost-after = \"300ms\"\n{camera}");
         self.place.configure(&camera, more);
     }
