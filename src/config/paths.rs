@@ -60,7 +60,7 @@ impl Config {
             .for_each(resolve);
         self.gpio.iter_mut().for_each(|gpio| resolve(&mut gpio.chip));
         self.mqtt.iter_mut().filter_map(|mqtt| mqtt.password_file.as_mut()).for_each(resolve);
-        self.events.hook.iter_mut().for_each(|argv| resolve_program(argv));
+        self.events.hook.iter_mut().for_each(resolve_program);
         Ok(())
     }
 
