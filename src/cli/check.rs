@@ -126,11 +126,11 @@ fn check_budget(config: &Config, model: &Model) -> Checked {
     let looked = scene::look(config, model).map_err(cannot)?;
     let Some((rate, budget)) = looked else { return Err("decision.false-alarms is missing".into()) };
     let time = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
-    let standing = budget.standing(rate.per.duration());
-    let (threshold, known) = (p_text(budget.threshold()), time(standing.watched));
-    let settling = standing.settling.map_or_else(String::new, |left| format!(", settling for another {}", time(left)));
+    let status = budget.status(rate.per.duration());
+    let (threshold, known) = (p_text(budget.threshold()), time(status.watched));
+    let settling = status.settling.map_or_else(String::new, |left| format!(", settling for another {}", time(left)));
     check_folder(fs::folder_of(&path))?;
-    Ok(format!("{rate}{settling}: threshold {threshold}, {known} of the scene known, {} spent", standing.spent))
+    Ok(format!("{rate}{settling}: threshold {threshold}, {known} of the scene known, {} spent", status.spent))
 }
 
 fn check_backbone(config: &Config, model: &Model) -> Checked {

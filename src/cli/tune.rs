@@ -73,12 +73,12 @@ struct Tuned<'a> {
     raise_after: u32,
     clear_after: u32,
     threshold: f64,
-    ladder: Vec<Told>,
+    ladder: Vec<Row>,
     line: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Told {
+struct Row {
     threshold: f64,
     events: u64,
     per_day: Option<f64>,
@@ -237,7 +237,7 @@ impl Args {
         line: Option<&str>,
     ) -> Result<(), Error> {
         let days = ladder.days();
-        let told = |rung: &&Rung| Told {
+        let row = |rung: &&Rung| Row {
             threshold: rung.threshold,
             events: rung.events,
             per_day: (days > 0.0).then(|| rung.events as f64 / days),
@@ -253,7 +253,7 @@ impl Args {
             raise_after: config.decision.raise_after,
             clear_after: config.decision.clear_after,
             threshold: present,
-            ladder: shown.iter().map(told).collect(),
+            ladder: shown.iter().map(row).collect(),
             line,
         })
     }

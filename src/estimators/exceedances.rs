@@ -25,7 +25,7 @@ const NEGLIGIBLE: f64 = 1e-5;
 
 /// What was seen. Weights say what an observation is worth: 1, or less of what is long ago.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Observed {
     /// Excess over the base, above 0, and weight of each peak.
     pub peaks: Vec<(f64, f64)>,
     /// Time watched, weighted, and the excess up to which peaks were seen in it; infinite: all.
@@ -53,7 +53,7 @@ struct Point {
 
 impl Exceedances {
     /// None where nothing was watched.
-    pub fn fit(seen: &Seen) -> Option<Exceedances> {
+    pub fn fit(seen: &Observed) -> Option<Exceedances> {
         let total: f64 = seen.watched.iter().map(|(time, _)| time).sum();
         if !(total > 0.0 && seen.scale > 0.0) {
             return None;
@@ -113,13 +113,13 @@ mod tests {
         (0..400).map(|at| -0.5 * ((f64::from(at) + 0.5) / 400.0).ln()).collect()
     }
 
-    fn seen(limit: f64, alarms: f64, days: f64) -> Seen {
+    fn seen(limit: f64, alarms: f64, days: f64) -> Observed {
         let peaks = peaks().into_iter().filter(|peak| *peak < limit).map(|peak| (peak, days / 10.0)).collect();
-        Seen { peaks, watched: vec![(days, limit.min(100.0))], alarms, scale: 0.5 }
+        Observed { peaks, watched: vec![(days, limit.min(100.0))], alarms, scale: 0.5 }
     }
 
     /// The excess that is passed no more than once a day, with such a probability.
-    fn once_a_day(seen: &Seen, confidence: f64) -> f64 {
+    fn once_a_day(seen: &Observed, confidence: f64) -> f64 {
         let fitted = Exceedances::fit(seen).unwrap();
         (0..2000).map(|at| 0.01 * f64::from(at)).find(|excess| fitted.confidence(*excess, 1.0) >= confidence).unwrap()
     }
@@ -143,6 +143,6 @@ mod tests {
     fn little_watched_is_less_sure() {
         let level = |days| once_a_day(&seen(f64::INFINITY, 0.0, days), 0.9);
         assert!(level(0.25) > level(1.0) && level(1.0) > level(10.0), "{} {} {}", level(0.25), level(1.0), level(10.0));
-        assert!(Exceedances::fit(&Seen { scale: 1.0, ..Seen::default() }).is_none());
+        assert!(Exceedances::fit(&Observed { scale: 1.0, ..Observed::default() }).is_none());
     }
 }

@@ -24,7 +24,7 @@ pub mod scene;
 pub mod service;
 pub mod surprisal;
 
-use budget::{Reason, Standing};
+use budget::{BudgetStatus, Reason};
 use connection::{Connection, Polled};
 use events::{Event, Ids, Kind};
 use frame::change_filter::ChangeFilter;
@@ -102,7 +102,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.update();
         self.outputs.emit(Event { threshold: Some(self.scene.threshold().value), ..Event::new(Kind::Start) });
         self.outputs.take_over();
-        self.tell_scene(problem);
+        self.report_scene(problem);
         self.watch_drift();
         notifier.ready();
         let mut due = Instant::now();
@@ -161,9 +161,9 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     }
 
     /// Of a history that cannot be kept, and of a budget that settles.
-    fn tell_scene(&mut self, problem: Option<String>) {
+    fn report_scene(&mut self, problem: Option<String>) {
         problem.into_iter().for_each(|problem| self.outputs.error(problem));
-        if let Some((rate, Standing { settling: Some(left), .. })) = self.scene.budget() {
+        if let Some((rate, BudgetStatus { settling: Some(left), .. })) = self.scene.budget() {
             let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
             self.emit_threshold(format!(
                 "settling: the scene is watched for another {left} before the alarm budget of {rate} holds; until then \
@@ -298,7 +298,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.scene.flush();
         let (scene, problem) = Scene::open(&self.watch.config, &self.watch.judge);
         self.scene = scene;
-        self.tell_scene(problem);
+        self.report_scene(problem);
         self.watch_drift();
         log::info!("reloaded {}", self.watch.config.path().display());
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::budget::{self, Budget, Standing, Step};
+use super::budget::{self, Budget, BudgetStatus, Step};
 use super::events::{self, Kind};
 use super::frame::threshold::{Origin, Threshold};
 use super::history::{Entry, Reader, Writer, hundredths};
@@ -89,8 +89,8 @@ impl Scene {
         Threshold { value, origin, model: self.model }
     }
 
-    pub fn budget(&self) -> Option<(FalseAlarms, Standing)> {
-        self.budget.as_ref().map(|(rate, budget)| (*rate, budget.standing(rate.per.duration())))
+    pub fn budget(&self) -> Option<(FalseAlarms, BudgetStatus)> {
+        self.budget.as_ref().map(|(rate, budget)| (*rate, budget.status(rate.per.duration())))
     }
 
     /// Takes a frame that was judged by `threshold`; `p` is without feedback, and `raised`: with it, an event stands.

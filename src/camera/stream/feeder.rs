@@ -28,7 +28,7 @@ pub(super) struct Feeder {
     child: Child,
     name: String,
     last_line: Arc<Mutex<String>>,
-    retelling: JoinHandle<()>,
+    relay: JoinHandle<()>,
     waited: bool,
 }
 
@@ -47,19 +47,19 @@ impl Feeder {
         let (output, errors) = (child.stdout.take(), child.stderr.take());
         let name = name(argv);
         let last_line = Arc::new(Mutex::new(String::new()));
-        let (retold, last) = (name.clone(), Arc::clone(&last_line));
+        let (shown_name, last) = (name.clone(), Arc::clone(&last_line));
         // Not joined: what the command leaves running may hold its standard error open.
-        let retelling = std::thread::Builder::new().name("feeder".into()).stack_size(STACK).spawn(move || {
+        let relay = std::thread::Builder::new().name("feeder".into()).stack_size(STACK).spawn(move || {
             if let Some(errors) = errors {
-                retell(errors, &retold, &last);
+                relay(errors, &shown_name, &last);
             }
         });
-        match (retelling, output) {
-            (Ok(retelling), Some(output)) => Ok((Feeder { child, name, last_line, retelling, waited: false }, output)),
-            (retelling, _) => {
+        match (relay, output) {
+            (Ok(relay), Some(output)) => Ok((Feeder { child, name, last_line, relay, waited: false }, output)),
+            (relay, _) => {
                 let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
                 child.wait()?;
-                Err(retelling.err().unwrap_or_else(|| io::Error::other("it has no standard output")))
+                Err(relay.err().unwrap_or_else(|| io::Error::other("it has no standard output")))
             }
         }
     }
@@ -76,7 +76,7 @@ impl Feeder {
                 .map_or_else(|e| format!("cannot be waited for: {e}"), |status| format!("ended with {status}")),
             false => "closed its output".to_owned(),
         };
-        while !self.retelling.is_finished() && Instant::now() < by {
+        while !self.relay.is_finished() && Instant::now() < by {
             std::thread::sleep(POLL);
         }
         let last_line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,9 +121,9 @@ pub(super) fn name(argv: &[String]) -> String {
     Path::new(program).file_name().map_or_else(|| program.into(), |name| name.to_string_lossy().into_owned())
 }
 
-fn retell(errors: impl Read, name: &str, last_line: &Mutex<String>) {
+fn relay(errors: impl Read, name: &str, last_line: &Mutex<String>) {
     let mut errors = BufReader::new(errors);
-    let (mut since, mut told, mut hidden) = (Instant::now(), 0, 0u64);
+    let (mut since, mut shown, mut hidden) = (Instant::now(), 0, 0u64);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -139,10 +139,10 @@ fn retell(errors: impl Read, name: &str, last_line: &Mutex<String>) {
             if hidden > 0 {
                 log::info!("{name}: {hidden} lines are not shown");
             }
-            (since, told, hidden) = (Instant::now(), 0, 0);
+            (since, shown, hidden) = (Instant::now(), 0, 0);
         }
-        if told < LINES {
-            told += 1;
+        if shown < LINES {
+            shown += 1;
             log::info!("{name}: {text}");
         } else {
             hidden += 1;

@@ -103,9 +103,9 @@ mod tests {
             let dip = dips.iter().find(|(from, frames, _)| (*from..from + frames).contains(&at));
             ladder.push(at, Surprisal::of_p(dip.map_or(0.5, |(_, _, p)| *p)));
         }
-        let told = |rung: &Rung| (rung.threshold, rung.events, rung.parts.clone(), Vec::from(rung.latest.clone()));
+        let row = |rung: &Rung| (rung.threshold, rung.events, rung.parts.clone(), Vec::from(rung.latest.clone()));
         assert_eq!(
-            ladder.rungs.iter().map(told).collect::<Vec<_>>(),
+            ladder.rungs.iter().map(row).collect::<Vec<_>>(),
             [(0.1, 2, vec![1, 1], vec![101, 1201]), (0.01, 1, vec![1, 0], vec![101]), (0.001, 0, vec![0, 0], vec![]),]
         );
         assert_eq!(ladder.frames, 2000);

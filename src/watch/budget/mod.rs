@@ -28,12 +28,12 @@ mod blocks;
 pub mod ladder;
 mod peaks;
 mod rate;
-mod standing;
+mod status;
 
 use blocks::{BLOCK, Block, Blocks, HOUR};
 use peaks::Peaks;
 use rate::FOLLOW;
-pub use standing::Standing;
+pub use status::BudgetStatus;
 
 /// A threshold that raises more often has so many times the model's own p at most, one that raises less is no smaller
 /// than [`LEAST`]: outliers beyond all that p can tell still raise.
@@ -172,11 +172,11 @@ impl Budget {
     }
 
     /// What is known, and what was spent in the last `period`.
-    pub fn standing(&self, period: Duration) -> Standing {
+    pub fn status(&self, period: Duration) -> BudgetStatus {
         let blocks = i64::try_from(period.as_millis() / 10).unwrap_or(i64::MAX) / BLOCK;
         let first = self.current.number.saturating_sub(blocks);
         let recent = self.blocks.iter().chain([&self.current]).filter(|block| block.number > first);
-        Standing {
+        BudgetStatus {
             spent: recent.map(|block| u64::from(block.alarms)).sum(),
             watched: Duration::from_millis(10 * self.watched.unsigned_abs()),
             settling: self.settling(),

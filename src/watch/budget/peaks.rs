@@ -2,7 +2,7 @@
 //!
 //! An event at a level begins when `raise_after` frames in a row exceed it: when their minimum does. It ends when
 //! `clear_after` frames in a row do not: when their maximum is at or below it. So the running minimum makes the way up
-//! to a peak, the running maximum the way down from it, and a peak is told when that way is longer than
+//! to a peak, the running maximum the way down from it, and a peak is shown when that way is longer than
 //! [`PROMINENCE`]. There are as many peaks above a level as events at it, but for smaller dips between two.
 
 use std::collections::VecDeque;
@@ -122,11 +122,11 @@ mod tests {
     fn small_dips_part_nothing_and_what_was_raised_is_told() {
         assert_eq!(peaks(1, 1, &[5, 60, 45, 70, 55, 65, 5]), [70]);
         let mut found = Peaks::new(1, 1);
-        let told: Vec<bool> = [(5, false), (60, false), (70, true), (60, false), (5, false), (50, false), (5, false)]
+        let shown: Vec<bool> = [(5, false), (60, false), (70, true), (60, false), (5, false), (50, false), (5, false)]
             .iter()
             .filter_map(|(value, raised)| found.push(Surprisal::new(f64::from(*value) / 10.0), *raised).1)
             .map(|peak| peak.raised)
             .collect();
-        assert_eq!(told, [true, false]);
+        assert_eq!(shown, [true, false]);
     }
 }

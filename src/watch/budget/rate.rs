@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::blocks::{Block, Blocks, DAY, HUNDREDTHS_OF_A_DAY};
-use crate::estimators::exceedances::{Exceedances, Seen};
+use crate::estimators::exceedances::{Exceedances, Observed};
 use crate::watch::surprisal::Surprisal;
 
 /// How much of a move of the body the tail makes: between none and all.
@@ -87,7 +87,7 @@ pub fn base(blocks: &Blocks, hour: i64, per_day: f64) -> Option<f64> {
         *stretches.entry((GRID * excess).round() as i64).or_default() += weight * days(block.quiet);
     }
     let watched = stretches.into_iter().map(|(limit, time)| (time, limit as f64 / GRID)).collect();
-    let fitted = Exceedances::fit(&Seen { peaks, watched, alarms: left_out, scale })?;
+    let fitted = Exceedances::fit(&Observed { peaks, watched, alarms: left_out, scale })?;
     let (mut low, mut high) = (0.0, 32.0);
     for _ in 0..20 {
         let middle = 0.5 * (low + high);

@@ -8,7 +8,7 @@ use super::drift::Finding;
 use super::threshold::Threshold;
 use crate::config::FalseAlarms;
 use crate::model::Verdict;
-use crate::watch::budget::Standing;
+use crate::watch::budget::BudgetStatus;
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Status {
     pub latest: Option<Latest>,
     pub threshold: Threshold,
     /// None: there is no alarm budget.
-    pub budget: Option<(FalseAlarms, Standing)>,
+    pub budget: Option<(FalseAlarms, BudgetStatus)>,
     /// An event stands.
     pub raised: bool,
     pub summary: Summary,

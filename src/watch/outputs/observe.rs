@@ -116,11 +116,11 @@ impl Observe {
             drift: status
                 .drift
                 .map(|drifting| Drift { drifting, rank: status.drift_finding.map(|finding| finding.rank) }),
-            budget: status.budget.map(|(rate, standing)| Budget {
+            budget: status.budget.map(|(rate, status)| Budget {
                 false_alarms: rate.to_string(),
-                spent: standing.spent,
-                watched_s: standing.watched.as_secs_f64(),
-                settling_s: standing.settling.map(|left| left.as_secs_f64()),
+                spent: status.spent,
+                watched_s: status.watched.as_secs_f64(),
+                settling_s: status.settling.map(|left| left.as_secs_f64()),
             }),
             last_error: self
                 .error

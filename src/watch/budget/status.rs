@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What the budget knows, and what was spent of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
+pub struct BudgetStatus {
     /// Events raised in the last of its periods that were not taken back.
     pub spent: u64,
     /// Watched time since the model was new, as far back as the history goes.
