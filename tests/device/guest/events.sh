@@ -34,11 +34,17 @@ check "service: status told to systemd" wait_for 10 status_told
 check "service: heartbeat line toggles" heartbeat
 check "service: quiet on normal frames" quiet
 note "status: $(property StatusText)"
+check "status: normal" wait_for 10 outlierd status
+outlierd status > /host/out/status.txt
+check "status: for the group, not for others" [ "$(stat -c '%a %U %G' /run/outlierd/outlierd.sock)" = "660 outlierd outlierd" ]
+check "history: frames are kept" wait_for 30 test -s /var/lib/outlierd/outlierd.history
+check "history: tune reads it" outlierd tune
 mark
 scene object
 check "outlier: raised" wait_for 15 has_event raise
 check "outlier: the line rises" wait_for 5 gpio_is 17 1
 check "outlier: snapshot kept" wait_for 10 snapshot_there
+check "status: an outlier" sh -c 'outlierd status >/dev/null; [ $? = 1 ]'
 check "outlier: in the journal" journal_has 'raise'
 scene normal
 check "outlier: cleared" wait_for 15 has_event clear
@@ -66,4 +72,5 @@ scene normal
 check "kill -9: clears again" wait_for 15 gpio_is 17 0
 check "stop: clean" systemctl stop outlierd
 check "stop: event" wait_for 2 has_event stop
+check "status: not running" sh -c 'outlierd status >/dev/null 2>&1; [ $? = 3 ]'
 check "stop: exit code 0" [ "$(property ExecMainStatus)" = 0 ]
