@@ -10,6 +10,8 @@ mod reader;
 pub use event::{Event, Kind, Pictures, format_time, printable, seconds};
 pub use follow::Follow;
 pub use ids::Ids;
+pub use log::Log;
+#[cfg(feature = "internals")]
+pub use log::MAX_PENDING;
 pub(crate) use log::rotated;
-pub use log::{Log, MAX_PENDING};
 pub use reader::{for_each, read};

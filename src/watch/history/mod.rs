@@ -11,8 +11,12 @@ pub mod page;
 mod reader;
 mod writer;
 
-pub use page::{Frame, hundredths, time_of};
-pub use reader::{Entry, Reader, SEGMENTS};
+#[cfg(feature = "internals")]
+pub use page::Frame;
+pub use page::{hundredths, time_of};
+#[cfg(feature = "internals")]
+pub use reader::SEGMENTS;
+pub use reader::{Entry, Reader};
 pub use writer::Writer;
 
 #[cfg(test)]
