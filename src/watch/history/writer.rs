@@ -34,7 +34,7 @@ impl Writer {
     /// another model. `model` is a hash of what tells the model from others.
     ///
     /// # Errors
-    /// The history cannot be read, or that of another model not be removed. A file that is not there is made later.
+    /// The history cannot be read, or that of another model not be removed. A file that is not there is made.
     pub fn open(path: &Path, max: u64, model: u64) -> io::Result<Writer> {
         let model = mark(model);
         let mut number = 0;
@@ -45,7 +45,9 @@ impl Writer {
         }
         let max = (max / u64::from(SEGMENTS)).max(2 * LARGEST as u64);
         let threshold = Surprisal::default();
-        Ok(Writer { path: path.to_owned(), max, model, file: None, frames: Vec::new(), threshold, number })
+        // What cannot be opened yet is tried again with the first frames.
+        let file = open(path).ok();
+        Ok(Writer { path: path.to_owned(), max, model, file, frames: Vec::new(), threshold, number })
     }
 
     /// Takes one judged frame, and the threshold that it was judged by. Frames are written every fifteen seconds, and
