@@ -26,8 +26,11 @@ heartbeat() {
     [ "$values" = 2 ]
 }
 
+# What systemctl says of a failure does not tell why.
+starts() { systemctl start outlierd || { journal -n 3; return 1; }; }
+
 mark
-check "service starts" run_timed "service-start" systemctl start outlierd
+check "service starts" run_timed "service-start" starts
 check "service: start event" wait_for 10 has_event start
 check "service: the line is low" gpio_is 17 0
 check "service: status told to systemd" wait_for 10 status_told
