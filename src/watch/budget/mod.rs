@@ -100,7 +100,7 @@ impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let reason = match self.reason {
             Reason::Settling => "settling: the scene itself goes beyond it",
-            Reason::Settled => "settled: from now on the alarm budget holds",
+            Reason::Settled => "settled, from now on the alarm budget holds",
             Reason::Scene => "the scene changed",
             Reason::Storm => "several events hardly beyond it within hours",
         };
@@ -259,7 +259,7 @@ impl Budget {
         }
         self.raised = raised;
         let step = Step { from: judged_by.p(), to: self.limit.p(), reason: reason? };
-        (self.limit != judged_by).then_some(step)
+        (self.limit != judged_by || step.reason == Reason::Settled).then_some(step)
     }
 
     /// Whether the event that has just ended is one too many of those hardly beyond the threshold.
@@ -307,7 +307,11 @@ impl Budget {
             self.hour = hour;
             self.base = rate::base(&self.blocks, hour, self.params.per_day);
         }
-        let wanted = self.base? + FOLLOW * self.blocks.place()?.value() + self.surge;
+        let (Some(base), Some(place)) = (self.base, self.blocks.place()) else {
+            // Too little was seen: what held while settling goes on.
+            return first.then_some(Reason::Settled);
+        };
+        let wanted = base + FOLLOW * place.value() + self.surge;
         let now = self.limit.value();
         let next = if first { wanted } else { wanted.clamp(now - STEP, now + STEP) };
         self.move_to((GRID * next).round() / GRID);

@@ -46,6 +46,14 @@ fn settling_raises_what_is_beyond_all_before_and_ends() {
 }
 
 #[test]
+fn the_end_of_settling_is_told_once_though_the_threshold_stays() {
+    let mut budget = Budget::new(params());
+    let steps: Vec<Step> = (0..20_000).filter_map(|second| budget.push(at(f64::from(second)), 0.5, false)).collect();
+    let settled = steps.iter().filter(|step| step.reason == Reason::Settled).count();
+    assert_eq!((settled, budget.settling()), (1, None), "{steps:?}");
+}
+
+#[test]
 fn the_threshold_moves_in_limited_steps_within_its_bounds() {
     let mut budget = Budget::new(Params { settle: Duration::ZERO, ..params() });
     let (mut before, mut loosest) = (budget.threshold(), 0.0_f64);
