@@ -24,38 +24,24 @@ const MODE: u32 = 0o660;
 const PATIENCE: Duration = Duration::from_secs(1);
 const STACK: usize = 128 << 10;
 
-/// The socket of the config, and what is known beside the status.
+/// The socket of the config, and what it answers from.
 #[derive(Debug)]
 pub struct Observe {
     socket: Option<Socket>,
     path: PathBuf,
-    started: Instant,
-    /// What no frame changes.
-    fixed: Observed,
-    /// Without its age.
-    event: Option<(OpenEvent, Instant)>,
-    error: Option<(String, Instant)>,
-    camera_lost: Option<String>,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Observe {
     /// Opens the socket. Where that fails nobody can ask, and the watch goes on.
     pub fn open(config: &Config) -> Self {
-        let mut observe = Observe {
-            socket: None,
-            path: PathBuf::new(),
-            started: Instant::now(),
-            fixed: Observed::default(),
-            event: None,
-            error: None,
-            camera_lost: None,
-        };
+        let mut observe = Observe { socket: None, path: PathBuf::new(), known: Arc::new(Mutex::new(Known::new())) };
         observe.take(config);
         observe
     }
 
     fn take(&mut self, config: &Config) {
-        self.fixed = Observed {
+        lock(&self.known).fixed = Observed {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             instance: config.instance(),
@@ -69,7 +55,7 @@ impl Observe {
             return;
         }
         self.socket = None;
-        match Socket::bind(&path, self.fixed.clone()) {
+        match Socket::bind(&path, Arc::clone(&self.known)) {
             Ok(socket) => self.socket = Some(socket),
             // Outside of the service nobody makes the folder.
             Err(_) if config.observe.socket.is_none() && !fs::folder_of(&path).is_dir() => {}
@@ -80,6 +66,63 @@ impl Observe {
 
     /// An event that was written: of an error this is all that there is.
     pub fn note(&mut self, event: &Event) {
+        lock(&self.known).note(event);
+    }
+}
+
+impl Output for Observe {
+    fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String> {
+        self.take(config);
+        Ok(Vec::new())
+    }
+
+    fn update(&mut self, status: &Status) -> Vec<Failure> {
+        lock(&self.known).status = *status;
+        Vec::new()
+    }
+
+    /// A raise may have its region only now.
+    fn event(&mut self, event: &Event, _: &Status) -> Vec<Failure> {
+        self.note(event);
+        Vec::new()
+    }
+
+    fn attend(&mut self, _: &Status) -> Vec<Failure> {
+        Vec::new()
+    }
+
+    fn finish(&mut self, _: &Status) -> Vec<Failure> {
+        self.socket = None;
+        Vec::new()
+    }
+}
+
+/// What an answer is made of, once somebody asks.
+#[derive(Debug)]
+struct Known {
+    started: Instant,
+    /// What no frame changes.
+    fixed: Observed,
+    status: Status,
+    /// Without its age.
+    event: Option<(OpenEvent, Instant)>,
+    error: Option<(String, Instant)>,
+    camera_lost: Option<String>,
+}
+
+impl Known {
+    fn new() -> Self {
+        Known {
+            started: Instant::now(),
+            fixed: Observed::default(),
+            status: Status::default(),
+            event: None,
+            error: None,
+            camera_lost: None,
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
         match event.event {
             Kind::Raise => {
                 let since = self.event.as_ref().map_or_else(Instant::now, |(_, since)| *since);
@@ -94,19 +137,18 @@ impl Observe {
         }
     }
 
-    fn publish(&self, status: &Status) {
-        let Some(socket) = &self.socket else { return };
+    fn observed(&self) -> Observed {
+        let Known { fixed, status, .. } = self;
         let now = Instant::now();
         let age = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
-        let verdict = status.latest.map(|latest| (latest.verdict, latest.at));
-        socket.publish(Observed {
+        Observed {
             uptime_s: age(self.started),
-            camera: Camera { up: status.camera_up, trouble: self.camera_lost.clone(), ..self.fixed.camera.clone() },
-            frame: verdict.map(|(verdict, at)| Frame {
-                age_s: age(at),
-                p: verdict.p,
-                score: verdict.score,
-                outlier: verdict.outlier,
+            camera: Camera { up: status.camera_up, trouble: self.camera_lost.clone(), ..fixed.camera.clone() },
+            frame: status.latest.map(|latest| Frame {
+                age_s: age(latest.at),
+                p: latest.verdict.p,
+                score: latest.verdict.score,
+                outlier: latest.verdict.outlier,
             }),
             threshold: status.threshold,
             raised: status.raised,
@@ -116,67 +158,18 @@ impl Observe {
             drift: status
                 .drift
                 .map(|drifting| Drift { drifting, rank: status.drift_finding.map(|finding| finding.rank) }),
-            budget: status.budget.map(|(rate, status)| Budget {
+            budget: status.budget.map(|(rate, budget)| Budget {
                 false_alarms: rate.to_string(),
-                spent: status.spent,
-                watched_s: status.watched.as_secs_f64(),
-                settling_s: status.settling.map(|left| left.as_secs_f64()),
+                spent: budget.spent,
+                watched_s: budget.watched.as_secs_f64(),
+                settling_s: budget.settling.map(|left| left.as_secs_f64()),
             }),
             last_error: self
                 .error
                 .as_ref()
                 .map(|(message, at)| LastError { age_s: age(*at), message: message.clone() }),
-            ..self.fixed.clone()
-        });
-    }
-}
-
-impl Output for Observe {
-    fn reconfigure(&mut self, config: &Config) -> Result<Vec<Failure>, String> {
-        self.take(config);
-        Ok(Vec::new())
-    }
-
-    fn update(&mut self, status: &Status) -> Vec<Failure> {
-        self.publish(status);
-        Vec::new()
-    }
-
-    fn event(&mut self, event: &Event, status: &Status) -> Vec<Failure> {
-        self.note(event);
-        self.publish(status);
-        Vec::new()
-    }
-
-    fn attend(&mut self, _: &Status) -> Vec<Failure> {
-        Vec::new()
-    }
-
-    fn finish(&mut self, _: &Status) -> Vec<Failure> {
-        self.socket = None;
-        Vec::new()
-    }
-}
-
-/// What is observed, and when its ages were true.
-#[derive(Debug)]
-struct Published {
-    observed: Observed,
-    at: Instant,
-}
-
-impl Published {
-    fn now(&self) -> Observed {
-        let passed = self.at.elapsed().as_secs_f64();
-        let mut observed = self.observed.clone();
-        observed.uptime_s += passed;
-        let ages = [
-            observed.frame.as_mut().map(|frame| &mut frame.age_s),
-            observed.event.as_mut().map(|event| &mut event.age_s),
-            observed.last_error.as_mut().map(|error| &mut error.age_s),
-        ];
-        ages.into_iter().flatten().for_each(|age| *age += passed);
-        observed
+            ..fixed.clone()
+        }
     }
 }
 
@@ -184,7 +177,6 @@ impl Published {
 #[derive(Debug)]
 struct Socket {
     path: PathBuf,
-    published: Arc<Mutex<Published>>,
     thread: Option<JoinHandle<()>>,
     /// The thread ends when it is closed.
     stop: Option<io::PipeWriter>,
@@ -195,7 +187,7 @@ impl Socket {
     ///
     /// # Errors
     /// Another daemon answers there, something else than a socket has the name, or the folder may not be written.
-    fn bind(path: &Path, observed: Observed) -> io::Result<Self> {
+    fn bind(path: &Path, known: Arc<Mutex<Known>>) -> io::Result<Self> {
         match (UnixStream::connect(path), std::fs::symlink_metadata(path)) {
             (Ok(_), _) => {
                 let message = "another outlierd that is running answers there; give each config its own observe.socket";
@@ -207,19 +199,12 @@ impl Socket {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
-        let published = Arc::new(Mutex::new(Published { observed, at: Instant::now() }));
         let (stopped, stop) = io::pipe()?;
-        let answered = Arc::clone(&published);
         let thread = std::thread::Builder::new()
             .name("observe".into())
             .stack_size(STACK)
-            .spawn(move || serve(&listener, &stopped, &answered))?;
-        Ok(Socket { path: path.to_owned(), published, thread: Some(thread), stop: Some(stop) })
-    }
-
-    /// Changes what is answered from now on; ages count from now.
-    fn publish(&self, observed: Observed) {
-        *lock(&self.published) = Published { observed, at: Instant::now() };
+            .spawn(move || serve(&listener, &stopped, &known))?;
+        Ok(Socket { path: path.to_owned(), thread: Some(thread), stop: Some(stop) })
     }
 }
 
@@ -233,11 +218,11 @@ impl Drop for Socket {
     }
 }
 
-fn lock(published: &Mutex<Published>) -> MutexGuard<'_, Published> {
-    published.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(listener: &UnixListener, stopped: &io::PipeReader, published: &Mutex<Published>) {
+fn serve(listener: &UnixListener, stopped: &io::PipeReader, known: &Mutex<Known>) {
     loop {
         let mut waited = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
         match poll(&mut waited, None) {
@@ -247,7 +232,11 @@ fn serve(listener: &UnixListener, stopped: &io::PipeReader, published: &Mutex<Pu
         }
         match listener.accept() {
             // A client that is gone, or does not read, has itself to blame.
-            Ok((client, _)) => drop(answer(&client, &lock(published).now())),
+            Ok((client, _)) => {
+                // Not locked while the client takes its time.
+                let observed = lock(known).observed();
+                let _ = answer(&client, &observed);
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             // No descriptor is free: the connection waits.
             Err(_) => std::thread::sleep(PATIENCE),
@@ -266,19 +255,29 @@ fn answer(mut client: &UnixStream, observed: &Observed) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Verdict;
+    use crate::watch::frame::status::Latest;
     use crate::watch::observe::{Error, ask};
 
-    fn observed(p: f64) -> Observed {
-        Observed { frame: Some(Frame { p, ..Frame::default() }), ..Observed::default() }
+    fn known(p: f64) -> Arc<Mutex<Known>> {
+        let known = Arc::new(Mutex::new(Known::new()));
+        see(&known, p);
+        known
+    }
+
+    fn see(known: &Mutex<Known>, p: f64) {
+        let latest = Latest { verdict: Verdict::of(1.0, p, 0.0), at: Instant::now(), period: 0.0 };
+        lock(known).status.latest = Some(latest);
     }
 
     #[test]
     fn the_latest_is_answered_and_ages_go_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let observe = Socket::bind(&path, observed(0.5)).unwrap();
+        let known = known(0.5);
+        let observe = Socket::bind(&path, Arc::clone(&known)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
-        observe.publish(observed(0.25));
+        see(&known, 0.25);
         let (first, second) = (ask(&path).unwrap(), ask(&path).unwrap());
         assert_eq!(first.frame.as_ref().unwrap().p, 0.25);
         assert!(second.uptime_s > first.uptime_s && second.frame.unwrap().age_s > first.frame.unwrap().age_s);
@@ -292,11 +291,11 @@ mod tests {
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         assert!(matches!(ask(&path), Err(Error::NotRunning)));
-        let _observe = Socket::bind(&path, Observed::default()).unwrap();
-        assert_eq!(Socket::bind(&path, Observed::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _observe = Socket::bind(&path, known(0.5)).unwrap();
+        assert_eq!(Socket::bind(&path, known(0.5)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let file = dir.path().join("file");
         std::fs::write(&file, "mine").unwrap();
-        assert!(Socket::bind(&file, Observed::default()).is_err());
+        assert!(Socket::bind(&file, known(0.5)).is_err());
         assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     }
 
@@ -304,7 +303,7 @@ mod tests {
     fn clients_that_send_or_leave_are_nothing_to_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let _observe = Socket::bind(&path, observed(0.5)).unwrap();
+        let _observe = Socket::bind(&path, known(0.5)).unwrap();
         for _ in 0..50 {
             let mut client = UnixStream::connect(&path).unwrap();
             let _ = client.write_all(b"GET / HTTP/1.1\r\n\r\n");
