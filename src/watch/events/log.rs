@@ -166,12 +166,7 @@ impl Log {
     }
 
     fn rotate(&self) -> io::Result<()> {
-        for number in (0..ROTATED).rev() {
-            match std::fs::rename(rotated(&self.path, number), rotated(&self.path, number + 1)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
+        shift(&self.path, ROTATED)?;
         fs::sync_folder(&self.path)
     }
 }
@@ -232,6 +227,17 @@ impl Open {
         self.torn = false;
         Ok(())
     }
+}
+
+/// Gives each file of a rotated series the next number, up to `oldest`, which is replaced.
+pub(crate) fn shift(path: &Path, oldest: u32) -> io::Result<()> {
+    for number in (0..oldest).rev() {
+        match std::fs::rename(rotated(path, number), rotated(path, number + 1)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The name of a rotated log; number 0 is the log itself.

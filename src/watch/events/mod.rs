@@ -13,5 +13,5 @@ pub use ids::Ids;
 pub use log::Log;
 #[cfg(feature = "internals")]
 pub use log::MAX_PENDING;
-pub(crate) use log::rotated;
+pub(crate) use log::{rotated, shift};
 pub use reader::{for_each, read};

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::page::{Body, FRAMES, Frame, LARGEST, Page, hundredths, mark};
 use super::reader::{SEGMENTS, newest};
-use crate::watch::events::rotated;
+use crate::watch::events::{rotated, shift};
 use crate::watch::surprisal::Surprisal;
 
 /// Hundredths of a second that frames are gathered for.
@@ -111,12 +111,7 @@ impl Writer {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.current()?;
         if file.metadata()?.len() + bytes.len() as u64 > self.max {
-            for number in (0..SEGMENTS - 1).rev() {
-                match std::fs::rename(rotated(&self.path, number), rotated(&self.path, number + 1)) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-            }
+            shift(&self.path, SEGMENTS - 1)?;
             file = open(&self.path)?;
         }
         file.write_all(bytes)?;
