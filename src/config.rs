@@ -22,15 +22,17 @@ mod paths;
 mod region;
 mod source;
 pub mod values;
+mod when;
 
-pub use decision::{Decision, FalseAlarms};
+pub use decision::{After, Decision, FalseAlarms};
 pub use drift::Drift;
 pub use mqtt::Mqtt;
 pub use region::Crop;
 pub use source::Source;
 pub use values::parse_duration;
+pub use when::When;
 
-use keys::{SECTIONS, line_of, nearest, unknown_section};
+use keys::{SECTIONS, line_of, unknown_key, unknown_section};
 use values::{controls, duration, size};
 
 /// Where packages put the file and `run`, `check` and `events` look for it.
@@ -160,11 +162,13 @@ pub struct Model {
     pub nice: i32,
     /// Share of the time that judging may take: after a frame that took t, the next waits (1 / duty - 1) t or longer.
     pub duty: f64,
+    /// Other models, and when they watch in place of `path`: the first of which all conditions hold.
+    pub when: Vec<When>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Model { path: PathBuf::new(), backbone: None, threads: 0, nice: 0, duty: 1.0 }
+        Model { path: PathBuf::new(), backbone: None, threads: 0, nice: 0, duty: 1.0, when: Vec::new() }
     }
 }
 
@@ -324,13 +328,17 @@ impl Config {
             let DeValue::Table(entries) = value.get_ref() else { continue };
             for (key, _) in entries {
                 let (name, start) = (key.get_ref().as_ref(), key.span().start);
-                if !known.contains(&name) {
-                    let (nearest, all) = (nearest(name, known), known.join(", "));
-                    let message =
-                        format!("unknown key \"{name}\" in [{section}]: did you mean \"{nearest}\"? known: {all}");
-                    return Err(at(start, message));
-                }
+                unknown_key(name, &format!("[{section}]"), known).map_or(Ok(()), |message| Err(at(start, message)))?;
                 lines.insert(format!("{section}.{name}"), line_of(text, start));
+            }
+            let Some(DeValue::Array(whens)) = entries.get("when").map(|whens| whens.get_ref()) else { continue };
+            for (number, when) in whens.iter().enumerate() {
+                let DeValue::Table(entries) = when.get_ref() else { continue };
+                for (key, _) in entries {
+                    let (name, start) = (key.get_ref().as_ref(), key.span().start);
+                    unknown_key(name, "[model.when]", when::KEYS).map_or(Ok(()), |message| Err(at(start, message)))?;
+                    lines.insert(format!("model.when.{number}.{name}"), line_of(text, start));
+                }
             }
         }
         let mut config: Config = toml::from_str(text).map_err(toml_error)?;

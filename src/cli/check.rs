@@ -62,21 +62,22 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         Err(error) => tell("config", Err(error.to_string()))?,
         Ok(config) => {
             tell("config", Ok(args.config.display().to_string()))?;
-            let model = Model::load(&config.model.path);
-            tell("model", check_model(&config, &model))?;
-            if let Ok(model) = &model
-                && config.decision.false_alarms.is_some()
-            {
-                tell("budget", check_budget(&config, model))?;
-            }
-            if let Ok(model) = &model
-                && !(model.source.mask.is_empty() && config.camera.mask.is_empty())
-            {
-                let agreed = model.check_mask(&config.camera.mask, config.path());
-                tell("mask", agreed.map(|()| "the model's".into()).map_err(|e| e.to_string()))?;
-            }
-            if let Ok(model) = &model {
-                tell("backbone", check_backbone(&config, model))?;
+            let mut first: Option<Model> = None;
+            for path in config.models() {
+                let model = Model::load(path);
+                tell("model", check_model(&config, path, &model, first.as_ref()))?;
+                let Ok(model) = model else { continue };
+                if config.decision.false_alarms.is_some() {
+                    tell("budget", check_budget(&config, path, &model))?;
+                }
+                if !(model.source.mask.is_empty() && config.camera.mask.is_empty()) {
+                    let agreed = model.check_mask(&config.camera.mask, config.path());
+                    tell("mask", agreed.map(|()| "the model's".into()).map_err(|e| e.to_string()))?;
+                }
+                if first.is_none() {
+                    tell("backbone", check_backbone(&config, &model))?;
+                    first = Some(model);
+                }
             }
             tell("camera", check_camera(&config.camera))?;
             if let Some(gpio) = &config.gpio {
@@ -99,17 +100,27 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(if failed { ExitCode::from(exit::CONFIG) } else { ExitCode::SUCCESS })
 }
 
-fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> Checked {
+fn check_model(
+    config: &Config,
+    path: &Path,
+    model: &Result<Model, crate::model::Error>,
+    first: Option<&Model>,
+) -> Checked {
     match model {
         Ok(model) => {
+            if let Some(first) = first {
+                first.check_network(&config.model.path, model, path).map_err(|e| e.to_string())?;
+            }
+            let when = config.model.when.iter().find(|when| when.path == path);
+            let when = when.map_or_else(String::new, |when| format!(", {when}"));
             let threshold = config.decision.threshold.unwrap_or(model.threshold);
-            let path = config.model.path.display();
+            let path = path.display();
             let (detector, calibration) = (model.detector_name(), model.calibration.name());
             let drift = match Drift::new(&config.drift, model.normal_scores(), model.worth()) {
                 Ok(_) => String::new(),
                 Err(reason) => format!("; drift is not watched for: {reason}"),
             };
-            Ok(format!("{path}: {detector}, {calibration}, threshold {threshold}{drift}"))
+            Ok(format!("{path}: {detector}, {calibration}, threshold {threshold}{when}{drift}"))
         }
         Err(crate::model::Error::Read { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
             Err(format!("{} does not exist: make it with `outlierd fit --normal DIR -o {0}`", path.display()))
@@ -119,11 +130,11 @@ fn check_model(config: &Config, model: &Result<Model, crate::model::Error>) -> C
 }
 
 /// What the alarm budget makes of the history so far.
-fn check_budget(config: &Config, model: &Model) -> Checked {
+fn check_budget(config: &Config, model_path: &Path, model: &Model) -> Checked {
     model.check_budget(config.path()).map_err(|e| e.to_string())?;
-    let path = config.history_path();
+    let path = config.history_path_of(model_path);
     let cannot = |e: std::io::Error| format!("cannot read the history {}: {e}; {}", path.display(), remedy(&e));
-    let looked = scene::look(config, model).map_err(cannot)?;
+    let looked = scene::look(config, model_path, model).map_err(cannot)?;
     let Some((rate, budget)) = looked else { return Err("decision.false-alarms is missing".into()) };
     let time = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
     let status = budget.status(rate.per.duration());

@@ -87,7 +87,7 @@ pub(super) fn of_model(error: &model::Error) -> u8 {
     match error {
         E::Read { .. } => exit::NOINPUT,
         E::Write { .. } => exit::IOERR,
-        E::OtherBackbone { .. } | E::OtherMask { .. } | E::NoBudget { .. } => exit::CONFIG,
+        E::OtherBackbone { .. } | E::OtherMask { .. } | E::NoBudget { .. } | E::OtherNetwork { .. } => exit::CONFIG,
         E::Backbone(inner) => of_backbone(inner),
         E::Format { .. } | E::Width { .. } | E::NotFinite | E::Cells => exit::DATAERR,
     }

@@ -286,7 +286,7 @@ fn sentences(
     if model.training.n_outliers > 0 {
         lines.extend(evaluation.lines());
     }
-    lines.extend(training::meaning(model, crate::config::Decision::default().raise_after));
+    lines.extend(training::meaning(model, crate::config::decision::RAISE_AFTER));
     if let Some(Catches { recall, interval: (low, high), made }) = catches {
         lines.push(format!(
             "it catches about {:.0} % of small visible things (estimate: of {made} drawn into held-out pictures; 95 % \

@@ -242,7 +242,7 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
     if !others.is_empty() {
         scored.extend(score_snapshots(config, &model, with_snapshots(args, &others)?)?);
     }
-    let threshold = scene::threshold(config, &model).map_err(|e| {
+    let threshold = scene::threshold(config, path, &model).map_err(|e| {
         Error::new(exit::NOINPUT, format!("cannot read the history {}: {e}", config.history_path().display()))
     })?;
     let feedback = learn::learn(&mut model, &scored, threshold).map_err(|e| Error::new(exit::DATAERR, e))?;

@@ -210,6 +210,9 @@ fn text(socket: &Path, answer: &Answer) -> String {
     let trouble = status.camera.trouble.as_ref().map_or_else(String::new, |trouble| format!("; {trouble}"));
     add("camera", format!("{}{trouble}", status.camera.source));
     add("model", status.model.display().to_string());
+    if let Some(light) = status.light {
+        add("light", format!("brightness {:.3}, saturation {:.3}", light.brightness, light.saturation));
+    }
     if let Some(error) = &status.last_error {
         add("last error", format!("{}, {}", error.message, ago(error.age_s)));
     }

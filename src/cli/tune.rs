@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::{Error, exit};
 use super::{common, time};
 use crate::config::edit::with_key;
-use crate::config::{self, Config, FalseAlarms, MAX_BYTES};
+use crate::config::{self, After, Config, FalseAlarms, MAX_BYTES};
 use crate::fs;
 use crate::model::p_text;
 use crate::watch::budget::LEAST;
@@ -70,8 +70,8 @@ struct Tuned<'a> {
     frames: u64,
     unreadable_frames: u64,
     watched_days: f64,
-    raise_after: u32,
-    clear_after: u32,
+    raise_after: After,
+    clear_after: After,
     threshold: f64,
     ladder: Vec<Row>,
     line: Option<&'a str>,

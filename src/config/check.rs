@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::drift::Span;
 use super::mqtt::{is_node_char, is_topic};
-use super::{Config, Error, Line, Mode, Source};
+use super::{After, Config, Error, Line, Mode, Source};
 
 /// A longer time between frames is a mistake.
 const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
@@ -26,6 +26,7 @@ impl Config {
             let message = format!("model.threads = {}: at most 1024", self.model.threads);
             return Err(self.error_at("model.threads", message));
         }
+        self.check_when()?;
         self.check_load()?;
         self.check_decision()?;
         self.check_drift()?;
@@ -77,8 +78,12 @@ impl Config {
         for (key, value) in
             [("decision.raise-after", decision.raise_after), ("decision.clear-after", decision.clear_after)]
         {
-            if value == 0 {
-                return Err(self.error_at(key, format!("{key} = 0: at least one frame is needed")));
+            if value.is_zero() {
+                let message = format!("{key} = 0: at least one frame is needed, or a time such as \"2s\"");
+                return Err(self.error_at(key, message));
+            }
+            if matches!(value, After::Time(time) if time > After::MOST) {
+                return Err(self.error_at(key, format!("{key} = \"{value}\": a day at most")));
             }
         }
         let Some(budget) = decision.false_alarms else {

@@ -3,12 +3,14 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::values::parse_duration;
+use super::values::{optional_duration, parse_duration};
 
 /// How long the scene is watched before the alarm budget's threshold holds, unless `settle` says otherwise.
 const SETTLE: Duration = Duration::from_secs(86_400);
+/// Outliers in a row that raise an event unless the config says otherwise.
+pub const RAISE_AFTER: u32 = 3;
 /// A rate that nobody means, either way.
 const PER_DAY: RangeInclusive<f64> = 0.01..=1000.0;
 
@@ -22,15 +24,21 @@ pub struct Decision {
     /// How long the scene is watched after a new model before the budget's threshold holds; None: a day.
     #[serde(deserialize_with = "optional_duration")]
     pub settle: Option<Duration>,
-    /// Consecutive outlier frames that raise an event.
-    pub raise_after: u32,
-    /// Consecutive inlier frames that clear it.
-    pub clear_after: u32,
+    /// Outliers in a row that raise an event.
+    pub raise_after: After,
+    /// Inliers in a row that clear it.
+    pub clear_after: After,
 }
 
 impl Default for Decision {
     fn default() -> Self {
-        Decision { threshold: None, false_alarms: None, settle: None, raise_after: 3, clear_after: 5 }
+        Decision {
+            threshold: None,
+            false_alarms: None,
+            settle: None,
+            raise_after: After::Frames(RAISE_AFTER),
+            clear_after: After::Frames(5),
+        }
     }
 }
 
@@ -41,8 +49,55 @@ impl Decision {
     }
 }
 
-fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
+/// How much of one verdict in a row it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    Frames(u32),
+    /// From the first of such frames to the latest.
+    Time(Duration),
+}
+
+impl After {
+    /// A longer one would hardly ever raise: by mistake.
+    pub const MOST: Duration = Duration::from_secs(86_400);
+
+    pub fn is_zero(self) -> bool {
+        matches!(self, After::Frames(0) | After::Time(Duration::ZERO))
+    }
+}
+
+impl std::fmt::Display for After {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            After::Frames(frames) => write!(f, "{frames}"),
+            After::Time(time) => write!(f, "{}", humantime::format_duration(*time)),
+        }
+    }
+}
+
+/// As the config has it.
+impl Serialize for After {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            After::Frames(frames) => serializer.serialize_u32(*frames),
+            After::Time(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for After {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "write a number of frames (3) or a duration (\"2s\")")]
+        enum Written {
+            Frames(u32),
+            Time(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Frames(frames) => Ok(After::Frames(frames)),
+            Written::Time(text) => parse_duration(&text).map(After::Time).map_err(de::Error::custom),
+        }
+    }
 }
 
 /// An alarm budget: so many false events in a time, such as `1/day`.

@@ -22,7 +22,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "controls",
         ],
     ),
-    ("model", &["path", "backbone", "threads", "nice", "duty"]),
+    ("model", &["path", "backbone", "threads", "nice", "duty", "when"]),
     ("decision", &["threshold", "false-alarms", "settle", "raise-after", "clear-after"]),
     ("drift", &["window", "mean-p"]),
     ("history", &["path", "max-size"]),
@@ -49,11 +49,18 @@ pub(super) fn unknown_section(name: &str, sections: &[&str], value: &DeValue<'_>
     }
 }
 
+pub(super) fn unknown_key(name: &str, section: &str, known: &[&str]) -> Option<String> {
+    (!known.contains(&name)).then(|| {
+        let (nearest, all) = (nearest(name, known), known.join(", "));
+        format!("unknown key \"{name}\" in {section}: did you mean \"{nearest}\"? known: {all}")
+    })
+}
+
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
 }
 
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
+fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
     let plain: String = name.to_ascii_lowercase().replace('_', "-").chars().take(64).collect();
     known.iter().min_by_key(|candidate| strsim::levenshtein(&plain, candidate)).copied().unwrap_or_default()
 }

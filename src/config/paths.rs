@@ -20,6 +20,19 @@ impl Config {
         self.history.path.clone().unwrap_or_else(beside)
     }
 
+    /// [`Config::history_path`], for a model of `[[model.when]]` with the name of its file put in: `door.night.history`.
+    pub fn history_path_of(&self, model: &Path) -> PathBuf {
+        let path = self.history_path();
+        if model == self.model.path {
+            return path;
+        }
+        let name = model.file_stem().unwrap_or_default().to_string_lossy();
+        let extension =
+            path.extension().map_or_else(String::new, |extension| format!(".{}", extension.to_string_lossy()));
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        path.with_file_name(format!("{stem}.{name}{extension}"))
+    }
+
     /// Where `outlierd status` asks: `observe.socket`, else `INSTANCE.sock` in [`RUN_FOLDER`].
     pub fn socket_path(&self) -> PathBuf {
         let default = || Path::new(RUN_FOLDER).join(format!("{}.sock", self.instance()));
@@ -53,6 +66,7 @@ impl Config {
             Source::V4l(path) | Source::Folder(path) | Source::Pipe(path) => resolve(path),
             Source::Exec(argv) => resolve_program(argv),
         }
+        self.model.when.iter_mut().for_each(|when| resolve(&mut when.path));
         [&mut self.model.path, &mut self.events.log, &mut self.events.snapshots].into_iter().for_each(resolve);
         [&mut self.model.backbone, &mut self.events.metrics, &mut self.history.path, &mut self.observe.socket]
             .into_iter()
@@ -88,6 +102,7 @@ impl Config {
             ("gpio.chip", self.gpio.as_ref().map(|gpio| gpio.chip.as_path())),
             ("mqtt.password-file", password),
         ];
+        paths.extend(self.model.when.iter().map(|when| ("model.when", when.path.as_path())));
         paths.extend(optional.into_iter().filter_map(|(key, path)| Some((key, path?))));
         paths
     }

@@ -27,6 +27,11 @@ pub enum Error {
          without --outliers, or take false-alarms out"
     )]
     NoBudget { config: PathBuf },
+    #[error(
+        "{} was fitted on another backbone, tap, pooling, tiling or detector with cells than {}: the models of one config \
+         share one network; fit both with the same options", path.display(), first.display()
+    )]
+    OtherNetwork { path: PathBuf, first: PathBuf },
     #[error("the feature has {got} values, the model was fitted on {wanted}")]
     Width { wanted: usize, got: usize },
     #[error("the feature has a value that is not a finite number")]

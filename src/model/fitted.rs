@@ -181,6 +181,20 @@ impl Model {
         }
     }
 
+    /// Whether the backbone of this model, which lies at `path`, serves the one at `other_path` too.
+    ///
+    /// # Errors
+    /// [`Error::OtherNetwork`].
+    pub fn check_network(&self, path: &Path, other: &Model, other_path: &Path) -> Result<(), Error> {
+        let placeless = |source: &FeatureSource| FeatureSource { path: None, ..source.clone() };
+        let is_shared =
+            placeless(&self.source) == placeless(&other.source) && self.joined.is_some() == other.joined.is_some();
+        match is_shared {
+            true => Ok(()),
+            false => Err(Error::OtherNetwork { path: other_path.to_owned(), first: path.to_owned() }),
+        }
+    }
+
     /// Compares the mask of the config file `config` with that of the pictures that the model was fitted on.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use crate::model::Verdict;
 
 /// Judges pictures: a backbone and a model, or a test's stand-in.
 pub trait Judge: Send {
+    /// Takes another of the config's models from now on: 0 is `model.path`.
+    fn select(&mut self, _model: usize) {}
     /// The verdict by `threshold`. What is masked in `picture` is painted over already.
     fn judge(&mut self, picture: &RgbImage, threshold: f64) -> Result<Verdict, JudgeError>;
     /// Where the picture, painted over likewise, departs from what is known; None where the judge cannot say. Costs least for the picture that

@@ -5,6 +5,9 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
+use ::image::RgbImage;
+use jiff::tz::TimeZone;
+
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config};
 use crate::model::Verdict;
@@ -21,6 +24,7 @@ pub mod outputs;
 pub mod overlay;
 mod raise;
 pub mod scene;
+mod scenes;
 pub mod service;
 pub mod surprisal;
 
@@ -28,13 +32,13 @@ use budget::{BudgetStatus, Reason};
 use connection::{Connection, Polled};
 use events::{Event, Ids, Kind};
 use frame::change_filter::ChangeFilter;
-use frame::drift::Drift;
 use frame::machine::{Machine, Time};
 use frame::pace;
+use frame::schedule::{Choice, Light, Schedule};
 use frame::status::Status;
 use outputs::Outputs;
 use raise::{Raised, raise};
-use scene::Scene;
+use scenes::Scenes;
 use service::{Command, Notifier, latest};
 
 pub use connection::OpenCamera;
@@ -81,9 +85,10 @@ impl<J: Judge, S: FrameSource> Watch<'_, J, S> {
         }
         let machine = Machine::new(&self.config.decision, Ids::random(), started);
         let filter = ChangeFilter::new(&self.config.camera);
-        let (scene, problem) = Scene::open(&self.config, &self.judge);
-        let running = Running { watch: self, camera, filter, machine, scene, outputs };
-        Ok(running.run(problem, commands, notifier))
+        let schedule = Schedule::new(&self.config.model.when);
+        let (scenes, problems) = Scenes::open(&self.config, &mut self.judge, schedule.chosen());
+        let running = Running { watch: self, camera, filter, machine, schedule, light: None, scenes, outputs };
+        Ok(running.run(problems, commands, notifier))
     }
 }
 
@@ -92,17 +97,20 @@ struct Running<'a, J, S> {
     camera: Connection<S>,
     filter: ChangeFilter,
     machine: Machine,
-    scene: Scene,
+    schedule: Schedule,
+    /// Of the latest frame, where the schedule asks for it.
+    light: Option<Light>,
+    scenes: Scenes,
     outputs: Outputs,
 }
 
 impl<J: Judge, S: FrameSource> Running<'_, J, S> {
-    /// `problem`: of the scene's history.
-    fn run(mut self, problem: Option<String>, commands: &Receiver<Command>, notifier: &mut Notifier) -> Summary {
+    /// `problems`: of the histories.
+    fn run(mut self, problems: Vec<String>, commands: &Receiver<Command>, notifier: &mut Notifier) -> Summary {
         self.update();
-        self.outputs.emit(Event { threshold: Some(self.scene.threshold().value), ..Event::new(Kind::Start) });
+        self.outputs.emit(Event { threshold: Some(self.scenes.get().threshold().value), ..Event::new(Kind::Start) });
         self.outputs.take_over();
-        self.report_scene(problem);
+        self.report_scene(problems);
         self.watch_drift();
         notifier.ready();
         let mut due = Instant::now();
@@ -157,13 +165,17 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     }
 
     fn status(&self, camera_up: bool) -> Status {
-        Status { budget: self.scene.budget(), ..self.machine.status(self.scene.threshold(), camera_up) }
+        Status {
+            budget: self.scenes.get().budget(),
+            light: self.light,
+            ..self.machine.status(self.scenes.get().threshold(), camera_up)
+        }
     }
 
     /// Of a history that cannot be kept, and of a budget that settles.
-    fn report_scene(&mut self, problem: Option<String>) {
-        problem.into_iter().for_each(|problem| self.outputs.error(problem));
-        if let Some((rate, BudgetStatus { settling: Some(left), .. })) = self.scene.budget() {
+    fn report_scene(&mut self, problems: Vec<String>) {
+        problems.into_iter().for_each(|problem| self.outputs.error(problem));
+        if let Some((rate, BudgetStatus { settling: Some(left), .. })) = self.scenes.get().budget() {
             let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
             self.emit_threshold(format!(
                 "settling: the scene is watched for another {left} before the alarm budget of {rate} holds; until then \
@@ -173,7 +185,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     }
 
     fn emit(&mut self, mut event: Event) {
-        if let (Kind::Drift, Some(message), Some(_)) = (event.event, &mut event.message, self.scene.budget()) {
+        if let (Kind::Drift, Some(message), Some(_)) = (event.event, &mut event.message, self.scenes.get().budget()) {
             message.push_str(
                 "; what the alarm budget has learnt is of the scene before: its threshold follows over hours, and a new \
                  fit begins anew",
@@ -183,7 +195,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     }
 
     fn emit_threshold(&mut self, message: String) {
-        let threshold = Some(self.scene.threshold().value);
+        let threshold = Some(self.scenes.get().threshold().value);
         self.outputs.emit(Event { threshold, message: Some(message), ..Event::new(Kind::Threshold) });
     }
 
@@ -218,12 +230,16 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
     /// A frame's way, from the picture to what it changes; `now` is when it came.
     fn take_frame(&mut self, frame: &Frame, now: Instant) {
         let masked = self.watch.config.camera.mask.paint(&frame.picture);
+        if !self.choose_model(&masked) {
+            self.machine.paused();
+            return self.update();
+        }
         if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
             let event = self.machine.skipped(verdict, Time::now());
             self.update();
             return event.into_iter().for_each(|event| self.emit(event));
         }
-        let (begun, threshold) = (Instant::now(), self.scene.threshold().value);
+        let (begun, threshold) = (Instant::now(), self.scenes.get().threshold().value);
         let judged = self.watch.judge.judge(&masked, threshold).and_then(|verdict| match verdict.p.is_finite() {
             true => Ok(verdict),
             false => Err(JudgeError(format!("p is {}", verdict.p))),
@@ -252,7 +268,8 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
             }
         }
         let measured = (verdict.score, self.watch.judge.known_p(verdict));
-        let (step, problem) = self.scene.judged(SystemTime::now(), measured, threshold, self.machine.is_raised());
+        let (step, problem) =
+            self.scenes.current().judged(SystemTime::now(), measured, threshold, self.machine.is_raised());
         if let Some(step) = step.filter(|step| matches!(step.reason, Reason::Settled | Reason::Storm)) {
             self.emit_threshold(step.to_string());
         }
@@ -262,23 +279,57 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         }
     }
 
-    fn watch_drift(&mut self) {
-        let Watch { config, judge, .. } = &self.watch;
-        let drift = Drift::new(&config.drift, judge.normal_scores(), judge.effective_sample_size());
-        if let Err(reason) = &drift {
-            log::info!("drift is not watched for: {reason}");
+    /// Whether the frame is to be judged: by the model that it and the hour ask for.
+    fn choose_model(&mut self, picture: &RgbImage) -> bool {
+        if self.watch.config.model.when.is_empty() {
+            return true;
         }
-        let event = self.machine.set_drift(drift.ok(), Time::now());
+        self.light = self.schedule.needs_light().then(|| Light::of(picture));
+        match self.schedule.choose(Time::now(), &TimeZone::system(), self.light) {
+            Choice::Keep => true,
+            Choice::Wait => false,
+            Choice::Switch(chosen) => {
+                self.change_model(chosen);
+                true
+            }
+        }
+    }
+
+    fn change_model(&mut self, chosen: usize) {
+        let mut events = Vec::new();
+        self.watch.judge.select(chosen);
+        self.scenes.select(chosen, |drift| {
+            let (old, made) = self.machine.change_model(drift, Time::now());
+            events = made;
+            old
+        });
+        self.filter.forget();
+        let path = self.watch.config.models().nth(chosen).cloned().unwrap_or_default();
+        self.outputs.set_model(self.watch.judge.model_name(), &path);
+        self.update();
+        let message = format!("{} watches: {}", path.display(), self.schedule.reason());
+        let threshold = Some(self.scenes.get().threshold().value);
+        self.outputs.emit(Event { threshold, message: Some(message), ..Event::new(Kind::Model) });
+        events.into_iter().for_each(|event| self.emit(event));
+    }
+
+    fn watch_drift(&mut self) {
+        let drift = self.scenes.take_drift();
+        let event = self.machine.set_drift(drift, Time::now());
         self.update();
         event.into_iter().for_each(|event| self.outputs.emit(event));
     }
 
     /// Takes config and model anew, or says why the old ones stay.
     fn reload(&mut self) {
-        let reloaded = (self.watch.reload)().and_then(|(config, judge)| {
-            self.outputs.reconfigure(&self.watch.config, &config, judge.model_name()).map(|()| (config, judge))
+        let reloaded = (self.watch.reload)().and_then(|(config, mut judge)| {
+            let mut schedule = self.schedule.clone();
+            schedule.reconfigure(&config.model.when);
+            judge.select(schedule.chosen());
+            self.outputs.reconfigure(&self.watch.config, &config, judge.model_name())?;
+            Ok((config, judge, schedule))
         });
-        let (config, judge) = match reloaded {
+        let (config, judge, schedule) = match reloaded {
             Ok(new) => new,
             Err(reason) => {
                 let message = format!("reload refused, the old config and model stay: {reason}");
@@ -293,12 +344,17 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if config.model.nice != self.watch.config.model.nice {
             log::warn!("model.nice is taken over at the next start: `systemctl restart outlierd`");
         }
-        (self.watch.config, self.watch.judge) = (config, judge);
+        (self.watch.config, self.watch.judge, self.schedule) = (config, judge, schedule);
         // What was gathered is written before it is read.
-        self.scene.flush();
-        let (scene, problem) = Scene::open(&self.watch.config, &self.watch.judge);
-        self.scene = scene;
-        self.report_scene(problem);
+        self.scenes.flush();
+        let chosen = self.schedule.chosen();
+        if let Some(path) = self.watch.config.models().nth(chosen) {
+            self.outputs.set_model(self.watch.judge.model_name(), path);
+        }
+        let (scenes, problems) = Scenes::open(&self.watch.config, &mut self.watch.judge, chosen);
+        let old = std::mem::replace(&mut self.scenes, scenes);
+        self.scenes.keep_drift(old);
+        self.report_scene(problems);
         self.watch_drift();
         log::info!("reloaded {}", self.watch.config.path().display());
     }

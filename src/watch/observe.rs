@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::frame::schedule::Light;
 use super::frame::status::Summary;
 use super::frame::threshold::Threshold;
 
@@ -39,6 +40,8 @@ pub struct Observed {
     /// None: drift cannot be watched for.
     pub drift: Option<Drift>,
     pub budget: Option<Budget>,
+    /// Of the latest frame, where `[[model.when]]` asks for it.
+    pub light: Option<Light>,
     pub last_error: Option<LastError>,
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::budget::{self, Budget, BudgetStatus, Step};
@@ -31,11 +31,12 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Goes on with the history of the model, and with the budget that follows from it. Also says what is wrong.
-    pub fn open(config: &Config, judge: &impl Judge) -> (Self, Option<String>) {
+    /// Goes on with the history of the model at `model`, which the judge has selected, and with the budget that follows
+    /// from it. Also says what is wrong.
+    pub fn open(config: &Config, model: &Path, judge: &impl Judge) -> (Self, Option<String>) {
         let mut scene = Scene {
             history: None,
-            path: config.history_path(),
+            path: config.history_path_of(model),
             failure: None,
             budget: budget(config, judge.threshold(), judge.lowest_p()),
             configured: config.decision.threshold,
@@ -157,13 +158,13 @@ fn budget(config: &Config, threshold: f64, lowest: f64) -> Option<(FalseAlarms, 
     Some((rate, Budget::new(params)))
 }
 
-/// The budget of a config as its history has it; None: the config has none.
+/// The budget of a config and one of its models, which lies at `path`, as its history has it; None: the config has none.
 ///
 /// # Errors
 /// The history cannot be read.
-pub fn look(config: &Config, model: &Model) -> io::Result<Option<(FalseAlarms, Budget)>> {
+pub fn look(config: &Config, path: &Path, model: &Model) -> io::Result<Option<(FalseAlarms, Budget)>> {
     let Some((rate, mut budget)) = budget(config, model.threshold, model.lowest_p()) else { return Ok(None) };
-    match replay(&mut budget, &config.history_path(), model.identity()) {
+    match replay(&mut budget, &config.history_path_of(path), model.identity()) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(Some((rate, budget))),
     }
@@ -173,13 +174,13 @@ pub fn look(config: &Config, model: &Model) -> io::Result<Option<(FalseAlarms, B
 ///
 /// # Errors
 /// The history cannot be read.
-pub fn threshold(config: &Config, model: &Model) -> io::Result<f64> {
+pub fn threshold(config: &Config, path: &Path, model: &Model) -> io::Result<f64> {
     let configured = config.decision.threshold.unwrap_or(model.threshold);
-    Ok(look(config, model)?.map_or(configured, |(_, budget)| budget.threshold()))
+    Ok(look(config, path, model)?.map_or(configured, |(_, budget)| budget.threshold()))
 }
 
 /// Returns what was taken back, in hundredths of a second.
-fn replay(budget: &mut Budget, path: &std::path::Path, identity: u64) -> io::Result<Vec<(i64, i64)>> {
+fn replay(budget: &mut Budget, path: &Path, identity: u64) -> io::Result<Vec<(i64, i64)>> {
     let mut known = Vec::new();
     for entry in Reader::open(path, Some(identity))? {
         budget.replay(&entry);

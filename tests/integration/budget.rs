@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use outlierd::internals::config::After;
 use outlierd::internals::estimators::conformal::Conformal;
 use outlierd::internals::watch::budget::{Budget, Params};
 use outlierd::internals::watch::frame::decision::{Decision, Phase};
@@ -41,8 +42,8 @@ impl Case {
         let conformal = Conformal::fit(&scores, 40.0).unwrap();
         let budget = Budget::new(Params {
             per_day: self.per_day,
-            raise_after: self.raise_after,
-            clear_after: 5,
+            raise_after: After::Frames(self.raise_after),
+            clear_after: After::Frames(5),
             settle: Duration::from_secs(86_400),
             threshold: OWN,
             lowest: conformal.p_value(lowest),
@@ -67,13 +68,14 @@ struct Events {
 
 impl Events {
     fn new(case: &Case) -> Events {
-        let (decision, hit) = (Decision::new(case.raise_after, 5), vec![false; case.scene.outliers.len()]);
+        let (decision, hit) =
+            (Decision::new(After::Frames(case.raise_after), After::Frames(5)), vec![false; case.scene.outliers.len()]);
         Events { decision, raised_at: 0.0, met: false, hit, wrong: Vec::new() }
     }
 
     fn push(&mut self, frame: &scores::Frame, outlier: bool) {
         let was = self.decision.phase() == Phase::Raised;
-        self.decision.push(outlier);
+        self.decision.push(outlier, Duration::from_secs_f64(frame.time.max(0.0)));
         match (was, self.decision.phase() == Phase::Raised) {
             (false, true) => (self.raised_at, self.met) = (frame.time, false),
             (true, false) if !self.met => self.wrong.push((self.raised_at, frame.time)),

@@ -26,6 +26,7 @@ mod quantize;
 mod report;
 mod scene;
 mod scenes;
+mod schedule;
 mod structure;
 mod upkeep;
 mod watch;

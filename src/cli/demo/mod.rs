@@ -11,6 +11,7 @@ use super::error::{Error, exit};
 use crate::backbone::{Backbone, Options as BackboneOptions};
 use crate::camera::{self, FrameSource};
 use crate::config::Config;
+use crate::config::decision::RAISE_AFTER;
 use crate::model::FeatureSource;
 use crate::training::cross::Synthetic;
 use crate::training::features::Cache;
@@ -169,7 +170,7 @@ fn report(config: &Config, judged: &[Judged], events: &[Event]) -> Result<ExitCo
         common::print(format!("snapshot {}", snapshot.display()))?;
     }
     let kinds: Vec<Kind> = events.iter().map(|e| e.event).collect();
-    let raise_after = config.decision.raise_after as usize;
+    let raise_after = RAISE_AFTER as usize;
     let raised_at = judged.windows(raise_after).position(|run| run.iter().all(|j| j.outlier));
     let with_object = raised_at.is_some_and(|first| (BEFORE..BEFORE + WITH).contains(&(first + raise_after - 1)));
     if kinds == [Kind::Start, Kind::Raise, Kind::Clear, Kind::Stop] && with_object {

@@ -29,7 +29,7 @@ pub struct Block {
     pub raised: u32,
     /// The threshold that held.
     pub limit: Surprisal,
-    /// The greatest minimum of `raise_after` frames outside of raised events, and in them; 0: none.
+    /// The greatest minimum of a run of `raise_after` outside of raised events, and in them; 0: none.
     pub top: Surprisal,
     pub raised_top: Surprisal,
     /// The highest peaks that no raised event met, falling; 0: none.

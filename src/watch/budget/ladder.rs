@@ -1,7 +1,9 @@
 //! How often each of several thresholds would have raised.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use crate::config::After;
 use crate::watch::frame::decision::{Change, Decision};
 use crate::watch::surprisal::Surprisal;
 
@@ -38,7 +40,13 @@ pub struct Ladder {
 
 impl Ladder {
     /// Of frames between two times, in hundredths of a second since 1970, that is told in `parts` parts.
-    pub fn new(thresholds: &[f64], raise_after: u32, clear_after: u32, (from, to): (i64, i64), parts: usize) -> Ladder {
+    pub fn new(
+        thresholds: &[f64],
+        raise_after: After,
+        clear_after: After,
+        (from, to): (i64, i64),
+        parts: usize,
+    ) -> Ladder {
         let mut thresholds = thresholds.to_vec();
         thresholds.sort_by(|a, b| b.total_cmp(a));
         thresholds.dedup();
@@ -61,8 +69,9 @@ impl Ladder {
         self.watched += self.last.map_or(0, |last| time.saturating_sub(last).clamp(0, PAUSE));
         self.last = Some(time);
         self.frames += 1;
+        let now = Duration::from_millis(10 * time.max(0).unsigned_abs());
         for rung in &mut self.rungs {
-            if !matches!(rung.decision.push(surprisal > rung.limit), Some(Change::Raised { .. })) {
+            if !matches!(rung.decision.push(surprisal > rung.limit, now), Some(Change::Raised { .. })) {
                 continue;
             }
             rung.events += 1;
@@ -96,7 +105,7 @@ mod tests {
 
     #[test]
     fn each_rung_counts_as_the_daemon_would() {
-        let mut ladder = Ladder::new(&[0.001, 0.1, 0.01], 2, 2, (0, 1999), 2);
+        let mut ladder = Ladder::new(&[0.001, 0.1, 0.01], After::Frames(2), After::Frames(2), (0, 1999), 2);
         // Two dips: to 0.005 for three frames, to 0.05 for two; and a single frame of 0.
         let dips = [(100, 3, 0.005), (1200, 2, 0.05), (1500, 1, 0.0)];
         for at in 0..3000 {

@@ -1,7 +1,7 @@
 //! The alarm budget: the threshold at which the scene raises so many events a day by itself, from what it did.
 //!
-//! - **What counts.** An event needs `raise_after` frames in a row beyond the threshold, so the minimum of so many
-//!   frames is what passes it; [`peaks`] finds what would be one event. [`blocks`] keeps the highest of ten minutes.
+//! - **What counts.** An event needs a run of `raise_after` frames beyond the threshold, or of so long, so the minimum of
+//!   such a run is what passes it; [`peaks`] finds what would be one event. [`blocks`] keeps the highest of ten minutes.
 //! - **Light and wear.** The threshold is a base plus [`FOLLOW`] times where the body of the last half hour lies, and
 //!   peaks are reckoned from there too: night, clouds and wear move both.
 //! - **Rate.** [`rate`] fits the tail of the peaks of a week, older ones with less weight, and takes the level that they
@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use super::history::{Entry, hundredths};
 use super::surprisal::Surprisal;
+use crate::config::After;
 use crate::estimators::special::poisson_at_least;
 
 mod blocks;
@@ -65,8 +66,8 @@ const MOST_SURGE: f64 = 1.4;
 pub struct Params {
     /// Events per day that the scene may raise by itself.
     pub per_day: f64,
-    pub raise_after: u32,
-    pub clear_after: u32,
+    pub raise_after: After,
+    pub clear_after: After,
     /// Watched time after a new model until the budget holds.
     pub settle: Duration,
     /// The model's own threshold, a p.
@@ -231,7 +232,7 @@ impl Budget {
         self.current.limit = judged_by;
         self.normal &= raised;
         let alarm = raised && !self.normal;
-        let (low, peak) = self.peaks.push(surprisal, alarm);
+        let (low, peak) = self.peaks.push(now, surprisal, alarm);
         let low = low.unwrap_or_default();
         if alarm {
             self.current.raised = self.current.raised.saturating_add(past as u32);

@@ -19,12 +19,14 @@ pub enum Kind {
     DriftClear,
     /// The alarm budget settles, holds, or answers a storm of false alarms.
     Threshold,
+    /// Another model watches.
+    Model,
     Error,
     Stop,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Start,
         Kind::Raise,
         Kind::Clear,
@@ -33,6 +35,7 @@ impl Kind {
         Kind::Drift,
         Kind::DriftClear,
         Kind::Threshold,
+        Kind::Model,
         Kind::Error,
         Kind::Stop,
     ];
@@ -48,6 +51,7 @@ impl Kind {
             Kind::Drift => "drift",
             Kind::DriftClear => "drift-clear",
             Kind::Threshold => "threshold",
+            Kind::Model => "model",
             Kind::Error => "error",
             Kind::Stop => "stop",
         }

@@ -1,13 +1,20 @@
-//! When an outlier becomes an event: so many outlier frames in a row raise it, so many inlier frames in a
-//! row clear it.
+//! When an outlier becomes an event: so many outliers in a row, or outliers for so long, raise it; so many inliers, or
+//! inliers for so long, clear it.
 
-/// The state of raise and clear. Pure: it knows frames, not time.
+use std::time::Duration;
+
+use crate::config::After;
+
+/// The state of raise and clear. Pure: time comes with the frames, from any start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    raise_after: u32,
-    clear_after: u32,
+    raise_after: After,
+    clear_after: After,
     raised: bool,
+    /// Frames in a row for or against an event.
     run: u32,
+    /// The time of the first of them since a pause.
+    since: Option<Duration>,
     outliers: u64,
 }
 
@@ -34,21 +41,27 @@ pub enum Change {
 }
 
 impl Decision {
-    /// Both counts are consecutive frames; 0 is taken as 1.
-    pub fn new(raise_after: u32, clear_after: u32) -> Self {
-        Decision {
-            raise_after: raise_after.max(1),
-            clear_after: clear_after.max(1),
-            raised: false,
-            run: 0,
-            outliers: 0,
+    /// What is zero is taken as one frame.
+    pub fn new(raise_after: After, clear_after: After) -> Self {
+        Decision { raise_after, clear_after, raised: false, run: 0, since: None, outliers: 0 }
+    }
+
+    /// Another length of runs; an event that stands keeps standing.
+    pub fn reconfigure(&mut self, raise_after: After, clear_after: After) {
+        (self.raise_after, self.clear_after) = (raise_after, clear_after);
+    }
+
+    /// The frames of the run under way count for nothing any more.
+    pub fn restart(&mut self) {
+        (self.run, self.since) = (0, None);
+        if !self.raised {
+            self.outliers = 0;
         }
     }
 
-    /// New counts; an event that stands keeps standing.
-    pub fn reconfigure(&mut self, raise_after: u32, clear_after: u32) {
-        self.raise_after = raise_after.max(1);
-        self.clear_after = clear_after.max(1);
+    /// No frame comes for a while: that time is not a run's.
+    pub fn pause(&mut self) {
+        self.since = None;
     }
 
     pub fn phase(&self) -> Phase {
@@ -65,29 +78,28 @@ impl Decision {
     }
 
     /// Takes one judged frame.
-    pub fn push(&mut self, outlier: bool) -> Option<Change> {
+    pub fn push(&mut self, outlier: bool, now: Duration) -> Option<Change> {
         if outlier {
             self.outliers += 1;
         }
         if outlier == self.raised {
-            self.run = 0;
-            if !self.raised {
-                self.outliers = 0;
-            }
+            self.restart();
             return None;
         }
         self.run = self.run.saturating_add(1);
-        if !self.raised && self.run >= self.raise_after {
-            self.raised = true;
-            self.run = 0;
-            return Some(Change::Raised { frames: self.outliers });
+        let lasted = now.saturating_sub(*self.since.get_or_insert(now));
+        let is_enough = match if self.raised { self.clear_after } else { self.raise_after } {
+            After::Frames(frames) => self.run >= frames,
+            After::Time(time) => lasted >= time,
+        };
+        if !is_enough {
+            return (!self.raised && self.run == 1).then_some(Change::Suspected);
         }
-        if self.raised && self.run >= self.clear_after {
-            self.raised = false;
-            self.run = 0;
-            return Some(Change::Cleared { frames: std::mem::take(&mut self.outliers) });
-        }
-        (!self.raised && self.run == 1).then_some(Change::Suspected)
+        (self.raised, self.run, self.since) = (!self.raised, 0, None);
+        Some(match self.raised {
+            true => Change::Raised { frames: self.outliers },
+            false => Change::Cleared { frames: std::mem::take(&mut self.outliers) },
+        })
     }
 }
 
@@ -97,32 +109,42 @@ mod tests {
 
     /// `o` is an outlier frame, `.` an inlier; the answer has R and C where an event is raised and cleared.
     fn changes(decision: &mut Decision, frames: &str) -> String {
-        let letter = |frame| match decision.push(frame == 'o') {
+        let letter = |(at, frame)| match decision.push(frame == 'o', Duration::from_secs(at)) {
             Some(Change::Raised { .. }) => 'R',
             Some(Change::Cleared { .. }) => 'C',
             Some(Change::Suspected) | None => frame,
         };
-        frames.chars().map(letter).collect()
+        (100..).zip(frames.chars()).map(letter).collect()
+    }
+
+    fn frames(raise_after: u32, clear_after: u32) -> Decision {
+        Decision::new(After::Frames(raise_after), After::Frames(clear_after))
+    }
+
+    /// Seconds: one goes by from frame to frame.
+    fn seconds(raise_after: u64, clear_after: u64) -> Decision {
+        let time = |seconds| After::Time(Duration::from_secs(seconds));
+        Decision::new(time(raise_after), time(clear_after))
     }
 
     #[test]
     fn runs_raise_and_clear() {
-        let mut decision = Decision::new(3, 5);
+        let mut decision = frames(3, 5);
         assert_eq!(changes(&mut decision, "oo.oo.ooooo....o.....oo.ooo"), "oo.oo.ooRoo....o....Coo.ooR");
         assert_eq!(decision.phase(), Phase::Raised);
     }
 
     #[test]
     fn one_frame_is_enough_if_asked() {
-        let mut decision = Decision::new(1, 1);
+        let mut decision = frames(1, 1);
         assert_eq!(changes(&mut decision, ".o.o."), ".RCRC");
     }
 
     #[test]
     fn outlier_frames_are_counted() {
-        let mut decision = Decision::new(2, 2);
+        let mut decision = frames(2, 2);
         let pushes = [true, false, true, true, true, false, true, false, false];
-        let changes: Vec<_> = pushes.iter().filter_map(|&outlier| decision.push(outlier)).collect();
+        let changes: Vec<_> = pushes.iter().filter_map(|&outlier| decision.push(outlier, Duration::ZERO)).collect();
         assert_eq!(
             changes,
             [Change::Suspected, Change::Suspected, Change::Raised { frames: 2 }, Change::Cleared { frames: 4 }]
@@ -132,11 +154,11 @@ mod tests {
 
     #[test]
     fn frames_are_evidence_while_the_verdict_is_not_the_announced_one() {
-        let mut decision = Decision::new(3, 2);
+        let mut decision = frames(3, 2);
         let settled: String = ".oo.ooo.o..o"
             .chars()
             .map(|frame| {
-                decision.push(frame == 'o');
+                decision.push(frame == 'o', Duration::ZERO);
                 if decision.is_settled() { 's' } else { '-' }
             })
             .collect();
@@ -145,10 +167,42 @@ mod tests {
 
     #[test]
     fn a_standing_event_outlives_new_counts() {
-        let mut decision = Decision::new(1, 5);
+        let mut decision = frames(1, 5);
         assert_eq!(changes(&mut decision, "o.."), "R..");
-        decision.reconfigure(4, 3);
+        decision.reconfigure(After::Frames(4), After::Frames(3));
         assert_eq!(changes(&mut decision, ".ooo"), "Cooo");
         assert_eq!(changes(&mut decision, "o"), "R");
+    }
+
+    #[test]
+    fn a_run_of_frames_may_be_measured_by_its_time() {
+        assert_eq!(changes(&mut seconds(2, 4), "oo.oo.ooooo....o.....oo.ooo"), "oo.oo.ooRoo....o....Coo.ooR");
+        // Frames that come rarely: what matters is the time from the first of them.
+        let mut rare = seconds(2, 3);
+        let at = Duration::from_secs;
+        assert_eq!(rare.push(true, at(0)), Some(Change::Suspected));
+        assert_eq!(rare.push(true, at(60)), Some(Change::Raised { frames: 2 }));
+        assert_eq!((rare.push(false, at(120)), rare.push(false, at(122))), (None, None));
+        assert_eq!(rare.push(false, at(123)), Some(Change::Cleared { frames: 2 }));
+    }
+
+    #[test]
+    fn a_pause_is_no_part_of_the_time() {
+        let mut decision = seconds(2, 2);
+        assert_eq!(changes(&mut decision, "o"), "o");
+        decision.pause();
+        // A run of the frames 100 and 101, 200 and up.
+        assert_eq!(decision.push(true, Duration::from_secs(200)), None);
+        assert_eq!(decision.push(true, Duration::from_secs(202)), Some(Change::Raised { frames: 3 }));
+    }
+
+    #[test]
+    fn a_restart_forgets_the_run_but_not_the_event() {
+        let mut decision = frames(3, 2);
+        assert_eq!(changes(&mut decision, "oo"), "oo");
+        decision.restart();
+        assert_eq!(changes(&mut decision, "ooo."), "ooR.");
+        decision.restart();
+        assert_eq!(changes(&mut decision, ".."), ".C");
     }
 }

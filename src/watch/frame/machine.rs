@@ -7,7 +7,7 @@ use super::decision::{Change, Decision};
 use super::drift::{self, Drift, Finding};
 use super::status::{Latest, Status, Summary};
 use super::threshold::Threshold;
-use crate::config;
+use crate::config::{self, drift::Span};
 use crate::model::Verdict;
 use crate::watch::events::{Event, Ids, Kind, Pictures, seconds};
 
@@ -86,10 +86,11 @@ impl Machine {
         self.summary
     }
 
-    /// Without the alarm budget, which it does not know.
+    /// Without the alarm budget and the light, which it does not know.
     pub fn status(&self, threshold: Threshold, camera_up: bool) -> Status {
         Status {
             budget: None,
+            light: None,
             latest: self.latest,
             threshold,
             raised: self.event.is_some(),
@@ -115,7 +116,7 @@ impl Machine {
             ..Event::at(kind, now.wall)
         };
         let mut events = Vec::new();
-        match self.decision.push(verdict.outlier) {
+        match self.decision.push(verdict.outlier, now.monotonic.duration_since(self.started)) {
             Some(Change::Suspected) => self.suspected_since = Some(now.monotonic),
             Some(Change::Raised { frames }) => {
                 self.summary.raised += 1;
@@ -159,6 +160,7 @@ impl Machine {
 
     /// No frame came.
     pub fn paused(&mut self) {
+        self.decision.pause();
         if let Some(drift) = &mut self.drift {
             drift.pause();
         }
@@ -176,6 +178,21 @@ impl Machine {
         self.decision.reconfigure(config.raise_after, config.clear_after);
     }
 
+    /// Another model judges from now on: frames that the one before judged raise and clear nothing any more; an event
+    /// that stands keeps standing. Exchanges what is known of drift for what is known of it under that model, with the
+    /// end and the return of a drift event that this makes.
+    pub fn change_model(&mut self, drift: Option<Drift>, now: Time) -> (Option<Drift>, Vec<Event>) {
+        self.decision.restart();
+        self.suspected_since = None;
+        let ended = self.end_drift("another model watches: the comparison waits for its return", now);
+        let mut old = std::mem::replace(&mut self.drift, drift);
+        old.iter_mut().for_each(Drift::pause);
+        let standing = self.drift.as_ref().filter(|drift| drift.is_drifting());
+        let begun = standing.and_then(|drift| Some((drift::Change::Begun(drift.finding()?), drift.window())));
+        let begun = begun.map(|(change, window)| self.tell_drift(&change, window, now));
+        (old, ended.into_iter().chain(begun).collect())
+    }
+
     /// Watches for drift from now on, or goes on where the comparison stays the same. Returns the end of a drift event
     /// that was found by another.
     pub fn set_drift(&mut self, drift: Option<Drift>, now: Time) -> Option<Event> {
@@ -185,8 +202,11 @@ impl Machine {
             return None;
         }
         self.drift = drift;
+        self.end_drift("the reload brought another model or another [drift]: the watch for it begins anew", now)
+    }
+
+    fn end_drift(&mut self, message: &str, now: Time) -> Option<Event> {
         let Ongoing { id, since, .. } = self.drift_event.take()?;
-        let message = "the reload brought another model or another [drift]: the watch for it begins anew";
         Some(Event {
             id: Some(id),
             duration_s: Some(seconds(now.monotonic.duration_since(since))),
@@ -215,7 +235,12 @@ impl Machine {
     fn watch_drift(&mut self, verdict: Verdict, now: Time) -> Option<Event> {
         let drift = self.drift.as_mut()?;
         let change = drift.push(now.monotonic, verdict, self.decision.phase())?;
-        let message = Some(drift::message(&change, drift.window()));
+        let window = drift.window();
+        Some(self.tell_drift(&change, window, now))
+    }
+
+    fn tell_drift(&mut self, change: &drift::Change, window: Span, now: Time) -> Event {
+        let message = Some(drift::message(change, window));
         let event = |kind, id, finding: Finding| Event {
             id,
             p: Some(finding.p),
@@ -224,7 +249,7 @@ impl Machine {
             message,
             ..Event::at(kind, now.wall)
         };
-        Some(match change {
+        match *change {
             drift::Change::Begun(finding) => {
                 let id = self.ids.next(now.wall);
                 self.drift_event =
@@ -237,7 +262,7 @@ impl Machine {
                 let duration_s = since.map(|since| seconds(now.monotonic.duration_since(since)));
                 Event { duration_s, ..event(Kind::DriftClear, id, finding) }
             }
-        })
+        }
     }
 }
 

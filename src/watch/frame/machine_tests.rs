@@ -18,6 +18,8 @@ enum Step {
     Paused,
     /// raise-after, clear-after, and the window of drift.
     Reload(u32, u32, u64),
+    /// Another model, or the first again.
+    Model,
 }
 
 /// Runs of like frames, so that events and drift come and go.
@@ -32,6 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Dropped),
         Just(Step::Failed),
         Just(Step::Paused),
+        Just(Step::Model),
         (1..5_u32, 1..5_u32, 1..3_u64).prop_map(|(raise, clear, window)| Step::Reload(raise, clear, 12 * window)),
     ];
     let part = prop_oneof![3 => run, 1 => other.prop_map(|step| vec![step])];
@@ -45,7 +48,11 @@ fn drift(window: u64) -> Drift {
 }
 
 fn decision(raise_after: u32, clear_after: u32) -> config::Decision {
-    config::Decision { raise_after, clear_after, ..config::Decision::default() }
+    config::Decision {
+        raise_after: config::After::Frames(raise_after),
+        clear_after: config::After::Frames(clear_after),
+        ..config::Decision::default()
+    }
 }
 
 fn verdict(score: f64) -> Verdict {
@@ -102,6 +109,7 @@ fn run(steps: &[Step]) -> (u64, u64) {
     let mut machine = Machine::new(&decision(3, 5), Ids::random(), start);
     assert_eq!(machine.set_drift(Some(drift(12)), start), None);
     let mut notes = Notes::default();
+    let mut parked = Some(drift(12));
     for (at, step) in (1..).zip(steps) {
         let past = Duration::from_millis(100 * at);
         let now = Time { monotonic: start.monotonic + past, wall: start.wall };
@@ -144,6 +152,14 @@ fn run(steps: &[Step]) -> (u64, u64) {
                 assert!(!machine.judges());
             }
             Step::Paused => machine.paused(),
+            Step::Model => {
+                let (old, events) = machine.change_model(parked.take(), now);
+                parked = old;
+                events.iter().for_each(|event| notes.take(event, now));
+                if notes.raised.is_none() {
+                    (notes.outliers, notes.since) = (0, None);
+                }
+            }
             Step::Reload(raise_after, clear_after, window) => {
                 machine.reconfigure(&decision(raise_after, clear_after));
                 machine.set_drift(Some(drift(window)), now).iter().for_each(|event| notes.take(event, now));
@@ -174,6 +190,19 @@ fn events_and_drift_come_about() {
     let low = [vec![Step::Frame(1.0); 60], vec![Step::Frame(19.0); 30]].concat();
     let outliers = [Step::Frame(-1.0); 8];
     assert_eq!(run(&[low.as_slice(), &outliers, &[Step::Reload(3, 5, 24), Step::Skipped], &low].concat()), (1, 1));
+}
+
+#[test]
+fn drift_of_a_model_waits_for_its_return() {
+    let low = [Step::Frame(1.0); 60];
+    let high = [Step::Frame(19.0); 60];
+    // The second model knows nothing of the first one's drift, which stands again with it.
+    assert_eq!(run(&[&low[..], &[Step::Model], &high, &[Step::Model], &high].concat()), (0, 2));
+    assert_eq!(run(&[&low[..], &[Step::Model], &low].concat()), (0, 2));
+    // Two outliers of one model and one of another are no three in a row.
+    let outlier = Step::Frame(-1.0);
+    assert_eq!(run(&[outlier, outlier, Step::Model, outlier]), (0, 0));
+    assert_eq!(run(&[outlier, outlier, outlier, Step::Model, outlier]), (1, 0));
 }
 
 #[test]

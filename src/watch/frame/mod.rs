@@ -5,5 +5,6 @@ pub mod decision;
 pub mod drift;
 pub mod machine;
 pub mod pace;
+pub mod schedule;
 pub mod status;
 pub mod threshold;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::drift::Finding;
+use super::schedule::Light;
 use super::threshold::Threshold;
 use crate::config::FalseAlarms;
 use crate::model::Verdict;
@@ -49,6 +50,8 @@ pub struct Status {
     pub camera_up: bool,
     /// A drift event stands; None where drift is not watched for.
     pub drift: Option<bool>,
+    /// Where the choice of the model asks for it.
+    pub light: Option<Light>,
     /// Of the latest whole window of drift.
     pub drift_finding: Option<Finding>,
 }

@@ -2,7 +2,7 @@
 //! seen. None of the outputs can stop the watch; what fails is an error event, once, until it works again.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use ::image::RgbImage;
@@ -166,6 +166,12 @@ impl Outputs {
         self.model = model.to_owned();
         self.prune(None);
         Ok(())
+    }
+
+    /// Another of the config's models watches from now on.
+    pub fn set_model(&mut self, name: &str, path: &Path) {
+        self.model = name.to_owned();
+        self.observe.set_model(path);
     }
 
     /// Ends the events of the run before that still stand, and removes the pictures that are beyond the limits by now.

@@ -64,6 +64,10 @@ impl Observe {
         self.path = path;
     }
 
+    pub fn set_model(&mut self, path: &Path) {
+        lock(&self.known).fixed.model = path.to_owned();
+    }
+
     /// An event that was written: of an error this is all that there is.
     pub fn note(&mut self, event: &Event) {
         lock(&self.known).note(event);
@@ -164,6 +168,7 @@ impl Known {
                 watched_s: budget.watched.as_secs_f64(),
                 settling_s: budget.settling.map(|left| left.as_secs_f64()),
             }),
+            light: status.light,
             last_error: self
                 .error
                 .as_ref()
