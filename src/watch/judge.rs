@@ -31,7 +31,8 @@ impl ModelJudge {
         if config.decision.false_alarms.is_some() {
             model.check_budget(config.path())?;
         }
-        let backbone = model.load_backbone(config.model.backbone.as_deref(), config.model.threads)?;
+        let (path, threads) = (config.model.backbone.as_deref(), config.model.threads);
+        let backbone = model.load_backbone_sharing(path, threads, config.cache_folder())?;
         Ok(ModelJudge::new(model, backbone, &config.model.path))
     }
 

@@ -29,3 +29,4 @@ mod scenes;
 mod structure;
 mod upkeep;
 mod watch;
+mod weights;
