@@ -156,6 +156,8 @@ pub struct Model {
     pub path: PathBuf,
     /// None: the backbone that the model names.
     pub backbone: Option<PathBuf>,
+    /// The folder of packed weights that daemons share; empty: none. None: see [`Config::cache_folder`].
+    pub cache: Option<PathBuf>,
     /// 0: all cores.
     pub threads: usize,
     /// What the process's priority is lowered by, 0 to 19; 0: it stays as it was started.
@@ -168,7 +170,7 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        Model { path: PathBuf::new(), backbone: None, threads: 0, nice: 0, duty: 1.0, when: Vec::new() }
+        Model { path: PathBuf::new(), backbone: None, cache: None, threads: 0, nice: 0, duty: 1.0, when: Vec::new() }
     }
 }
 

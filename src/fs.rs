@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use tempfile::NamedTempFile;
 
 /// Opens a plain file to read.
 ///
@@ -77,16 +78,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Writes a file so that a reader sees the old one or the new one whole; it is locked from the beginning.
 pub fn replace_as(path: &Path, bytes: &[u8], how: Replacement) -> io::Result<Locked> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
     let mode = match how {
         Replacement::Durable => 0o666,
         Replacement::Volatile { mode } => mode,
     };
-    let mut file = tempfile::Builder::new()
-        .prefix(&[OsStr::new("."), name, OsStr::new(".")].into_iter().collect::<OsString>())
-        .suffix(PARTIAL)
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder_of(path))?;
+    let mut file = partial(path, mode)?;
     file.write_all(bytes)?;
     match (how, std::fs::metadata(path)) {
         (Replacement::Durable, Ok(old)) => {
@@ -107,6 +103,29 @@ pub fn replace_as(path: &Path, bytes: &[u8], how: Replacement) -> io::Result<Loc
         sync_folder(path)?;
     }
     Ok(locked)
+}
+
+/// Writes a durable file where there is none, so that a reader sees it whole. The mode is as given, whatever the umask.
+///
+/// # Errors
+/// Also, as [`io::ErrorKind::AlreadyExists`], where there is one by now.
+pub fn create(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = partial(path, mode)?;
+    write(file.as_file_mut())?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|e| e.error)?;
+    sync_folder(path)
+}
+
+/// An empty file beside `path` that is removed unless it gets that name.
+fn partial(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    tempfile::Builder::new()
+        .prefix(&[OsStr::new("."), name, OsStr::new(".")].into_iter().collect::<OsString>())
+        .suffix(PARTIAL)
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(folder_of(path))
 }
 
 /// Removes a file that may be gone already.

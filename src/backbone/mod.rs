@@ -27,7 +27,7 @@ pub mod untrained;
 
 use cells::Cells;
 use compile::trunk::Trunk;
-use compile::{Network, Request, ops, stages};
+use compile::{Cache, Network, Request, ops, stages};
 use multi_crop::{MultiCrop, VIEWS_KEY};
 use passes::input::Range;
 
@@ -124,6 +124,7 @@ impl Backbone {
             round_sums: model.metadata(SUMS_KEY) != Some("unrounded"),
             isa,
             threads,
+            cache: options.cache.as_deref().map(|folder| Cache { folder, sha256 }),
         };
         let unsupported = |reason: String| model.unsupported(reason);
         let multi_crop = match model.metadata(VIEWS_KEY) {

@@ -1,5 +1,7 @@
 //! What to run and how, and how a file may say it.
 
+use std::path::PathBuf;
+
 use super::tap::{Pooling, Tap};
 use crate::image::mask::Mask;
 use crate::image::{ChannelOrder, InputRecipe, Resize};
@@ -33,6 +35,9 @@ pub struct Options {
     pub mask: Mask,
     /// Tiles across and down, at most [`multi_crop::MAX_TILES`]; 0 and 1: the crops that the file wants.
     pub tiles: u32,
+    /// The folder of packed weights that all processes with the same network share. None, or a folder that cannot be
+    /// used: they are in the memory of each.
+    pub cache: Option<PathBuf>,
 }
 
 /// The normalised value of every level per channel of the network, and which of R, G, B each channel is.

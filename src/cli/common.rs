@@ -108,6 +108,7 @@ impl BackboneArgs {
                 None => Mask::default(),
             },
             tiles: self.tiles.unwrap_or(1),
+            cache: None,
         };
         let loaded = match &self.backbone {
             Some(path) => Backbone::load(path, &options),

@@ -22,7 +22,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "controls",
         ],
     ),
-    ("model", &["path", "backbone", "threads", "nice", "duty", "when"]),
+    ("model", &["path", "backbone", "cache", "threads", "nice", "duty", "when"]),
     ("decision", &["threshold", "false-alarms", "settle", "raise-after", "clear-after"]),
     ("drift", &["window", "mean-p"]),
     ("history", &["path", "max-size"]),

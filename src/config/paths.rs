@@ -39,6 +39,13 @@ impl Config {
         self.observe.socket.clone().unwrap_or_else(default)
     }
 
+    /// Where packed weights lie that all daemons share: `model.cache`, else what systemd made for the service
+    /// (`CacheDirectory=`). None: each daemon has its own in memory.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let of_service = || Some(std::env::split_paths(&std::env::var_os("CACHE_DIRECTORY")?).next()?);
+        self.model.cache.clone().or_else(of_service).filter(|folder| !folder.as_os_str().is_empty())
+    }
+
     /// Makes relative paths absolute.
     pub(super) fn resolve_paths(&mut self) -> Result<(), Error> {
         for (key, path) in self.paths() {
@@ -68,10 +75,9 @@ impl Config {
         }
         self.model.when.iter_mut().for_each(|when| resolve(&mut when.path));
         [&mut self.model.path, &mut self.events.log, &mut self.events.snapshots].into_iter().for_each(resolve);
-        [&mut self.model.backbone, &mut self.events.metrics, &mut self.history.path, &mut self.observe.socket]
-            .into_iter()
-            .flatten()
-            .for_each(resolve);
+        let optional = [&mut self.model.backbone, &mut self.model.cache, &mut self.events.metrics];
+        optional.into_iter().flatten().for_each(resolve);
+        [&mut self.history.path, &mut self.observe.socket].into_iter().flatten().for_each(resolve);
         self.gpio.iter_mut().for_each(|gpio| resolve(&mut gpio.chip));
         self.mqtt.iter_mut().filter_map(|mqtt| mqtt.password_file.as_mut()).for_each(resolve);
         self.events.hook.iter_mut().for_each(resolve_program);
@@ -95,6 +101,7 @@ impl Config {
         let password = self.mqtt.as_ref().and_then(|mqtt| mqtt.password_file.as_deref());
         let optional = [
             ("model.backbone", self.model.backbone.as_deref()),
+            ("model.cache", self.model.cache.as_deref()),
             ("events.hook", hook),
             ("events.metrics", events.metrics.as_deref()),
             ("history.path", self.history.path.as_deref()),

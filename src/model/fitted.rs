@@ -4,7 +4,7 @@
 //! that grows with normality) and the calibration (a `p` in [0, 1]). The fitted estimators are rounded once, before
 //! calibration: what is calibrated is what runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -210,6 +210,16 @@ impl Model {
 
     /// Loads the backbone that the model was fitted on: from `path` if given, else from where it was then.
     pub fn load_backbone(&self, path: Option<&Path>, threads: usize) -> Result<Backbone, Error> {
+        self.load_backbone_sharing(path, threads, None)
+    }
+
+    /// The same with weights that all processes share which name the folder `cache`.
+    pub fn load_backbone_sharing(
+        &self,
+        path: Option<&Path>,
+        threads: usize,
+        cache: Option<PathBuf>,
+    ) -> Result<Backbone, Error> {
         let options = backbone::Options {
             tap: Some(self.source.tap.clone()),
             pooling: Some(self.source.pooling),
@@ -220,6 +230,7 @@ impl Model {
             cells: self.joined.is_some(),
             mask: self.source.mask.clone(),
             tiles: self.source.tiles,
+            cache,
         };
         let loaded = match path.or(self.source.path.as_deref()) {
             Some(path) => Backbone::load(path, &options),

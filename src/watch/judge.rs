@@ -39,8 +39,8 @@ impl ModelJudge {
             }
             models.push((model, name(path)));
         }
-        let (model, _) = &models[0];
-        let backbone = model.load_backbone(config.model.backbone.as_deref(), config.model.threads)?;
+        let (path, threads) = (config.model.backbone.as_deref(), config.model.threads);
+        let backbone = models[0].0.load_backbone_sharing(path, threads, config.cache_folder())?;
         Ok(ModelJudge { models, selected: 0, backbone, normal: None, judged: None })
     }
 

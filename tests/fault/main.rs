@@ -18,3 +18,4 @@ mod pipes;
 mod rig;
 mod service;
 mod standin;
+mod weights;

@@ -84,7 +84,7 @@ fn only_the_model_has_no_default() {
 
 #[test]
 fn relative_paths_lie_beside_the_config() {
-    let text = "[camera]\nsource = \"folder:frames\"\n[model]\npath = \"m\"\nbackbone = \"/usr/b.onnx\"\n\
+    let text = "[camera]\nsource = \"folder:frames\"\n[model]\npath = \"m\"\nbackbone = \"/usr/b.onnx\"\ncache = \"c\"\n\
                 [events]\nlog = \"../log/e\"\nhook = [\"bin/hook\", \"a/b\", \"$HOME\"]\nmetrics = \"m.prom\"\n\
                 [mqtt]\npassword-file = \"secret\"\n";
     let config = Config::parse(Path::new("/etc/outlierd/door.toml"), text).unwrap();
@@ -92,6 +92,8 @@ fn relative_paths_lie_beside_the_config() {
     assert_eq!(config.camera.source, Source::Folder(at("/etc/outlierd/frames")));
     assert_eq!(config.model.path, at("/etc/outlierd/m"));
     assert_eq!(config.model.backbone, Some(at("/usr/b.onnx")));
+    assert_eq!(config.cache_folder(), Some(at("/etc/outlierd/c")));
+    assert_eq!(load("[model]\npath = \"m\"\ncache = \"\"\n").unwrap().cache_folder(), None);
     assert_eq!(config.events.log, at("/etc/outlierd/../log/e"));
     assert_eq!(config.events.metrics, Some(at("/etc/outlierd/m.prom")));
     assert_eq!(config.events.hook.as_deref().unwrap(), ["/etc/outlierd/bin/hook", "a/b", "$HOME"]);

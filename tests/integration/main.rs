@@ -30,3 +30,4 @@ mod schedule;
 mod structure;
 mod upkeep;
 mod watch;
+mod weights;

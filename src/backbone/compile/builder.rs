@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tract_onnx::tract_hir::internal::*;
 
+use super::cache;
 use super::fallback::{self, Subgraph};
 use super::fusion::Fusion;
 use super::network::Network;
@@ -13,41 +14,24 @@ use super::ops::{
     Buffers, ChannelsLast, Dequantize, Engine, Fused, Normalize, NormalizeU8, QConv, QMaxPool, Quantize, Run,
 };
 use super::plan::{ConvStep, Plan, Step, plan};
-use super::stages::{MapInfo, StageOutput};
+use super::request::Request;
 use super::weights::Weights;
 use crate::backbone::error::Error;
-use crate::backbone::kernels::{Conv, ConvShape, Epilogue, Isa, MaxPool, Pool, Residual, Scratch};
-use crate::backbone::onnx::{Graph, Model, Node};
+use crate::backbone::kernels::{Conv, ConvShape, Epilogue, MaxPool, Packed, Pool, Residual, Scratch};
+use crate::backbone::onnx::Node;
 use crate::backbone::options::input_table;
-use crate::backbone::passes::lower::Format;
 use crate::backbone::passes::quant::Quant;
 use crate::backbone::passes::window::{pads, pair};
-use crate::image::InputRecipe;
 
 /// More multiplications for one picture than these are refused: a ResNet-152 at 2048 x 2048 pixels needs as many.
 const MAX_WORK: u64 = 1 << 40;
 
-/// What the model is made from.
-pub struct Request<'a> {
-    pub model: &'a Model,
-    pub graph: &'a Graph,
-    pub format: Format,
-    /// The picture among the graph's inputs.
-    pub input: &'a str,
-    pub recipe: &'a InputRecipe,
-    pub maps: &'a HashMap<String, MapInfo>,
-    pub taps: &'a [StageOutput],
-    /// Round a convolution's own output before a residual sum, where the file does.
-    pub round_sums: bool,
-    pub isa: Isa,
-    pub threads: usize,
-}
-
-/// Builds the model; weights are packed here and the file is not needed any more.
+/// Builds the model; weights are packed here, or mapped from the cache, and the file is not needed any more.
 pub fn build(request: &Request) -> Result<Network, Error> {
     let taps: Vec<&str> = request.taps.iter().map(|t| t.value.as_str()).collect();
     let plan = plan(request.model, request.graph, request.input, request.maps, &taps)?;
-    let builder = Builder::new(request, &plan);
+    let mut builder = Builder::new(request, &plan);
+    builder.packed = cache::packed(request, &plan).into_iter();
     builder.build(&taps)
 }
 
@@ -61,6 +45,8 @@ pub(super) struct Builder<'a> {
     pub quantized: HashMap<&'a str, OutletId>,
     /// f32 NHWC values, taps of fused convolutions.
     pub reals: HashMap<&'a str, OutletId>,
+    /// Weights of the convolutions to come, in the plan's order; those that are missing are packed.
+    packed: std::vec::IntoIter<Packed>,
     buffers: Arc<Buffers>,
     engine: Arc<Engine>,
     /// Multiplications of the fused operators.
@@ -76,6 +62,7 @@ impl<'a> Builder<'a> {
             floats: HashMap::new(),
             quantized: HashMap::new(),
             reals: HashMap::new(),
+            packed: Vec::new().into_iter(),
             buffers: Arc::new(Buffers::default()),
             engine: Arc::new(Engine {
                 isa: request.isa,
@@ -338,7 +325,11 @@ impl<'a> Builder<'a> {
             });
             inputs.push(self.input(sum.other)?);
         }
-        let conv = Conv::new(self.engine.isa, &shape, &weight.values, &weight.bias, x.zero, epilogue);
+        let isa = self.engine.isa;
+        let conv = match self.packed.next() {
+            Some(packed) => Conv::of(isa, &shape, packed, x.zero, epilogue),
+            None => Conv::new(isa, &shape, &weight.values(self.request.model)?, &weight.bias, x.zero, epilogue),
+        };
         let conv = conv.map_err(|e| self.unsupported(format!("{}: {e}", node.label())))?;
         let dims = [1, shape.out_h(), shape.out_w(), out_c];
         self.work(&dims, kh * kw * in_c);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tract_onnx::tract_hir::internal::*;
 
-use super::builder::{Builder, Request};
+use super::builder::Builder;
 use super::plan::{Plan, Step};
+use super::request::Request;
 use crate::backbone::error::Error;
 
 /// One step of a plan as a model of its own.

@@ -1,23 +1,23 @@
 //! Weights and bias of the fused convolutions, as the file has them.
 
 use crate::backbone::error::Error;
-use crate::backbone::onnx::{DType, Graph, Model, Node};
+use crate::backbone::onnx::{DType, Graph, Model, Node, Tensor};
 use crate::backbone::passes::quant::ConstantDequantize;
 
 /// Weights and bias of an int8 convolution.
-pub struct Weights {
+pub struct Weights<'g> {
     /// Output channels, input channels, kernel height and width.
     pub dims: [usize; 4],
-    pub values: Vec<i8>,
+    tensor: &'g Tensor,
     /// One per output channel.
     pub scale: Vec<f32>,
     /// In units of `x_scale * scale`.
     pub bias: Vec<i32>,
 }
 
-impl Weights {
+impl<'g> Weights<'g> {
     /// Those of a convolution that the plan fuses; `x_scale` is the scale of its input.
-    pub fn read(model: &Model, graph: &Graph, node: &Node, x_scale: f32) -> Result<Weights, Error> {
+    pub fn read(model: &Model, graph: &'g Graph, node: &Node, x_scale: f32) -> Result<Self, Error> {
         let wrong = |what: &str| model.invalid(format!("{}: {what}", node.label()));
         let weight = node.input(1).map(|name| ConstantDequantize::of(model, graph, name)).transpose()?.flatten();
         let weight = weight.ok_or_else(|| wrong("its weights are not constant"))?;
@@ -54,7 +54,11 @@ impl Weights {
         if bias.len() != out_c || scale.len() != out_c {
             return Err(wrong("its bias or scale does not have one value per channel"));
         }
-        let values = model.read(weight.tensor)?.into_iter().map(|b| b as i8).collect();
-        Ok(Weights { dims, values, scale, bias })
+        Ok(Weights { dims, tensor: weight.tensor, scale, bias })
+    }
+
+    /// `OIHW`.
+    pub fn values(&self, model: &Model) -> Result<Vec<i8>, Error> {
+        Ok(model.read(self.tensor)?.into_iter().map(|b| b as i8).collect())
     }
 }

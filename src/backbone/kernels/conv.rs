@@ -5,7 +5,8 @@
 
 use super::error::Error;
 use super::isa::Isa;
-use super::pack::{self, Aligned, Taps, Weights};
+use super::pack::{self, Aligned, Taps};
+use super::packed::Packed;
 use super::partition::Partition;
 use super::pool::Pool;
 use super::shape::{ConvShape, Epilogue, OutputMut, Residual, length};
@@ -30,18 +31,13 @@ pub struct Conv {
     pub(super) depth: usize,
     /// The picture is copied with its border before the tiles read it.
     copies: bool,
-    pub(super) weights: Weights,
-    pub(super) weight_min: bool,
-    pub(super) bias: Vec<i32>,
+    pub(super) packed: Packed,
     pub(super) scale: Vec<f32>,
     pub(super) requantization: Requantization,
     x_zero_point: u8,
     /// A pixel of the border.
     pub(super) border: Aligned,
 }
-
-/// Pixels of a multiple of this many channels are read where they lie: the largest `kr` of a tile that does so.
-const ALIGNED_CHANNELS: usize = 4;
 
 /// Weights up to this size stay in the second-level cache while all rows pass.
 const WEIGHTS_IN_CACHE: usize = 384 << 10;
@@ -73,16 +69,24 @@ impl Conv {
         x_zero_point: u8,
         epilogue: Epilogue,
     ) -> Result<Conv, Error> {
+        shape.check()?;
+        Conv::of(isa, shape, Packed::new(isa, shape, weights, bias, x_zero_point)?, x_zero_point, epilogue)
+    }
+
+    /// A convolution with weights and bias that are packed already, for this `isa` and `x_zero_point`.
+    ///
+    /// # Errors
+    /// As [`Conv::new`], and what is packed is of another shape.
+    pub fn of(
+        isa: Isa,
+        shape: &ConvShape,
+        packed: Packed,
+        x_zero_point: u8,
+        epilogue: Epilogue,
+    ) -> Result<Conv, Error> {
         let s = *shape;
-        let positive = [s.in_h, s.in_w, s.in_c, s.out_c, s.kernel[0], s.kernel[1], s.stride[0], s.stride[1]];
-        if positive.contains(&0) || s.dilation.contains(&0) || s.out_h() == 0 || s.out_w() == 0 {
-            return Err(Error::Shape(format!(
-                "a kernel of {:?} at stride {:?} gives no output: {s:?}",
-                s.kernel, s.stride
-            )));
-        }
-        length("weights", weights.len(), s.weights_len())?;
-        length("bias", bias.len(), s.out_c)?;
+        s.check()?;
+        packed.check(isa, shape)?;
         length("scale", epilogue.scale.len(), s.out_c)?;
         let Epilogue { mut scale, zero_point, lo, hi, residual } = epilogue;
         let finite = scale.iter().all(|s| s.is_finite())
@@ -94,24 +98,9 @@ impl Conv {
             return Err(Error::Shape(format!("scales must be finite, lower bounds below upper ones; {residual:?}")));
         }
         let table = isa.0;
-        let copies = !s.in_c.is_multiple_of(ALIGNED_CHANNELS);
-        let (count, used) = match copies && s.dilation[1] == 1 {
-            true => (s.kernel[0], s.kernel[1] * s.in_c),
-            false => (s.kernel[0] * s.kernel[1], s.in_c),
-        };
-        let (taps, packed) = match table.gather {
-            None => {
-                let taps = Taps { count, used, span: used.next_multiple_of(table.kr) };
-                (taps, taps)
-            }
-            Some(_) => {
-                let all =
-                    Taps { count: 1, used: count * used, span: (count * used).next_multiple_of(table.depth_step) };
-                (Taps { count, used, span: used }, all)
-            }
-        };
+        let (taps, joined) = Taps::of(table, &s);
         let plain = (zero_point, lo, hi, residual.map_or(0, |r| r.zero_point)) == (0, 0, 255, 0)
-            && largest(weights, bias, &scale, residual) < i32::MAX as f64;
+            && largest(joined.count * joined.used, &packed.addends.bias, &scale, residual) < i32::MAX as f64;
         scale.resize(s.out_c.next_multiple_of(table.nr), 0.0);
         let steps = |bound: u8| f32::from(bound) - f32::from(zero_point);
         Ok(Conv {
@@ -120,11 +109,9 @@ impl Conv {
             out_h: s.out_h(),
             out_w: s.out_w(),
             taps,
-            depth: packed.count * packed.span,
-            copies,
-            weight_min: weights.contains(&i8::MIN),
-            weights: Weights::pack(table, weights, s.in_c, s.kernel, packed),
-            bias: pack::bias(table, weights, bias, x_zero_point),
+            depth: joined.count * joined.span,
+            copies: pack::is_copied(&s),
+            packed,
             scale,
             requantization: Requantization {
                 zero_point,
@@ -229,7 +216,7 @@ impl Conv {
             return (whole(blocks), whole(panels));
         }
         let wanted = threads * 8;
-        if self.weights.panels.bytes().len() > WEIGHTS_IN_CACHE && panels >= 2 * threads {
+        if self.packed.panels.bytes().len() > WEIGHTS_IN_CACHE && panels >= 2 * threads {
             return (whole(blocks), Partition { len: panels, parts: panels.min(wanted) });
         }
         if blocks >= 4 * threads {
@@ -272,15 +259,13 @@ impl Conv {
     }
 }
 
-/// An upper bound of what the epilogue rounds.
-fn largest(weights: &[i8], bias: &[i32], scale: &[f32], residual: Option<Residual>) -> f64 {
-    let filters = weights.chunks_exact(weights.len() / bias.len());
-    let conv = filters.zip(bias).zip(scale).map(|((filter, &bias), &scale)| {
-        // Parts whose sum fits 32 bits.
-        let part = |w: &[i8]| f64::from(w.iter().map(|w| u32::from(w.unsigned_abs())).sum::<u32>());
-        let sum: f64 = filter.chunks(1 << 16).map(part).sum();
-        (255.0 * sum + f64::from(bias.unsigned_abs())) * f64::from(scale.abs())
-    });
+/// An upper bound of what the epilogue rounds, for filters of `filter` weights and packed `bias`.
+fn largest(filter: usize, bias: &[i32], scale: &[f32], residual: Option<Residual>) -> f64 {
+    let products = 255.0 * 128.0 * filter as f64;
+    let conv = bias
+        .iter()
+        .zip(scale)
+        .map(|(bias, scale)| (products + f64::from(bias.unsigned_abs())) * f64::from(scale.abs()));
     let step = residual.and_then(|r| r.conv_step).map_or(1.0, |step| f64::from(step.abs()));
     1.0 + 1.001 * (conv.fold(0.0, f64::max) * step + residual.map_or(0.0, |r| 255.0 * f64::from(r.scale.abs())))
 }

@@ -57,6 +57,12 @@ impl Isa {
         TABLES.iter().filter(|t| (t.supported)()).map(|t| Isa(t)).collect()
     }
 
+    /// All that the order of packed weights depends on.
+    pub fn layout(&self) -> String {
+        let Table { name, nr, kr, depth_step, shift, saturates, gather, .. } = self.0;
+        format!("{name} {nr} {kr} {depth_step} {shift} {saturates} {}", gather.is_some())
+    }
+
     /// The name as `OUTLIERD_ISA` takes it.
     pub fn name(&self) -> &'static str {
         self.0.name

@@ -34,6 +34,19 @@ impl Default for ConvShape {
 }
 
 impl ConvShape {
+    /// # Errors
+    /// A size is 0, or the kernel does not fit the input.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let positive = [self.in_h, self.in_w, self.in_c, self.out_c, self.kernel[0], self.kernel[1]];
+        let steps = [self.stride[0], self.stride[1], self.dilation[0], self.dilation[1]];
+        if positive.contains(&0) || steps.contains(&0) || self.out_h() == 0 || self.out_w() == 0 {
+            let (kernel, stride) = (self.kernel, self.stride);
+            let reason = format!("a kernel of {kernel:?} at stride {stride:?} gives no output: {self:?}");
+            return Err(Error::Shape(reason));
+        }
+        Ok(())
+    }
+
     /// Height of the output; 0 where the kernel does not fit.
     pub fn out_h(&self) -> usize {
         out_len(self.in_h + self.pads[0] + self.pads[2], self.kernel[0], self.stride[0], self.dilation[0])

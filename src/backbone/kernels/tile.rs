@@ -1,5 +1,7 @@
 //! What a kernel is given, and the table of functions that an instruction set has.
 
+use serde::{Deserialize, Serialize};
+
 /// Most rows (output pixels) of any tile.
 pub(super) const MAX_MR: usize = 14;
 /// Most columns (output channels) of any tile.
@@ -99,11 +101,11 @@ pub(super) struct Rows {
 }
 
 /// Weights of one group of `kr` bytes that a saturating kernel adds in a second step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub(super) struct Remainder {
-    /// `[nr][kr]`.
-    pub weights: [i8; 64],
+    /// `[nr][kr]`, in two halves.
+    pub weights: [[i8; 32]; 2],
     pub tap: usize,
     /// Offset in the tap.
     pub at: usize,

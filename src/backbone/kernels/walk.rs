@@ -59,7 +59,7 @@ impl Conv {
         tile.rows_at = rows_at.as_ptr();
         tile.prefetch_step = (panel_len * self.isa.0.kr).div_ceil(self.depth * blocks.len());
         for panel in panels {
-            let next = self.weights.panels.bytes()[panel * panel_len..].as_ptr().wrapping_add(panel_len);
+            let next = self.packed.panels.bytes()[panel * panel_len..].as_ptr().wrapping_add(panel_len);
             for block in blocks.clone() {
                 let rows = self.block(block);
                 tile.prefetch = next.wrapping_add((block - blocks.start) * panel_len / blocks.len()).cast();
@@ -154,8 +154,8 @@ impl Conv {
             depth: self.depth,
             weights: std::ptr::null(),
             remainders: &[],
-            weight_min: self.weight_min,
-            prefetch: self.weights.panels.bytes().as_ptr().cast(),
+            weight_min: self.packed.addends.weight_min,
+            prefetch: self.packed.panels.bytes().as_ptr().cast(),
             prefetch_step: 0,
             bias: std::ptr::null(),
             scale: std::ptr::null(),
@@ -173,9 +173,9 @@ impl Conv {
         let table = self.isa.0;
         let (column, out_c) = (panel * table.nr, self.shape.out_c);
         let at = rows.start * out_c + column;
-        tile.weights = self.weights.panels.bytes()[panel * self.panel_len()..].as_ptr().cast();
-        tile.remainders = self.weights.remainders(panel);
-        tile.bias = self.bias[column..].as_ptr();
+        tile.weights = self.packed.panels.bytes()[panel * self.panel_len()..].as_ptr().cast();
+        tile.remainders = self.packed.addends.remainders(panel);
+        tile.bias = self.packed.addends.bias[column..].as_ptr();
         tile.scale = self.scale[column..].as_ptr();
         if column + table.nr > out_c {
             return self.edge(*tile, rows, column, out);

@@ -67,8 +67,8 @@ macro_rules! tiles {
                     }
                 }
                 for remainder in t.remainders {
-                    let w0 = _mm256_load_si256(remainder.weights.as_ptr().cast());
-                    let w1 = _mm256_load_si256(remainder.weights.as_ptr().add(32).cast());
+                    let w0 = _mm256_load_si256(remainder.weights[0].as_ptr().cast());
+                    let w1 = _mm256_load_si256(remainder.weights[1].as_ptr().cast());
                     let rows = t.rows_at.add(remainder.tap * MR);
                     for r in 0..R {
                         let x = _mm256_set1_epi32((*rows.add(r)).add(remainder.at).cast::<i32>().read_unaligned());

@@ -69,7 +69,7 @@ impl<'a> Subject<'a> {
     ) -> Result<Request<'a>, Error> {
         let Subject { model, input, recipe } = *self;
         let isa = kernels::Isa::detect().map_err(BackboneError::from)?;
-        Ok(Request { model, graph, format, input, recipe, maps, taps, round_sums: false, isa, threads: 1 })
+        Ok(Request { model, graph, format, input, recipe, maps, taps, round_sums: false, isa, threads: 1, cache: None })
     }
 
     pub fn failed(&self, error: TractError) -> Error {
