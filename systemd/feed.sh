@@ -87,8 +87,10 @@ case $feed in camera | rtsp) "${feed}_program" ;; *) fail 64 "usage: feed camera
 [ -p "$fifo" ] || mkfifo -m 640 "$fifo"
 while :; do
     # Waits for a reader: while nobody watches, the camera is off.
-    ("$feed") 3> "$fifo" || :
-    # That the reader went is no failure. Without one a FIFO cannot be opened so.
+    status=0
+    ("$feed") 3> "$fifo" || status=$?
+    # That the reader went is no failure: 141 is SIGPIPE, and without a reader a FIFO cannot be opened so.
+    [ $status = 141 ] && continue
     if dd if=/dev/null of="$fifo" oflag=nonblock conv=notrunc,nocreat 2>/dev/null; then
         fail 1 "the stream ended"
     fi

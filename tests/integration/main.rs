@@ -12,6 +12,7 @@ mod cli_run;
 mod config;
 mod estimators;
 mod exports;
+mod feeds;
 mod fetch;
 mod fit;
 mod heat;
