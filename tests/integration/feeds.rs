@@ -369,19 +369,3 @@ fn camera_list_names_csi_cameras_and_how_to_use_them() {
     let failed = text(&run(&[]).stderr);
     assert!(failed.contains("no camera is listed"), "{failed}");
 }
-
-/// The template's lines are those of the one service, but for the names.
-#[test]
-fn every_instance_has_the_sandbox_of_the_one_service() {
-    let one = include_str!("../../systemd/outlierd.service");
-    let template = include_str!("../../systemd/outlierd@.service");
-    let renamed = |line: &str| {
-        let line = line.replace("/%i.toml", "/outlierd.toml").replace("outlierd/%i", "outlierd");
-        (!line.starts_with(['#', '\n']) && !line.is_empty()).then_some(line)
-    };
-    let lines = |unit: &str| -> Vec<String> {
-        let own = |line: &String| !line.starts_with("Description=") && !line.starts_with("After=");
-        unit.lines().filter_map(renamed).filter(own).collect()
-    };
-    assert_eq!(lines(one), lines(template));
-}

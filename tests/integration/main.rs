@@ -18,6 +18,7 @@ mod fit;
 mod heat;
 mod hostile;
 mod import;
+mod instances;
 mod metrics;
 mod model;
 mod mqtt;
