@@ -13,7 +13,8 @@ fn minimal_configs_share_nothing() {
         Config::parse(&path, &format!("[model]\npath = \"/m\"\n{more}")).unwrap()
     };
     let paths = |config: Config| {
-        let paths = [config.events.log.clone(), config.events.snapshots.clone(), config.history_path(), config.socket_path()];
+        let paths =
+            [config.events.log.clone(), config.events.snapshots.clone(), config.history_path(), config.socket_path()];
         paths.map(|path| path.display().to_string())
     };
     assert_eq!(
@@ -100,5 +101,7 @@ fn every_instance_has_the_sandbox_of_the_one_service() {
         unit.lines().filter(own).map(renamed).collect()
     };
     assert_eq!(lines(one), lines(template));
-    assert!(template.contains("\nStateDirectory=outlierd/%i\n") && template.contains("--config /etc/outlierd/%i.toml\n"));
+    assert!(
+        template.contains("\nStateDirectory=outlierd/%i\n") && template.contains("--config /etc/outlierd/%i.toml\n")
+    );
 }
