@@ -14,7 +14,10 @@ chmod 755 "$root"
 program() { ${RUNNER:-} "$binary" "$@"; }
 
 install -D -m 755 "$binary" "$root/usr/bin/outlierd"
-install -D -m 644 systemd/outlierd.service "$root/usr/lib/systemd/system/outlierd.service"
+for unit in outlierd outlierd@ outlierd-camera@ outlierd-rtsp@; do
+    install -D -m 644 systemd/$unit.service "$root/usr/lib/systemd/system/$unit.service"
+done
+install -D -m 755 systemd/feed.sh "$root/usr/lib/outlierd/feed"
 install -D -m 644 systemd/outlierd.sysusers "$root/usr/lib/sysusers.d/outlierd.conf"
 install -D -m 644 systemd/outlierd.tmpfiles "$root/usr/lib/tmpfiles.d/outlierd.conf"
 install -D -m 644 systemd/99-outlierd-gpio.rules "$root/usr/lib/udev/rules.d/99-outlierd-gpio.rules"
@@ -56,7 +59,7 @@ Architecture: $arch
 Maintainer: The outlierd authors <outlierd@localhost>
 Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 Depends: libc6 (>= ${glibc#GLIBC_}), libgcc-s1, systemd, udev
-Suggests: gpiod, v4l-utils, v4l2loopback-dkms
+Suggests: ffmpeg, gpiod, rpicam-apps, v4l-utils
 Section: science
 Priority: optional
 Description: watches a camera and says when something is not what it was taught

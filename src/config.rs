@@ -35,6 +35,8 @@ pub use when::When;
 use keys::{SECTIONS, line_of, unknown_key, unknown_section};
 use values::{controls, duration, size};
 
+/// Where packages put the files of all daemons.
+pub const FOLDER: &str = "/etc/outlierd";
 /// Where packages put the file and `run`, `check` and `events` look for it.
 pub const DEFAULT_PATH: &str = "/etc/outlierd/outlierd.toml";
 /// What systemd makes while the service runs.
@@ -177,6 +179,7 @@ impl Default for Model {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Events {
+    /// By default, as `snapshots`, in a folder named after the instance, except the packaged config's.
     pub log: PathBuf,
     /// Bytes; a log that would grow beyond is rotated.
     #[serde(deserialize_with = "size")]
@@ -345,8 +348,9 @@ impl Config {
         }
         let mut config: Config = toml::from_str(text).map_err(toml_error)?;
         config.origin = Origin { path: path.to_owned(), lines };
-        config.resolve_paths()?;
         let instance = config.instance();
+        config.separate(&instance);
+        config.resolve_paths()?;
         if let Some(mqtt) = config.mqtt.as_mut().filter(|mqtt| mqtt.node_id.is_none() && instance != INSTANCE) {
             mqtt.node_id = Some(format!("{}-{instance}", mqtt.node()));
             mqtt.node_id = Some(mqtt.node());

@@ -2,6 +2,7 @@
 
 use crate::config;
 
+pub mod csi;
 pub mod folder;
 mod frame;
 mod layout;

@@ -8,6 +8,7 @@ use ::image::RgbImage;
 
 use super::common;
 use super::error::{Error, exit};
+use crate::camera::csi::{self, Connected};
 use crate::camera::v4l::{self, Listed};
 use crate::camera::{self, Frame, FrameSource};
 use crate::config::{self, Config, Source};
@@ -30,7 +31,7 @@ enum Action {
     Snap(SnapArgs),
 }
 
-/// Lists devices with formats, sizes, rates and controls.
+/// Lists devices with formats, sizes, rates and controls, and the cameras at the board's camera connectors.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: outlierd camera list --json")]
 struct ListArgs {
@@ -101,17 +102,34 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
 }
 
 fn list(args: &ListArgs) -> Result<ExitCode, Error> {
-    let mut found = 0;
+    let (mut found, mut connector) = (0, false);
     for listed in v4l::list() {
         match listed {
-            Ok(listed) if args.json => common::print_json(&listed)?,
-            Ok(listed) => print_device(&listed)?,
+            Ok(listed) => {
+                connector |= csi::is_connector(&listed.driver);
+                if args.json { common::print_json(&listed)? } else { print_device(&listed)? }
+            }
             Err(error) => {
                 common::complain(&error);
                 continue;
             }
         }
         found += 1;
+    }
+    match csi::list() {
+        Some(Ok(cameras)) => {
+            for camera in &cameras {
+                if args.json { common::print_json(camera)? } else { print_connected(camera)? }
+            }
+            found += cameras.len();
+        }
+        Some(Err(error)) => common::complain(&error),
+        None if connector => {
+            common::complain(
+                &"this board has a camera connector: `sudo apt install rpicam-apps`, and the list names its cameras",
+            );
+        }
+        None => {}
     }
     if found == 0 {
         let message = "no camera found: is it plugged in (lsusb, v4l2-ctl --list-devices), and its driver loaded?";
@@ -136,6 +154,16 @@ fn print_device(listed: &Listed) -> Result<(), Error> {
         common::print(format!("  {} = {low}..{high}, default {default}", control.name))?;
     }
     Ok(())
+}
+
+fn print_connected(camera: &Connected) -> Result<(), Error> {
+    let Connected { camera: number, model, sensor, id, service, source } = camera;
+    common::print(format!("camera connector {number}  {model} ({sensor}, {id})"))?;
+    if *number > 0 {
+        let name = service.trim_start_matches("outlierd-camera@").trim_end_matches(".service");
+        common::print(format!("  echo CAMERA={number} | sudo tee {}/{name}.camera", config::FOLDER))?;
+    }
+    common::print(format!("  sudo systemctl enable --now {service}\n  and in the config: source = {source:?}"))
 }
 
 fn snap(args: &SnapArgs) -> Result<ExitCode, Error> {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::common;
 use super::error::{Error, exit};
+use super::{common, instances};
 use crate::camera;
 use crate::config::{self, Config};
 use crate::fs;
@@ -26,78 +26,122 @@ const FIRST_FRAME: Duration = Duration::from_secs(5);
 
 /// Checks config, model, backbone, camera, GPIO line and writable paths.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: outlierd check -c outlierd.toml")]
+#[command(after_help = "Examples: outlierd check -c outlierd.toml\n          outlierd check --all")]
 pub struct Args {
     /// Config file
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
+    /// Check all config files (*.toml) in the folder of --config, also for what two of them must not share
+    #[arg(long)]
+    all: bool,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Line {
-    check: &'static str,
-    ok: bool,
-    message: String,
 }
 
 type Checked = Result<String, String>;
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let mut failed = false;
-    let mut tell = |check: &'static str, checked: Checked| {
-        let ok = checked.is_ok();
-        failed |= !ok;
-        let message = checked.unwrap_or_else(|message| message);
-        if args.json {
-            common::print_json(&Line { check, ok, message })
-        } else {
-            let mark = if ok { "ok   " } else { "WRONG" };
-            common::print(format!("{check:<9} {mark} {message}"))
+    if args.all {
+        let folder = fs::folder_of(&args.config);
+        let paths = instances::configs(folder)
+            .map_err(|e| Error::new(exit::NOINPUT, format!("cannot read {}: {e}", folder.display())))?;
+        if paths.is_empty() {
+            return Err(Error::new(exit::NOINPUT, format!("there is no config (*.toml) in {}", folder.display())));
         }
-    };
-    match Config::load(&args.config) {
-        Err(error) => tell("config", Err(error.to_string()))?,
-        Ok(config) => {
-            tell("config", Ok(args.config.display().to_string()))?;
-            let mut first: Option<Model> = None;
-            for path in config.models() {
-                let model = Model::load(path);
-                tell("model", check_model(&config, path, &model, first.as_ref()))?;
-                let Ok(model) = model else { continue };
-                if config.decision.false_alarms.is_some() {
-                    tell("budget", check_budget(&config, path, &model))?;
-                }
-                if !(model.source.mask.is_empty() && config.camera.mask.is_empty()) {
-                    let agreed = model.check_mask(&config.camera.mask, config.path());
-                    tell("mask", agreed.map(|()| "the model's".into()).map_err(|e| e.to_string()))?;
-                }
-                if first.is_none() {
-                    tell("backbone", check_backbone(&config, &model))?;
-                    first = Some(model);
+        let readable: Vec<Config> = paths.iter().filter_map(|path| Config::read(path).ok()).collect();
+        for (number, path) in paths.iter().enumerate() {
+            if number > 0 && !args.json {
+                common::print("")?;
+            }
+            let mut report = Report { config: path, json: args.json, failed: false };
+            if let Some(config) = check(&mut report)? {
+                for (check, message) in instances::shared(&config, &readable) {
+                    report.tell(check, Err(message))?;
                 }
             }
-            tell("camera", check_camera(&config.camera))?;
-            if let Some(gpio) = &config.gpio {
-                tell("gpio", check_gpio(gpio))?;
-            }
-            tell("log", check_log(&config.events.log))?;
-            tell("snapshots", check_snapshots(&config))?;
-            if let Some(hook) = &config.events.hook {
-                tell("hook", check_hook(hook))?;
-            }
-            if let Some(path) = &config.events.metrics {
-                tell("metrics", check_metrics(path))?;
-            }
-            #[cfg(feature = "mqtt")]
-            if let Some(mqtt) = &config.mqtt {
-                tell("mqtt", crate::watch::outputs::mqtt::try_connect(mqtt, &config.events.log))?;
-            }
+            failed |= report.failed;
         }
+    } else {
+        let mut report = Report { config: &args.config, json: args.json, failed: false };
+        check(&mut report)?;
+        failed = report.failed;
     }
     Ok(if failed { ExitCode::from(exit::CONFIG) } else { ExitCode::SUCCESS })
+}
+
+/// What was found out about one config.
+struct Report<'a> {
+    config: &'a Path,
+    json: bool,
+    failed: bool,
+}
+
+impl Report<'_> {
+    fn tell(&mut self, check: &'static str, checked: Checked) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            config: &'a Path,
+            check: &'static str,
+            ok: bool,
+            message: String,
+        }
+        let ok = checked.is_ok();
+        self.failed |= !ok;
+        let message = checked.unwrap_or_else(|message| message);
+        if self.json {
+            return common::print_json(&Line { config: self.config, check, ok, message });
+        }
+        let mark = if ok { "ok   " } else { "WRONG" };
+        common::print(format!("{check:<9} {mark} {message}"))
+    }
+}
+
+/// The config, where it can be used.
+fn check(report: &mut Report<'_>) -> Result<Option<Config>, Error> {
+    let config = match Config::load(report.config) {
+        Ok(config) => config,
+        Err(error) => {
+            report.tell("config", Err(error.to_string()))?;
+            return Ok(None);
+        }
+    };
+    report.tell("config", Ok(report.config.display().to_string()))?;
+    let mut first: Option<Model> = None;
+    for path in config.models() {
+        let model = Model::load(path);
+        report.tell("model", check_model(&config, path, &model, first.as_ref()))?;
+        let Ok(model) = model else { continue };
+        if config.decision.false_alarms.is_some() {
+            report.tell("budget", check_budget(&config, path, &model))?;
+        }
+        if !(model.source.mask.is_empty() && config.camera.mask.is_empty()) {
+            let agreed = model.check_mask(&config.camera.mask, config.path());
+            report.tell("mask", agreed.map(|()| "the model's".into()).map_err(|e| e.to_string()))?;
+        }
+        if first.is_none() {
+            report.tell("backbone", check_backbone(&config, &model))?;
+            first = Some(model);
+        }
+    }
+    report.tell("camera", check_camera(&config.camera))?;
+    if let Some(gpio) = &config.gpio {
+        report.tell("gpio", check_gpio(gpio))?;
+    }
+    report.tell("log", check_log(&config.events.log))?;
+    report.tell("snapshots", check_snapshots(&config))?;
+    if let Some(hook) = &config.events.hook {
+        report.tell("hook", check_hook(hook))?;
+    }
+    if let Some(path) = &config.events.metrics {
+        report.tell("metrics", check_metrics(path))?;
+    }
+    #[cfg(feature = "mqtt")]
+    if let Some(mqtt) = &config.mqtt {
+        report.tell("mqtt", crate::watch::outputs::mqtt::try_connect(mqtt, &config.events.log))?;
+    }
+    Ok(Some(config))
 }
 
 fn check_model(

@@ -18,6 +18,7 @@ pub mod fit;
 pub mod grid;
 pub mod import_sklearn;
 pub mod inspect;
+mod instances;
 pub mod learn;
 pub mod quantize;
 pub mod release;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde::Serialize;
 
-use super::common;
 use super::error::{Error, exit};
+use super::{common, instances};
 use crate::config::{self, Config, RUN_FOLDER};
 use crate::model::p_text;
 use crate::watch::events::printable;
@@ -40,7 +40,7 @@ mod code {
                   outlierd status -c door.toml --json"
 )]
 pub struct Args {
-    /// Config file of the daemon to ask [default: all daemons that answer in /run/outlierd]
+    /// Config file of the daemon to ask [default: all daemons of /run/outlierd and /etc/outlierd]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Ask at this socket, without a config
@@ -77,7 +77,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
 }
 
 impl Args {
-    /// That of the config given, else all that are in the run folder and the packaged config's.
+    /// That of the config given, else all that are in the run folder and those of the configs that have a model; where
+    /// there is none, the packaged config's.
     fn sockets(&self) -> Result<Vec<PathBuf>, Error> {
         if let Some(socket) = &self.socket {
             return Ok(vec![socket.clone()]);
@@ -96,9 +97,16 @@ impl Args {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::new(exit::NOINPUT, format!("cannot read {RUN_FOLDER}: {e}"))),
         }
+        let configs = instances::configs(Path::new(config::FOLDER)).unwrap_or_default();
+        let ready =
+            configs.iter().filter_map(|path| Config::read(path).ok()).filter(|config| config.model.path.exists());
+        sockets.extend(ready.map(|config| config.socket_path()));
+        if !sockets.is_empty() {
+            return Ok(sockets.into_iter().collect());
+        }
         match Config::read(Path::new(config::DEFAULT_PATH)) {
             Ok(config) => drop(sockets.insert(config.socket_path())),
-            Err(config::Error::Io { .. }) if sockets.is_empty() => {
+            Err(config::Error::Io { .. }) => {
                 let message = format!(
                     "no daemon answers in {RUN_FOLDER}, and there is no {}: name the config of one with -c FILE",
                     config::DEFAULT_PATH

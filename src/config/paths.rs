@@ -46,6 +46,20 @@ impl Config {
         self.model.cache.clone().or_else(of_service).filter(|folder| !folder.as_os_str().is_empty())
     }
 
+    /// Places the log and the snapshots of one of several daemons in folders of its own, where the file names none.
+    pub(super) fn separate(&mut self, instance: &str) {
+        if instance == super::INSTANCE {
+            return;
+        }
+        let lines = &self.origin.lines;
+        let defaults = [("events.log", &mut self.events.log), ("events.snapshots", &mut self.events.snapshots)];
+        for (_, path) in defaults.into_iter().filter(|(key, _)| !lines.contains_key(*key)) {
+            if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+                *path = folder.join(instance).join(name);
+            }
+        }
+    }
+
     /// Makes relative paths absolute.
     pub(super) fn resolve_paths(&mut self) -> Result<(), Error> {
         for (key, path) in self.paths() {

@@ -24,7 +24,7 @@ const STACK: usize = 128 << 10;
 
 /// The running command.
 #[derive(Debug)]
-pub(super) struct Feeder {
+pub struct Feeder {
     child: Child,
     name: String,
     last_line: Arc<Mutex<String>>,
@@ -34,7 +34,7 @@ pub(super) struct Feeder {
 
 impl Feeder {
     /// Starts the command and gives its standard output.
-    pub(super) fn start(argv: &[String]) -> io::Result<(Self, ChildStdout)> {
+    pub fn start(argv: &[String]) -> io::Result<(Self, ChildStdout)> {
         let (program, arguments) =
             argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no command"))?;
         let mut child = Command::new(program)
@@ -65,7 +65,7 @@ impl Feeder {
     }
 
     /// Why its output ended: how it ended itself, and its last words.
-    pub(super) fn ended(&mut self) -> String {
+    pub fn ended(&mut self) -> String {
         let by = Instant::now() + GRACE;
         while !self.is_over() && Instant::now() < by {
             std::thread::sleep(POLL);

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::frame::{Error, Frame, FrameSource};
 use crate::config::Crop;
-use crate::fs;
+use crate::fs::{self, Locked};
 use crate::image::{self, MAX_SIDE, jpeg};
 
 mod feeder;
@@ -24,7 +24,7 @@ mod mjpeg;
 mod split;
 mod y4m;
 
-use feeder::Feeder;
+pub(super) use feeder::Feeder;
 #[cfg(feature = "internals")]
 pub use split::count;
 use split::{Kind, Splitter};
@@ -81,7 +81,8 @@ enum Ended {
 
 /// Where a stream's bytes come from.
 enum Input {
-    Fifo(PathBuf, File),
+    /// Locked: two readers would get halves of frames.
+    Fifo(PathBuf, Locked),
     File(File),
     Command(ChildStdout),
 }
@@ -92,7 +93,7 @@ impl Stream {
         let origin = path.display().to_string();
         let fail = |e: io::Error| Error::Open { origin: origin.clone(), reason: explain(&e) };
         let input = match fs::open_stream(path).map_err(fail)? {
-            (file, true) => Input::Fifo(path.to_owned(), file),
+            (file, true) => Input::Fifo(path.to_owned(), Locked::new(file).ok_or_else(busy).map_err(fail)?),
             (file, false) => Input::File(file),
         };
         Self::start(origin.clone(), input, None, crop).map_err(fail)
@@ -250,7 +251,7 @@ fn read(mut input: Input, stopped: &io::PipeReader, shared: &Shared) -> Ended {
     let mut chunk = vec![0; CHUNK];
     loop {
         let readable = match &input {
-            Input::Fifo(_, file) => wait(file, stopped),
+            Input::Fifo(_, fifo) => wait(fifo.file(), stopped),
             Input::Command(output) => wait(output, stopped),
             Input::File(_) => Ok(!shared.lock().stopped),
         };
@@ -258,19 +259,20 @@ fn read(mut input: Input, stopped: &io::PipeReader, shared: &Shared) -> Ended {
             Ok(false) => return Ended::Closed,
             Err(e) => Err(e),
             Ok(true) => match &mut input {
-                Input::Fifo(_, file) | Input::File(file) => file.read(&mut chunk),
+                Input::Fifo(_, fifo) => fifo.file().read(&mut chunk),
+                Input::File(file) => file.read(&mut chunk),
                 Input::Command(output) => output.read(&mut chunk),
             },
         };
         let each = matches!(input, Input::File(_));
         match read {
             Ok(0) => match &mut input {
-                // Its writer is gone; another's stream begins anew.
-                Input::Fifo(path, file) => match fs::open_stream(path) {
-                    Ok((opened, true)) => {
-                        *file = opened;
-                        splitter = Splitter::new();
-                    }
+                // Its writer is gone; another's stream begins anew. A writer finds a reader at any time.
+                Input::Fifo(path, fifo) => match fs::open_stream(path) {
+                    Ok((opened, true)) => match fifo.replace(opened) {
+                        true => splitter = Splitter::new(),
+                        false => return Ended::Failed(busy().to_string()),
+                    },
                     Ok((_, false)) => return Ended::Failed("it is no FIFO any more".into()),
                     Err(e) => return Ended::Failed(explain(&e)),
                 },
@@ -293,6 +295,10 @@ fn wait(input: &impl AsFd, stopped: &io::PipeReader) -> io::Result<bool> {
     let mut waited = [PollFd::new(input, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
     poll(&mut waited, None)?;
     Ok(waited[1].revents().is_empty())
+}
+
+fn busy() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "another process reads it")
 }
 
 fn explain(error: &io::Error) -> String {

@@ -68,6 +68,23 @@ fn a_fifo_outlives_its_writers_and_a_half_picture_of_one_does_not_spoil_the_next
 }
 
 #[test]
+fn a_fifo_has_one_reader_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = fifo(&dir);
+    let mut source = Stream::open(&path, None).unwrap();
+    let refused = || Stream::open(&path, None).unwrap_err().to_string();
+    assert!(refused().contains("another process reads it"));
+    // Also after the reader opened it anew.
+    for n in [50u8, 100] {
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(&jpeg(n)).unwrap();
+        assert!(level(&mut source).abs_diff(n) < 4);
+    }
+    assert!(refused().contains("another process reads it"));
+    drop(source);
+    Stream::open(&path, None).unwrap();
+}
+
+#[test]
 fn the_newest_of_a_fifo_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir);

@@ -197,6 +197,19 @@ impl Pin {
 
 /// The offset of a line, which must be there and free.
 pub fn find(chip: &Path, line: &Line) -> Result<u32, Error> {
+    match seek(chip, line)? {
+        (offset, None) => Ok(offset),
+        (_, Some(consumer)) => Err(Error::Used { chip: chip.to_owned(), line: line.to_string(), consumer }),
+    }
+}
+
+/// The offset of a line, used or not.
+pub fn offset(chip: &Path, line: &Line) -> Result<u32, Error> {
+    seek(chip, line).map(|(offset, _)| offset)
+}
+
+/// The offset of a line, and who uses it.
+fn seek(chip: &Path, line: &Line) -> Result<(u32, Option<String>), Error> {
     let chip_error = |e: gpiocdev::Error| Error::Chip { chip: chip.to_owned(), reason: e.to_string() };
     let device = Chip::from_path(chip).map_err(chip_error)?;
     let count = device.info().map_err(chip_error)?.num_lines;
@@ -206,12 +219,8 @@ pub fn find(chip: &Path, line: &Line) -> Result<u32, Error> {
             Line::Number(number) => *number == offset,
             Line::Name(name) => *name == info.name,
         };
-        if wanted && info.used {
-            let (chip, line) = (chip.to_owned(), line.to_string());
-            return Err(Error::Used { chip, line, consumer: info.consumer });
-        }
         if wanted {
-            return Ok(offset);
+            return Ok((offset, info.used.then_some(info.consumer)));
         }
     }
     Err(Error::NoLine { chip: chip.to_owned(), line: line.to_string() })

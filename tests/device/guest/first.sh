@@ -5,5 +5,6 @@ check "feeder up" feeder_up
 . /host/guest/learn.sh
 . /host/guest/events.sh
 . /host/guest/camera.sh
+. /host/guest/instances.sh
 . /host/guest/other.sh
 . /host/guest/cut.sh

@@ -1,7 +1,10 @@
 # A later version over a running service, then removal and purge.
 upgraded() { active && [ "$(main_pid)" != "$pid" ] && [ "$(dpkg-query -W -f '${Version}' outlierd)" != "$version" ]; }
 config_kept() { grep -q /dev/video9 $config; }
-removed() { [ ! -e /usr/bin/outlierd ] && [ ! -e /usr/lib/systemd/system/outlierd.service ] && ! pgrep -x outlierd; }
+removed() {
+    [ ! -e /usr/bin/outlierd ] && [ -z "$(ls /usr/lib/systemd/system | grep outlierd)" ] && ! pgrep -x outlierd &&
+        ! pgrep -x feed && [ -z "$(ls /etc/systemd/system/multi-user.target.wants | grep outlierd)" ]
+}
 history_kept() { [ "$(stat -c %s /var/lib/outlierd/outlierd.history)" -ge "$history" ]; }
 state_kept() { [ -e $config ] && [ -e $model ] && [ -e $log ]; }
 purged() { [ ! -e /etc/outlierd ] && [ ! -e /var/lib/outlierd ] && [ ! -e /var/log/outlierd ]; }
