@@ -12,6 +12,7 @@ use crate::fs;
 use crate::image::mask::Mask;
 
 mod check;
+pub mod clips;
 pub mod decision;
 pub mod drift;
 pub mod edit;
@@ -24,6 +25,7 @@ mod source;
 pub mod values;
 mod when;
 
+pub use clips::Clips;
 pub use decision::{After, Decision, FalseAlarms};
 pub use drift::Drift;
 pub use mqtt::Mqtt;
@@ -66,6 +68,8 @@ pub struct Config {
     pub history: History,
     pub observe: Observe,
     pub events: Events,
+    /// None: no frames are kept.
+    pub clips: Option<Clips>,
     /// None: no line is driven.
     pub gpio: Option<Gpio>,
     /// None: no broker is told.
@@ -118,6 +122,10 @@ pub struct Camera {
     /// V4L2 controls to pin, by name (`exposure_time_absolute`, `white_balance_automatic`); true is 1.
     #[serde(deserialize_with = "controls")]
     pub controls: BTreeMap<String, i64>,
+    /// Frames carry the JPEG that they came as. Not in the file: it follows from `[clips]`, and from `crop`, which no JPEG
+    /// has undergone.
+    #[serde(skip)]
+    pub keep_jpeg: bool,
 }
 
 impl Default for Camera {
@@ -135,6 +143,7 @@ impl Default for Camera {
             change_threshold: 0.0,
             judge_at_least_every: Duration::from_secs(30),
             controls: BTreeMap::new(),
+            keep_jpeg: false,
         }
     }
 }
@@ -348,6 +357,7 @@ impl Config {
         }
         let mut config: Config = toml::from_str(text).map_err(toml_error)?;
         config.origin = Origin { path: path.to_owned(), lines };
+        config.camera.keep_jpeg = config.clips.is_some() && config.camera.crop.is_none();
         let instance = config.instance();
         config.separate(&instance);
         config.resolve_paths()?;

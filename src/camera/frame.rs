@@ -8,6 +8,8 @@ use ::image::RgbImage;
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub picture: RgbImage,
+    /// The JPEG that the picture was decoded from, if it was and [`crate::config::Camera::keep_jpeg`] asks for it.
+    pub jpeg: Option<Box<[u8]>>,
     /// The number of the frame, from 0; dropped ones count.
     pub sequence: u64,
     /// The picture's file, or the device.

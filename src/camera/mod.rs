@@ -18,9 +18,9 @@ pub use frame::{Error, Frame, FrameSource};
 /// Opens the source that the config names.
 pub fn open(config: &config::Camera) -> Result<Box<dyn FrameSource>, Error> {
     match &config.source {
-        config::Source::Folder(path) => Ok(Box::new(folder::Folder::open(path, config.repeat, config.crop)?)),
-        config::Source::Pipe(path) => Ok(Box::new(stream::Stream::open(path, config.crop)?)),
-        config::Source::Exec(argv) => Ok(Box::new(stream::Stream::exec(argv, config.crop)?)),
+        config::Source::Folder(path) => Ok(Box::new(folder::Folder::open(path, config)?)),
+        config::Source::Pipe(path) => Ok(Box::new(stream::Stream::open(path, config)?)),
+        config::Source::Exec(argv) => Ok(Box::new(stream::Stream::exec(argv, config)?)),
         config::Source::V4l(path) => Ok(Box::new(v4l::Camera::open(path, config)?)),
     }
 }

@@ -131,6 +131,9 @@ fn check(report: &mut Report<'_>) -> Result<Option<Config>, Error> {
     }
     report.tell("log", check_log(&config.events.log))?;
     report.tell("snapshots", check_snapshots(&config))?;
+    if let Some(clips) = &config.clips {
+        report.tell("clips", Ok(clips.to_string()))?;
+    }
     if let Some(hook) = &config.events.hook {
         report.tell("hook", check_hook(hook))?;
     }
@@ -203,7 +206,8 @@ fn check_camera(config: &config::Camera) -> Checked {
         match source.next(deadline) {
             Ok(Some(frame)) => {
                 let (width, height) = frame.picture.dimensions();
-                return Ok(format!("{}; a {width}x{height} picture came", source.describe()));
+                let kept = if frame.jpeg.is_some() { ", as a JPEG that clips keep" } else { "" };
+                return Ok(format!("{}; a {width}x{height} picture came{kept}", source.describe()));
             }
             Ok(None) => return Err(format!("{}: none of its pictures can be used", source.describe())),
             Err(camera::Error::Dropped { .. }) if Instant::now() < deadline => {}

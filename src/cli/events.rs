@@ -114,8 +114,8 @@ fn line(event: &Event, zone: &TimeZone) -> String {
         let rounded = Duration::from_millis(duration.as_millis() as u64 / unit * unit);
         add(format!("in {}", humantime::format_duration(rounded)));
     }
-    if let Some(snapshot) = &event.snapshot {
-        add(snapshot.display().to_string());
+    for path in [&event.snapshot, &event.clip].into_iter().flatten() {
+        add(path.display().to_string());
     }
     if let Some(message) = &event.message {
         add(message.clone());

@@ -31,6 +31,7 @@ impl Config {
         self.check_decision()?;
         self.check_drift()?;
         self.check_events()?;
+        self.check_clips()?;
         self.check_gpio()?;
         self.check_mqtt()
     }

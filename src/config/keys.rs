@@ -31,6 +31,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
         "events",
         &["log", "max-log-size", "snapshots", "keep-snapshots", "max-snapshot-bytes", "heat-map", "hook", "metrics"],
     ),
+    ("clips", &["before", "after", "max-rate", "max-memory", "keep", "max-bytes"]),
     ("gpio", &["chip", "line", "active", "mode", "pulse", "heartbeat"]),
     ("mqtt", mqtt::KEYS),
 ];

@@ -1,5 +1,7 @@
 //! JPEG files and MJPG frames. Damage is refused, missing Huffman tables are supplied.
 
+use std::borrow::Cow;
+
 use ::image::RgbImage;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 
@@ -15,6 +17,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
+pub use decoder::is_jpeg;
 pub use error::Error;
 
 use decoder::pixels;
@@ -47,8 +50,24 @@ pub fn decode(bytes: &[u8], wanted: impl Fn(usize, usize) -> bool) -> Result<Rgb
         let (whole, picture) = rayon::join(|| walk.finish(), || pixels(ZCursor::new(bytes)));
         return whole.and(picture);
     }
+    pixels(ZCursor::new(&*completed(bytes, walk)?))
+}
+
+/// Width and height of a JPEG, and its bytes as any program opens them: with Huffman tables, and up to its end marker.
+///
+/// # Errors
+/// As [`decode`].
+pub fn complete(bytes: &[u8]) -> Result<([u32; 2], Cow<'_, [u8]>), Error> {
+    let walk = Walk::begin(bytes, is_decoded)?;
+    let size = walk.size();
+    Ok((size, completed(bytes, walk)?))
+}
+
+fn completed<'a>(bytes: &'a [u8], walk: Walk<'a>) -> Result<Cow<'a, [u8]>, Error> {
     let tables = walk.without_tables.map(|at| (at, huffman::segment()));
     let end = walk.finish()?;
-    let complete = tables.map(|(at, tables)| [&bytes[..at], &tables, &bytes[at..end]].concat());
-    pixels(ZCursor::new(complete.as_deref().unwrap_or(&bytes[..end])))
+    Ok(match tables {
+        Some((at, tables)) => Cow::Owned([&bytes[..at], &tables, &bytes[at..end]].concat()),
+        None => Cow::Borrowed(&bytes[..end]),
+    })
 }

@@ -199,7 +199,7 @@ mod tests {
             match self.0 % 3 {
                 0 => {
                     let picture = ::image::RgbImage::new(1, 1);
-                    Ok(Some(Frame { picture, sequence: self.0, source: "slow".into() }))
+                    Ok(Some(Frame { picture, jpeg: None, sequence: self.0, source: "slow".into() }))
                 }
                 _ => Err(camera::Error::Timeout { origin: "slow".into(), reason: String::new() }),
             }

@@ -143,6 +143,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
                 Polled::Frame(frame) => {
                     let begun = Instant::now();
                     self.take_frame(&frame, begun);
+                    self.outputs.keep(frame, begun);
                     let rest = pace::rest(begun.elapsed(), self.watch.config.model.duty);
                     due = pace::next_due(due, interval, Instant::now(), rest);
                 }

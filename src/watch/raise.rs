@@ -31,6 +31,7 @@ pub fn raise(outputs: &mut Outputs, event: Event, frame: &Raised<'_>, mut judge:
         snapshot: Some(snapshot),
         heat: (map.is_some() || drawing == Drawing::Later).then_some(heat),
         region: map.as_ref().map(region),
+        clip: outputs.clip_path(&id),
     };
     let event = outputs.write(event.with_pictures(named));
     let snapshot = outputs.snapshot(&id, frame.hatched);
@@ -39,7 +40,7 @@ pub fn raise(outputs: &mut Outputs, event: Event, frame: &Raised<'_>, mut judge:
     }
     let drawn = map.as_ref().filter(|_| snapshot.is_some()).map(|map| map.draw(frame.hatched));
     let heat = drawn.and_then(|drawn| outputs.heat(&id, &drawn));
-    let pictures = Pictures { snapshot, heat, region: map.as_ref().map(region) };
+    let pictures = Pictures { snapshot, heat, region: map.as_ref().map(region), clip: outputs.clip(&id) };
     outputs.announce(&event.with_pictures(pictures.clone()));
     pictures
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make files of every kind")]
 
 mod camera;
+mod clips;
 mod clock;
 mod config;
 #[path = "../common/daemon.rs"]

@@ -77,7 +77,7 @@ impl FrameSource for Scripted {
             }
         };
         let picture = RgbImage::from_pixel(4, 4, Rgb(colour));
-        Ok(Some(Frame { picture, sequence: 0, source: origin }))
+        Ok(Some(Frame { picture, jpeg: None, sequence: 0, source: origin }))
     }
 
     fn describe(&self) -> String {

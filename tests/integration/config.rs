@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use outlierd::internals::config::drift::Span;
-use outlierd::internals::config::{Active, After, Config, Crop, Error, Line, Mode, PixelFormat, Source};
+use outlierd::internals::config::{Active, After, Clips, Config, Crop, Error, Line, Mode, PixelFormat, Source};
 
 const EXAMPLE: &str = r#"
 [camera]
@@ -196,6 +196,15 @@ fn wrong_values_name_line_and_remedy() {
         ("[events]\nmax-snapshot-bytes = \"1 kB\"", "o.toml:4: events.max-snapshot-bytes is 1000"),
         ("[events]\nheat-map = \"yes\"", "o.toml:4: invalid type: string \"yes\", expected a boolean"),
         ("[events]\nmetrics = \"/run/..\"", "o.toml:4: events.metrics names no file"),
+        ("[clips]\nbefore = \"1h\"", "o.toml:4: clips.before is 1h: at most \"5m\""),
+        ("[clips]\nafter = \"301s\"", "o.toml:4: clips.after is 5m 1s: at most \"5m\""),
+        ("[clips]\nmax-rate = 0", "o.toml:4: clips.max-rate = 0: must be 0.1 to 120"),
+        ("[clips]\nmax-rate = nan", "o.toml:4: clips.max-rate = NaN: must be"),
+        ("[clips]\nmax-memory = \"10 kB\"", "o.toml:4: clips.max-memory is 10000 bytes: must be \"100 kB\""),
+        ("[clips]\nmax-memory = \"1 GB\"", "o.toml:4: clips.max-memory is 1000000000 bytes"),
+        ("[clips]\nkeep = 0", "o.toml:4: clips.keep = 0: at least 1"),
+        ("[clips]\nmax-bytes = \"1 kB\"", "o.toml:4: clips.max-bytes is 1000: at least \"1 MB\""),
+        ("[clips]\nmax-byte = 1", "o.toml:4: unknown key \"max-byte\" in [clips]: did you mean \"max-bytes\"?"),
         ("[gpio]\nmode = \"blink\"", "o.toml:4: unknown variant `blink`, expected `hold` or `pulse`"),
         ("[gpio]\nactive = \"on\"", "o.toml:4: unknown variant `on`"),
         ("[gpio]\nline = true", "o.toml:4: a line is a number (17) or a name"),
@@ -294,6 +303,6 @@ fn the_packaged_file_is_read_and_shows_the_defaults() {
     };
     assert_eq!(all.mqtt.is_some(), cfg!(feature = "mqtt"));
     assert!(all.gpio.is_some() && all.events.hook.is_some() && all.camera.crop.is_some());
-    assert_eq!(all.camera.controls.len(), 4);
+    assert_eq!((all.camera.controls.len(), all.clips), (4, Some(Clips::default())));
     assert_eq!(all.decision.false_alarms.unwrap().to_string(), "1/day");
 }

@@ -9,6 +9,7 @@ mod budget;
 mod cli;
 mod cli_grid;
 mod cli_run;
+mod clips;
 mod config;
 mod estimators;
 mod exports;

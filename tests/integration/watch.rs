@@ -452,7 +452,7 @@ impl FrameSource for Scripted {
         };
         self.sequence += 1;
         let picture = RgbImage::from_pixel(4, 4, Rgb([red, 0, 0]));
-        Ok(Some(Frame { picture, sequence: self.sequence, source: origin }))
+        Ok(Some(Frame { picture, jpeg: None, sequence: self.sequence, source: origin }))
     }
 
     fn describe(&self) -> String {

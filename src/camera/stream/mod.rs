@@ -15,7 +15,7 @@ use ::image::RgbImage;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::frame::{Error, Frame, FrameSource};
-use crate::config::Crop;
+use crate::config::{self, Crop};
 use crate::fs::{self, Locked};
 use crate::image::{self, MAX_SIDE, jpeg};
 
@@ -38,6 +38,7 @@ const STACK: usize = 256 << 10;
 pub struct Stream {
     origin: String,
     crop: Option<Crop>,
+    keep_jpeg: bool,
     shared: Arc<Shared>,
     feeder: Option<Feeder>,
     reader: Option<JoinHandle<()>>,
@@ -89,18 +90,18 @@ enum Input {
 
 impl Stream {
     /// Opens a FIFO, which need not have a writer yet, or a file of a stream.
-    pub fn open(path: &Path, crop: Option<Crop>) -> Result<Self, Error> {
+    pub fn open(path: &Path, config: &config::Camera) -> Result<Self, Error> {
         let origin = path.display().to_string();
         let fail = |e: io::Error| Error::Open { origin: origin.clone(), reason: explain(&e) };
         let input = match fs::open_stream(path).map_err(fail)? {
             (file, true) => Input::Fifo(path.to_owned(), Locked::new(file).ok_or_else(busy).map_err(fail)?),
             (file, false) => Input::File(file),
         };
-        Self::start(origin.clone(), input, None, crop).map_err(fail)
+        Self::start(origin.clone(), input, None, config).map_err(fail)
     }
 
     /// Starts a command that writes a stream to its standard output.
-    pub fn exec(argv: &[String], crop: Option<Crop>) -> Result<Self, Error> {
+    pub fn exec(argv: &[String], config: &config::Camera) -> Result<Self, Error> {
         let origin = feeder::name(argv);
         let fail = |e: io::Error| {
             let reason = match e.kind() {
@@ -110,10 +111,10 @@ impl Stream {
             Error::Open { origin: origin.clone(), reason }
         };
         let (feeder, output) = Feeder::start(argv).map_err(fail)?;
-        Self::start(origin.clone(), Input::Command(output), Some(feeder), crop).map_err(fail)
+        Self::start(origin.clone(), Input::Command(output), Some(feeder), config).map_err(fail)
     }
 
-    fn start(origin: String, input: Input, feeder: Option<Feeder>, crop: Option<Crop>) -> io::Result<Self> {
+    fn start(origin: String, input: Input, feeder: Option<Feeder>, config: &config::Camera) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (stopped, stop) = io::pipe()?;
         let filled = Arc::clone(&shared);
@@ -122,8 +123,16 @@ impl Stream {
             filled.lock().ended = Some(ended);
             filled.changed.notify_all();
         })?;
-        let format = "no picture yet".into();
-        Ok(Stream { origin, crop, shared, feeder, reader: Some(reader), stop: Some(stop), format })
+        Ok(Stream {
+            origin,
+            crop: config.crop,
+            keep_jpeg: config.keep_jpeg,
+            shared,
+            feeder,
+            reader: Some(reader),
+            stop: Some(stop),
+            format: "no picture yet".into(),
+        })
     }
 
     /// The newest picture, undecoded; None at the deadline.
@@ -174,12 +183,14 @@ impl FrameSource for Stream {
                 Ok(Some(taken)) => {
                     let decoded = self.decode(&taken);
                     let Picture { kind, bytes, sequence } = taken;
+                    let kept = self.keep_jpeg && kind == Kind::Jpeg && decoded.is_ok();
+                    let jpeg = kept.then(|| bytes.as_slice().into());
                     self.shared.lock().spare = bytes;
                     match decoded {
                         Ok(picture) => {
                             let name = if kind == Kind::Jpeg { "MJPEG" } else { "YUV4MPEG2" };
                             self.format = format!("{}x{} {name}", picture.width(), picture.height());
-                            return Ok(Some(Frame { picture, sequence, source: self.origin.clone() }));
+                            return Ok(Some(Frame { picture, jpeg, sequence, source: self.origin.clone() }));
                         }
                         Err(reason) => {
                             log::debug!("{}: dropped frame {sequence}: {reason}", self.origin);

@@ -13,12 +13,16 @@ fn jpeg(level: u8) -> Vec<u8> {
     bytes
 }
 
+fn plain() -> config::Camera {
+    config::Camera::default()
+}
+
 fn level(source: &mut Stream) -> u8 {
     source.next(Instant::now() + PATIENCE).unwrap().unwrap().picture.get_pixel(3, 2).0[0]
 }
 
 fn shell(script: &str) -> Stream {
-    Stream::exec(&["/bin/sh".into(), "-c".into(), script.into()], None).unwrap()
+    Stream::exec(&["/bin/sh".into(), "-c".into(), script.into()], &plain()).unwrap()
 }
 
 fn fifo(dir: &tempfile::TempDir) -> PathBuf {
@@ -32,7 +36,8 @@ fn every_picture_of_a_file_is_taken_and_then_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stream");
     std::fs::write(&path, (0..20).map(|n| jpeg(n * 10)).collect::<Vec<_>>().concat()).unwrap();
-    let mut source = Stream::open(&path, Some(Crop::Pixels([8, 0, 8, 8]))).unwrap();
+    let mut source =
+        Stream::open(&path, &config::Camera { crop: Some(Crop::Pixels([8, 0, 8, 8])), ..plain() }).unwrap();
     for n in 0..20 {
         let frame = source.next(Instant::now() + PATIENCE).unwrap().unwrap();
         assert_eq!((frame.sequence, frame.picture.dimensions()), (n, (8, 8)));
@@ -46,17 +51,17 @@ fn a_source_can_be_dropped_with_pictures_left() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stream");
     std::fs::write(&path, jpeg(9).repeat(1000)).unwrap();
-    let mut source = Stream::open(&path, None).unwrap();
+    let mut source = Stream::open(&path, &plain()).unwrap();
     level(&mut source);
     drop(source);
-    drop(Stream::open(&fifo(&dir), None).unwrap());
+    drop(Stream::open(&fifo(&dir), &plain()).unwrap());
 }
 
 #[test]
 fn a_fifo_outlives_its_writers_and_a_half_picture_of_one_does_not_spoil_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir);
-    let mut source = Stream::open(&path, None).unwrap();
+    let mut source = Stream::open(&path, &plain()).unwrap();
     assert!(matches!(source.next(Instant::now() + Duration::from_millis(20)), Err(Error::Timeout { .. })));
     for n in [50u8, 100, 150] {
         let mut writer = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -88,7 +93,7 @@ fn a_fifo_has_one_reader_at_a_time() {
 fn the_newest_of_a_fifo_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir);
-    let mut source = Stream::open(&path, None).unwrap();
+    let mut source = Stream::open(&path, &plain()).unwrap();
     let mut writer = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     for n in 0..200u8 {
         writer.write_all(&jpeg(n)).unwrap();
@@ -138,12 +143,12 @@ fn a_command_ends_with_its_process_group() {
 fn what_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let error = |result: Result<Stream, Error>| result.err().unwrap().to_string();
-    assert!(error(Stream::open(&dir.path().join("no"), None)).contains("mkfifo"));
-    assert!(error(Stream::open(Path::new("/dev/null"), None)).contains("neither a FIFO nor a plain file"));
-    assert!(error(Stream::exec(&["/nonexistent/vid".into()], None)).contains("cannot open vid: no such program"));
+    assert!(error(Stream::open(&dir.path().join("no"), &plain())).contains("mkfifo"));
+    assert!(error(Stream::open(Path::new("/dev/null"), &plain())).contains("neither a FIFO nor a plain file"));
+    assert!(error(Stream::exec(&["/nonexistent/vid".into()], &plain())).contains("cannot open vid: no such program"));
     let path = dir.path().join("h264");
     std::fs::write(&path, [0, 0, 0, 1, 0x67, 0, 0, 0, 0, 0]).unwrap();
-    let error = Stream::open(&path, None).unwrap().next(Instant::now() + PATIENCE).unwrap_err().to_string();
+    let error = Stream::open(&path, &plain()).unwrap().next(Instant::now() + PATIENCE).unwrap_err().to_string();
     assert!(error.contains("H.264"), "{error}");
 }
 
@@ -153,7 +158,21 @@ fn planes_are_read_too() {
     let path = dir.path().join("y4m");
     std::fs::write(&path, [b"YUV4MPEG2 W5 H3 F2:1 Cmono XCOLORRANGE=FULL\nFRAME\n".as_slice(), &[77; 15]].concat())
         .unwrap();
-    let mut source = Stream::open(&path, None).unwrap();
+    let mut source = Stream::open(&path, &plain()).unwrap();
     assert_eq!(level(&mut source), 77);
     assert!(source.describe().ends_with("5x3 YUV4MPEG2"));
+}
+
+#[test]
+fn a_jpeg_is_kept_as_it_came_where_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stream");
+    let next = |bytes: &[u8], keep_jpeg: bool| {
+        std::fs::write(&path, bytes).unwrap();
+        let mut source = Stream::open(&path, &config::Camera { keep_jpeg, ..plain() }).unwrap();
+        source.next(Instant::now() + PATIENCE).unwrap().unwrap().jpeg
+    };
+    assert_eq!(next(&jpeg(9), true), Some(jpeg(9).into_boxed_slice()));
+    assert_eq!(next(&jpeg(9), false), None);
+    assert_eq!(next(b"YUV4MPEG2 W1 H1 Cmono\nFRAME\nxFRAME\nx", true), None);
 }

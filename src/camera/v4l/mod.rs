@@ -34,6 +34,7 @@ pub struct Camera {
     layout: Layout,
     interval: Option<Duration>,
     region: [u32; 4],
+    keep_jpeg: bool,
     sequence: u64,
     opened: Instant,
     /// The least time from a buffer's timestamp to its dequeue, in seconds; the offset of the two clocks is unknown.
@@ -72,6 +73,7 @@ impl Camera {
             layout,
             interval: offer.interval,
             region,
+            keep_jpeg: config.keep_jpeg && offer.format == config::PixelFormat::Mjpg,
             sequence: 0,
             opened: Instant::now(),
             least_lag: f64::INFINITY,
@@ -113,8 +115,9 @@ impl Camera {
             };
             match picture {
                 Ok(picture) => {
+                    let jpeg = self.keep_jpeg.then(|| used.into());
                     let (sequence, source) = (self.sequence, self.origin.clone());
-                    return Ok(Some(Frame { picture, sequence, source }));
+                    return Ok(Some(Frame { picture, jpeg, sequence, source }));
                 }
                 Err(reason) => {
                     log::debug!("{}: dropped frame {}: {reason}", self.origin, self.sequence);

@@ -15,6 +15,11 @@ pub const SOS: u8 = 0xDA;
 pub const DHT: u8 = 0xC4;
 pub const DRI: u8 = 0xDD;
 
+/// Whether bytes begin as a JPEG does.
+pub fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xFF, SOI])
+}
+
 /// Decodes a JPEG. Much damage is not detected here.
 pub fn pixels(jpeg: impl ZByteReaderTrait) -> Result<RgbImage, Error> {
     let options = DecoderOptions::default()

@@ -2,7 +2,7 @@
 //! handles its layout correctly.
 
 use super::codes::Table;
-use super::decoder::{DHT, DRI, EOI, MAX_SCANS, SOI, SOS};
+use super::decoder::{DHT, DRI, EOI, MAX_SCANS, SOI, SOS, is_jpeg};
 use super::error::Error;
 use super::huffman;
 use super::scan::{Coding, Scan};
@@ -57,7 +57,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// [`Error::OtherSize`] where `wanted` refuses width and height; what is damaged, and what the decoder cannot read.
     pub fn begin(bytes: &'a [u8], wanted: impl Fn(usize, usize) -> bool) -> Result<Walk<'a>, Error> {
-        if !bytes.starts_with(&[0xFF, SOI]) {
+        if !is_jpeg(bytes) {
             return Err(Error::NoStart);
         }
         let (at, frame, tables) = (2, None, Tables::default());
@@ -94,6 +94,11 @@ impl<'a> Walk<'a> {
     #[cfg(test)]
     pub fn header(&self) -> usize {
         self.at
+    }
+
+    /// Width and height; both are known from the first scan on.
+    pub fn size(&self) -> [u32; 2] {
+        self.frame.as_ref().map_or([0; 2], |frame| [frame.width as u32, frame.height as u32])
     }
 
     pub fn is_progressive(&self) -> bool {

@@ -51,6 +51,19 @@ fn missing_tables_are_supplied_and_what_lies_behind_the_end_is_not_looked_at() {
 }
 
 #[test]
+fn a_jpeg_is_completed_for_programs_that_need_its_tables() {
+    let whole = encoded(48, 32);
+    let (size, same) = complete(&whole).unwrap();
+    assert_eq!((size, &*same), ([48, 32], whole.as_slice()));
+    let padded = [without_tables(&whole), vec![0; 100]].concat();
+    let (size, completed) = complete(&padded).unwrap();
+    assert_eq!(size, [48, 32]);
+    assert!(completed.ends_with(&[0xFF, EOI]));
+    assert_eq!(pixels(ZCursor::new(&*completed)).unwrap(), decoded(&whole).unwrap());
+    assert!(complete(&whole[..whole.len() / 2]).is_err());
+}
+
+#[test]
 fn a_thumbnail_s_end_is_not_the_picture_s() {
     let (whole, thumbnail) = (encoded(48, 32), encoded(16, 16));
     let mut segment = vec![0xFF, 0xE1];

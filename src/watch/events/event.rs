@@ -104,6 +104,9 @@ pub struct Event {
     /// from the log's line of a raise whose map is made after it: the clear has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<[f64; 4]>,
+    /// The folder with the frames before and after a raise, which is there once all of them are; left out without clips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<PathBuf>,
     #[serde(default)]
     pub model: Option<String>,
     /// Which daemon: the name of its config file without the extension.
@@ -134,6 +137,7 @@ impl Event {
             snapshot: None,
             heat: None,
             region: None,
+            clip: None,
             model: None,
             instance: None,
             message: None,
@@ -141,7 +145,8 @@ impl Event {
     }
 
     pub fn with_pictures(self, pictures: Pictures) -> Self {
-        Event { snapshot: pictures.snapshot, heat: pictures.heat, region: pictures.region, ..self }
+        let Pictures { snapshot, heat, region, clip } = pictures;
+        Event { snapshot, heat, region, clip, ..self }
     }
 
     /// The JSON object, without a line end.
@@ -156,6 +161,7 @@ pub struct Pictures {
     pub snapshot: Option<PathBuf>,
     pub heat: Option<PathBuf>,
     pub region: Option<[f64; 4]>,
+    pub clip: Option<PathBuf>,
 }
 
 fn serialize_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

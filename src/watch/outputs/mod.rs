@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ::image::RgbImage;
 
+use self::clips::Clips;
 use self::gpio::Gpio;
 use self::hook::Hook;
 use self::metrics::Metrics;
@@ -14,6 +15,7 @@ use self::observe::Observe;
 use self::output::{Failure, Output};
 use self::snapshots::Snapshots;
 use self::throttle::Throttle;
+use crate::camera::Frame;
 use crate::config::Config;
 use crate::model::p_text;
 use crate::watch::events::past::{self, Past};
@@ -21,6 +23,7 @@ use crate::watch::events::{Event, Kind, Log};
 use crate::watch::frame::status::Status;
 use crate::watch::service::remedy;
 
+pub mod clips;
 pub mod gpio;
 pub mod hook;
 pub mod metrics;
@@ -43,6 +46,7 @@ pub struct Outputs {
     log: Log,
     log_failure: Option<String>,
     snapshots: Snapshots,
+    clips: Clips,
     gpio: Gpio,
     hook: Hook,
     #[cfg(feature = "mqtt")]
@@ -98,6 +102,7 @@ impl Outputs {
             log,
             log_failure: None,
             snapshots,
+            clips: Clips::start(config)?,
             gpio,
             hook,
             #[cfg(feature = "mqtt")]
@@ -119,6 +124,7 @@ impl Outputs {
         let mut each: Vec<&mut dyn Output> = vec![&mut self.gpio, &mut self.hook];
         #[cfg(feature = "mqtt")]
         each.push(&mut self.mqtt);
+        each.push(&mut self.clips);
         each.push(&mut self.observe);
         each.push(&mut self.metrics);
         each
@@ -193,7 +199,10 @@ impl Outputs {
             }
             Past::default()
         });
-        self.snapshots.remember(raises);
+        self.snapshots.remember(raises.iter().cloned());
+        if let Err(e) = self.clips.take_over(raises) {
+            self.error(format!("cannot remove what is left of clips: {e}{}", remedy(&e)));
+        }
         for (open, kind) in [(raise, Kind::Clear), (drift, Kind::DriftClear)] {
             let Some(past::Open { event, stopped }) = open else { continue };
             let message = match stopped {
@@ -205,6 +214,7 @@ impl Outputs {
                 id: event.id,
                 snapshot: there(event.snapshot),
                 heat: there(event.heat),
+                clip: there(event.clip),
                 message: Some(message.into()),
                 ..Event::new(kind)
             });
@@ -234,6 +244,25 @@ impl Outputs {
         let path = self.written(saved, id, "heat map")?;
         self.prune(Some(id));
         Some(path)
+    }
+
+    /// Where the clip of an event will be; None: there are no clips.
+    pub fn clip_path(&self, id: &str) -> Option<PathBuf> {
+        self.clips.path(id)
+    }
+
+    /// Begins the clip of an event with the frames before; a failure is an error event and no path.
+    pub fn clip(&mut self, id: &str) -> Option<PathBuf> {
+        let path = self.clips.path(id)?;
+        let claimed = self.snapshots.claim().map(|()| path);
+        self.written(claimed, id, "clip").inspect(|_| self.clips.raise(id))
+    }
+
+    /// Takes a frame for the clips, when all that it changed is told. Whatever goes wrong is an error event.
+    pub fn keep(&mut self, frame: Frame, came: Instant) {
+        if let Some(message) = self.clips.keep(frame, came) {
+            self.error(message);
+        }
     }
 
     fn written(&mut self, saved: io::Result<PathBuf>, id: &str, what: &str) -> Option<PathBuf> {
@@ -272,6 +301,7 @@ impl Outputs {
             Kind::Clear => self.snapshots.set_standing(None),
             _ => {}
         }
+        event.clip.take_if(|path| self.clips.has_failed(path));
         let written = self.log.append(&event);
         print(&event);
         self.metrics.count_event(event.event);

@@ -19,7 +19,7 @@ pub enum Failure {
     Hook(String),
 }
 
-/// GPIO, hook, MQTT and metrics. None holds up the watch: what takes long is done on a thread of its own.
+/// GPIO, hook, MQTT, clips and metrics. None holds up the watch: what takes long is done on a thread of its own.
 ///
 /// The log and the snapshots are none: events are in the log and name their snapshots before an output sees them.
 pub trait Output: Debug {

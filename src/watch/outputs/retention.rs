@@ -1,8 +1,10 @@
-//! Which snapshots are kept: those of the newest events, up to a number and a size, and of the one that stands.
+//! Which snapshots and clips are kept: those of the newest events, up to a number and a size, and of the one that stands.
 //!
-//! An event's files are `outlier-ID.jpg` and, where there is a heat map, `outlier-ID-heat.jpg`; they go together.
+//! An event's files are `outlier-ID.jpg` and, where there is a heat map, `outlier-ID-heat.jpg`; they go together. Its clip is
+//! the folder `clip-ID`. Both kinds lie in the same folder, each with limits of its own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,10 +16,74 @@ pub const SUFFIX: &str = ".jpg";
 pub const HEAT: &str = "-heat";
 /// The newest snapshot's link.
 pub const LAST: &str = "last.jpg";
+pub const CLIP: &str = "clip-";
+/// What a file may take beyond its bytes: the rest of a block, and its entry in the folder.
+pub const BLOCKS: u64 = 8192;
+
+/// Whether a write failed for lack of space, which the oldest can make.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What is kept of an event. Links, and what is of another type, are others', whatever their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pictures,
+    Clips,
+}
+
+impl Kind {
+    fn is(self, metadata: &Metadata) -> bool {
+        match self {
+            Kind::Pictures => metadata.is_file(),
+            Kind::Clips => metadata.is_dir(),
+        }
+    }
+
+    /// The event that something belongs to by its name.
+    fn id(self, name: &str) -> Option<&str> {
+        match self {
+            Kind::Pictures => {
+                let id = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+                Some(id.strip_suffix(HEAT).unwrap_or(id))
+            }
+            Kind::Clips => name.strip_prefix(CLIP),
+        }
+    }
+
+    /// Whether something of that name is not written to its end.
+    fn is_partial(self, name: &str) -> bool {
+        let begins: &[&str] = match self {
+            Kind::Pictures => &[PREFIX, LAST],
+            Kind::Clips => &[CLIP],
+        };
+        let rest = name.strip_prefix('.').filter(|rest| rest.ends_with(PARTIAL));
+        rest.is_some_and(|rest| begins.iter().any(|begin| rest.starts_with(begin)))
+    }
+
+    /// What cannot be read counts for nothing.
+    fn bytes(self, path: &Path, metadata: &Metadata) -> u64 {
+        match self {
+            Kind::Pictures => metadata.len(),
+            Kind::Clips => {
+                let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+                entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+            }
+        }
+    }
+
+    fn remove(self, path: &Path) -> io::Result<()> {
+        match self {
+            Kind::Pictures => remove(path),
+            Kind::Clips => std::fs::remove_dir_all(path),
+        }
+    }
+}
 
 /// Limits of a folder, and the order of its events.
 #[derive(Debug)]
 pub struct Retention {
+    kind: Kind,
     keep: usize,
     max_bytes: u64,
     standing: Option<String>,
@@ -36,9 +102,18 @@ struct Kept {
 }
 
 impl Retention {
-    /// At most `keep` events and `max_bytes` in all.
-    pub fn new(keep: usize, max_bytes: u64) -> Self {
-        Retention { keep: keep.max(1), max_bytes, standing: None, places: HashMap::new(), next_place: 0 }
+    /// Of pictures: at most those of `keep` events and `max_bytes` in all.
+    pub fn pictures(keep: usize, max_bytes: u64) -> Self {
+        Retention::new(Kind::Pictures, keep, max_bytes)
+    }
+
+    /// Of clips: at most `keep` and `max_bytes` in all.
+    pub fn clips(keep: usize, max_bytes: u64) -> Self {
+        Retention::new(Kind::Clips, keep, max_bytes)
+    }
+
+    fn new(kind: Kind, keep: usize, max_bytes: u64) -> Self {
+        Retention { kind, keep: keep.max(1), max_bytes, standing: None, places: HashMap::new(), next_place: 0 }
     }
 
     pub fn set_limits(&mut self, keep: usize, max_bytes: u64) {
@@ -58,10 +133,10 @@ impl Retention {
         self.standing = id.map(str::to_owned);
     }
 
-    /// Removes what is beyond the limits, and more until `room` bytes of pictures are gone, the oldest first; and what a
-    /// killed run left half written. `newest` and the event that stands keep theirs. A file that cannot be removed does
+    /// Removes what is beyond the limits, and more until `room` bytes are gone, the oldest first; and pictures that a killed
+    /// run left half written. `newest` and the event that stands keep theirs. A file that cannot be removed does
     /// not save others. The order is that of the log; events that are not in it are older, by the times of their files.
-    /// Pictures of a time to come, which a clock that was wrong has left, count as the oldest of these.
+    /// Those of a time to come, which a clock that was wrong has left, count as the oldest of these.
     pub fn remove_oldest(&mut self, folder: &Path, newest: Option<&str>, room: u64) -> io::Result<()> {
         let mut events: BTreeMap<String, Kept> = BTreeMap::new();
         let mut failure = Ok(());
@@ -70,22 +145,20 @@ impl Retention {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            // Links and folders are others', whatever their name; what is gone by now needs no removal.
+            // What is gone by now needs no removal.
             let Ok(metadata) = entry.metadata() else { continue };
-            if !metadata.is_file() {
+            if !self.kind.is(&metadata) {
                 continue;
             }
-            let partial = name.strip_prefix('.').filter(|rest| rest.ends_with(PARTIAL));
-            if partial.is_some_and(|rest| rest.starts_with(PREFIX) || rest.starts_with(LAST)) {
+            if self.kind == Kind::Pictures && self.kind.is_partial(name) {
                 failure = failure.and(remove(&entry.path()));
                 continue;
             }
-            let Some(id) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else { continue };
-            let id = id.strip_suffix(HEAT).unwrap_or(id);
+            let Some(id) = self.kind.id(name) else { continue };
             let modified = Some(metadata.modified()?).filter(|at| *at <= now).unwrap_or(SystemTime::UNIX_EPOCH);
             let kept = events.entry(id.to_owned()).or_insert(Kept { modified, bytes: 0, paths: Vec::new() });
             kept.modified = kept.modified.max(modified);
-            kept.bytes += metadata.len();
+            kept.bytes += self.kind.bytes(&entry.path(), &metadata);
             kept.paths.push(entry.path());
         }
         self.places.retain(|id, _| events.contains_key(id) || Some(id.as_str()) == newest);
@@ -101,7 +174,7 @@ impl Retention {
             if count <= self.keep && bytes <= max_bytes {
                 break;
             }
-            let removed = kept.paths.iter().map(|path| remove(path)).fold(Ok(()), Result::and);
+            let removed = kept.paths.iter().map(|path| self.kind.remove(path)).fold(Ok(()), Result::and);
             if removed.is_ok() {
                 count -= 1;
                 bytes -= kept.bytes;
@@ -110,4 +183,17 @@ impl Retention {
         }
         failure
     }
+}
+
+/// Removes the clips that a killed run left half written. None may be under way.
+pub fn remove_partial_clips(folder: &Path) -> io::Result<()> {
+    let mut failure = Ok(());
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let partial = entry.file_name().to_str().is_some_and(|name| Kind::Clips.is_partial(name));
+        if partial && entry.file_type()?.is_dir() {
+            failure = failure.and(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+    failure
 }

@@ -10,13 +10,11 @@ use ::image::RgbImage;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::retention::{HEAT, LAST, PREFIX, Retention, SUFFIX};
+use super::retention::{BLOCKS, HEAT, LAST, PREFIX, Retention, SUFFIX, is_full};
 use crate::fs::{self, Locked, PARTIAL, remove};
 use crate::image::jpeg;
 
 const QUALITY: u8 = 90;
-/// What a file may take beyond its bytes: the rest of a block, and its entry in the folder.
-const BLOCKS: u64 = 8192;
 
 /// A folder of snapshots.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ impl Snapshots {
     pub fn new(folder: &Path, keep: usize, max_bytes: u64) -> Self {
         Snapshots {
             folder: folder.to_owned(),
-            retention: Retention::new(keep, max_bytes),
+            retention: Retention::pictures(keep, max_bytes),
             claimed: None,
             symlink: |to, path| std::os::unix::fs::symlink(to, path),
             linkless: false,
@@ -115,14 +113,21 @@ impl Snapshots {
         Ok(path)
     }
 
-    /// Where there is no space, the oldest pictures make room.
+    /// Where there is no space, the oldest pictures make room, and where these do not suffice, the oldest clips.
     fn write(&mut self, id: &str, path: &Path, picture: &RgbImage) -> io::Result<()> {
         let jpeg = jpeg::encode(picture, QUALITY).map_err(io::Error::other)?;
         match fs::replace(path, &jpeg) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                // What cannot be removed makes no room: the second try says so.
-                let _ = self.retention.remove_oldest(&self.folder, Some(id), jpeg.len() as u64 + BLOCKS);
-                fs::replace(path, &jpeg)
+            Err(e) if is_full(&e) => {
+                // What cannot be removed makes no room: the next try says so.
+                let room = jpeg.len() as u64 + BLOCKS;
+                let _ = self.retention.remove_oldest(&self.folder, Some(id), room);
+                match fs::replace(path, &jpeg) {
+                    Err(e) if is_full(&e) => {
+                        let _ = Retention::clips(usize::MAX, u64::MAX).remove_oldest(&self.folder, Some(id), room);
+                        fs::replace(path, &jpeg)
+                    }
+                    written => written,
+                }
             }
             written => written,
         }
