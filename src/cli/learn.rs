@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::common;
 use super::error::{Error, exit};
-use super::{common, time};
 use crate::config::{self, Config};
 use crate::fs;
 use crate::model::learn::{self, Feedback, Outcome, Taken};
@@ -16,6 +16,7 @@ use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file, p_text};
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::scene;
+use crate::watch::time;
 
 /// With more false alarms, relative to the calibration's number of independent scores, it is time to fit again.
 const MUCH: f64 = 0.1;
@@ -52,6 +53,10 @@ pub struct Args {
     /// Only copy the snapshots into a folder, for `fit --normal`
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Take back what was learnt of these events, before the daemon is reloaded: what the alarm budget has counted by
+    /// then stays taken back
+    #[arg(long, conflicts_with_all = ["keep", "list"])]
+    forget: bool,
     /// Config file that names log and model
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
@@ -82,6 +87,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         list(&args, &config, &alarms)?;
     } else if let Some(folder) = &args.keep {
         keep(&args, &alarms, folder)?;
+    } else if args.forget {
+        forget(&args, &config, &alarms)?;
     } else {
         return teach(&args, &config, &alarms);
     }
@@ -252,6 +259,34 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
     report(args, &feedback, live, threshold, path)?;
     let none = feedback.outcomes.iter().all(|outcome| outcome.taken == Taken::TooFar);
     Ok(if none { ExitCode::from(exit::DATAERR) } else { ExitCode::SUCCESS })
+}
+
+#[derive(Serialize)]
+struct Forgotten<'a> {
+    id: &'a str,
+    forgotten: bool,
+}
+
+fn forget(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
+    let path = &config.model.path;
+    let mut model = Model::load(path)?;
+    let ids: Vec<String> = alarms.iter().map(|alarm| alarm.id.clone()).collect();
+    let forgotten = learn::forget(&mut model, &ids);
+    if !forgotten.is_empty() {
+        replace(&model, path)?;
+    }
+    for id in &ids {
+        let row = Forgotten { id, forgotten: forgotten.contains(&id.as_str()) };
+        match (args.json, row.forgotten) {
+            (true, _) => common::print_json(&row)?,
+            (false, true) => common::print(format!("{id}: no longer learnt"))?,
+            (false, false) => common::print(format!("{id}: was not learnt"))?,
+        }
+    }
+    if forgotten.is_empty() || args.json {
+        return Ok(());
+    }
+    common::print("the running daemon takes it over with: systemctl reload outlierd")
 }
 
 fn score_snapshots(

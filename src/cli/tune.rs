@@ -7,16 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::common;
 use super::error::{Error, exit};
-use super::{common, time};
-use crate::config::edit::with_key;
-use crate::config::{self, Config, FalseAlarms, MAX_BYTES};
-use crate::fs;
+use crate::config::{self, Config, FalseAlarms, edit};
 use crate::model::p_text;
 use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
 use crate::watch::events;
 use crate::watch::history::{Entry, Reader, hundredths, time_of};
+use crate::watch::time;
 
 /// Parts of the sparkline.
 const PARTS: usize = 24;
@@ -104,7 +103,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let Some(line) = line else { return Ok(ExitCode::SUCCESS) };
     let file = args.config.display();
     if args.write {
-        write(&args.config, &line)?;
+        let (key, value) = line.split_once(" = ").unwrap_or((&line, ""));
+        edit::set_key(&args.config, "decision", key, value)?;
         let reload = format!("{file} has it now; the daemon takes it with: systemctl reload {}", config.instance());
         if !args.json {
             common::print(reload)?;
@@ -274,19 +274,6 @@ fn sparkline(parts: &[u32], highest: u32, drawn: bool) -> String {
     parts.iter().map(one).collect()
 }
 
-/// Puts a line into `[decision]`. Nothing is written that would not be read.
-fn write(path: &Path, line: &str) -> Result<(), Error> {
-    let file = path.display();
-    let cannot = |e: &dyn std::fmt::Display| Error::new(exit::CONFIG, format!("cannot change {file}: {e}"));
-    let text = fs::read_text(path, MAX_BYTES).map_err(|e| cannot(&e))?;
-    let (key, value) = line.split_once(" = ").unwrap_or((line, ""));
-    let new = with_key(&text, "decision", key, value).map_err(|e| cannot(&e))?;
-    Config::parse(path, &new).and_then(|config| config.check()).map_err(|e| cannot(&e))?;
-    // A link stays one.
-    let target = path.canonicalize().map_err(|e| cannot(&e))?;
-    fs::replace(&target, new.as_bytes()).map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {file}: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,19 +282,5 @@ mod tests {
     fn sparklines_are_text_where_no_terminal_draws_them() {
         assert_eq!(sparkline(&[0, 1, 9, 10, 500], 500, false), ".19++");
         assert_eq!(sparkline(&[0, 1, 20, 500], 500, true), ".▁▃█");
-    }
-
-    #[test]
-    fn only_a_config_that_can_be_read_is_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("door.toml");
-        let old = "# mine\n[model]\npath = \"m\"\n[decision] # here\nraise-after = 2\n";
-        std::fs::write(&path, old).unwrap();
-        write(&path, "threshold = 0.25").unwrap();
-        let new = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(new, old.replace("here\n", "here\nthreshold = 0.25\n"));
-        assert!(write(&path, "threshold = 7.0").is_err());
-        assert!(write(&path, "treshold = 0.5").is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), new);
     }
 }

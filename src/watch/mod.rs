@@ -23,6 +23,7 @@ mod raise;
 pub mod scene;
 pub mod service;
 pub mod surprisal;
+pub mod time;
 
 use budget::{BudgetStatus, Reason};
 use connection::{Connection, Polled};
@@ -39,7 +40,7 @@ use service::{Command, Notifier, latest};
 
 pub use connection::OpenCamera;
 pub use frame::status::Summary;
-pub use judging::{Judge, JudgeError};
+pub use judging::{Drawing, Judge, JudgeError};
 
 /// Why the watch could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +222,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
             let event = self.machine.skipped(verdict, Time::now());
             self.update();
+            self.outputs.show(&frame.picture, None::<fn() -> _>);
             return event.into_iter().for_each(|event| self.emit(event));
         }
         let (begun, threshold) = (Instant::now(), self.scene.threshold().value);
@@ -241,8 +243,10 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.filter.judged(verdict, now);
         let events = self.machine.judged(verdict, threshold, Time::now());
         self.update();
+        let mut drawn = false;
         for event in events {
             if event.event == Kind::Raise {
+                drawn = true;
                 let pictures =
                     Raised { masked: &masked, hatched: &self.watch.config.camera.mask.hatch(&frame.picture) };
                 let judge = self.watch.config.events.heat_map.then_some(&mut self.watch.judge as &mut dyn Judge);
@@ -260,6 +264,18 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(observe) = &mut self.watch.observe {
             observe(frame, verdict);
         }
+        // A raise has used up what the judgement left behind for the map.
+        let judge = (!drawn && self.watch.judge.drawing() != Drawing::Never).then_some(&mut self.watch.judge);
+        let map = judge.map(|judge| {
+            let masked = &masked;
+            move || {
+                judge.heat(masked).unwrap_or_else(|e| {
+                    log::warn!("no anomaly map: {e}");
+                    None
+                })
+            }
+        });
+        self.outputs.show(&frame.picture, map);
     }
 
     fn watch_drift(&mut self) {
