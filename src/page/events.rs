@@ -105,7 +105,8 @@ pub fn show(view: &View<'_>) -> Response {
     let mut found = match newest(&view.config, &filter, (page + 1) * PER_PAGE + 1) {
         Ok(found) => found,
         Err(e) => {
-            return view.fail("events", &format!("Cannot read the event log {}: {e}", view.config.events.log.display()));
+            return view
+                .fail("events", &format!("Cannot read the event log {}: {e}", view.config.events.log.display()));
         }
     };
     let more = found.len() > (page + 1) * PER_PAGE && page + 1 < MOST_PAGES;

@@ -23,6 +23,7 @@ impl Page {
         match (posted, path.as_slice()) {
             (false, ["style.css"]) => return response::asset("text/css; charset=utf-8", include_str!("style.css")),
             (false, ["app.js"]) => return response::asset("text/javascript; charset=utf-8", include_str!("app.js")),
+            (false, ["favicon.ico"]) => return response::status(StatusCode::NO_CONTENT),
             (false, ["login"]) => return layout::login(self, None),
             (true, ["login"]) => return self.log_in(request, now),
             _ => {}

@@ -101,6 +101,7 @@ pub async fn connection<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     if timeout(LIFE, connection.as_mut()).await.is_err() {
@@ -121,4 +122,36 @@ async fn answer(page: Arc<Page>, request: http::Request<Incoming>, local: IpAddr
         Err(status) => response::status(status),
     };
     Ok(tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| response::status(StatusCode::INTERNAL_SERVER_ERROR)))
+}
+
+/// What the bytes of one connection are answered with.
+///
+/// # Errors
+/// There are no sockets or threads to be had.
+#[cfg(feature = "internals")]
+pub fn answers(page: &Arc<Page>, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    let (mut client, server) = UnixStream::pair()?;
+    server.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    std::thread::scope(|scope| {
+        let mut writer = client.try_clone()?;
+        scope.spawn(move || {
+            // A server that has had enough closes before.
+            let _ = writer.write_all(bytes).and_then(|()| writer.shutdown(std::net::Shutdown::Write));
+        });
+        let reader = scope.spawn(move || {
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).map(|_| answer)
+        });
+        let local = IpAddr::from([127, 0, 0, 1]);
+        runtime.block_on(async {
+            let server = tokio::net::UnixStream::from_std(server)?;
+            connection(Arc::clone(page), server, local, None).await;
+            Ok::<_, io::Error>(())
+        })?;
+        reader.join().map_err(|_| io::Error::other("the reader panicked"))?
+    })
 }
