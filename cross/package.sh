@@ -14,8 +14,9 @@ chmod 755 "$root"
 program() { ${RUNNER:-} "$binary" "$@"; }
 
 install -D -m 755 "$binary" "$root/usr/bin/outlierd"
-for unit in outlierd outlierd@ outlierd-camera@ outlierd-rtsp@; do
-    install -D -m 644 systemd/$unit.service "$root/usr/lib/systemd/system/$unit.service"
+for unit in outlierd.service outlierd@.service outlierd-camera@.service outlierd-rtsp@.service \
+    outlierd-page.service outlierd-page.socket; do
+    install -D -m 644 "systemd/$unit" "$root/usr/lib/systemd/system/$unit"
 done
 install -D -m 755 systemd/feed.sh "$root/usr/lib/outlierd/feed"
 install -D -m 644 systemd/outlierd.sysusers "$root/usr/lib/sysusers.d/outlierd.conf"
@@ -38,6 +39,8 @@ install -m 644 README.md "$doc/"
 install -m 644 cross/README.md "$doc/boards.md"
 install -m 644 systemd/outlierd.toml "$doc/outlierd.toml.example"
 install -m 644 systemd/outlierd.service.d/mqtt.conf.example "$doc/"
+mkdir "$doc/outlierd-page.service.d"
+install -m 644 systemd/outlierd-page.service.d/*.example "$doc/outlierd-page.service.d/"
 {
     printf 'outlierd is licensed under the MIT licence or the Apache licence 2.0, at your choice.\n\n'
     cat LICENSE-MIT

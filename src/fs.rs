@@ -24,6 +24,19 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// The bytes of a plain file of a folder that others may have put links into: none is followed.
+///
+/// # Errors
+/// As [`read`], and where the name is a link's.
+pub fn read_unlinked(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => read_all(file, max),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
+    }
+}
+
 /// Opens a FIFO, without waiting for a writer, or a plain file; true for a FIFO.
 ///
 /// # Errors
@@ -42,8 +55,11 @@ pub fn open_stream(path: &Path) -> io::Result<(File, bool)> {
 /// # Errors
 /// Also where there are more than `max`.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    read_all(open(path)?, max)
+}
+
+fn read_all(file: File, max: u64) -> io::Result<Vec<u8>> {
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes"));
-    let file = open(path)?;
     let len = file.metadata()?.len();
     if len > max {
         return Err(too_large());

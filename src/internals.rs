@@ -24,6 +24,9 @@ pub mod image {
 pub mod model {
     pub use crate::model::*;
 }
+pub mod page {
+    pub use crate::page::*;
+}
 pub mod pictures {
     pub use crate::pictures::*;
 }

@@ -28,6 +28,7 @@
 //! | `model` | scaler, PCA, detector and calibration of one backbone, and their file |
 //! | `training` | what `fit`, `eval` and `compare` do: features, splits, metrics, report |
 //! | `watch` | the daemon: decision, events, snapshots, hooks, GPIO, service |
+//! | `page` | the web page: reads what the daemons see and have seen |
 //! | `cli` | the commands |
 //!
 //! A module knows those above it only (`tests/integration/structure.rs`). The feature `internals` shows them all, for tests
@@ -46,6 +47,7 @@ mod image;
 #[cfg(feature = "internals")]
 pub mod internals;
 mod model;
+mod page;
 mod pictures;
 mod text;
 mod training;

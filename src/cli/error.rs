@@ -1,7 +1,7 @@
 //! The error of a command, with the exit code of sysexits.h for every error of the library.
 
 use crate::watch::outputs::Error as Outputs;
-use crate::{backbone, config, model, pictures, training, watch};
+use crate::{backbone, config, model, page, pictures, training, watch};
 
 /// Exit codes of sysexits.h, and the shell's of SIGINT.
 pub mod exit {
@@ -50,6 +50,8 @@ from! {
     training::features::Error: of_features;
     training::grid::Error: of_grid;
     config::Error: |_| exit::CONFIG;
+    config::edit::Error: of_edit;
+    page::Error: of_page;
     pictures::Error: |_| exit::NOINPUT;
     watch::Error: of_watch;
 }
@@ -119,6 +121,24 @@ fn of_grid(error: &training::grid::Error) -> u8 {
         E::Fit(inner) => of_fit(inner),
         E::NoneWorked(_) => exit::DATAERR,
         E::Interrupted => exit::INTERRUPTED,
+    }
+}
+
+fn of_edit(error: &config::edit::Error) -> u8 {
+    match error {
+        config::edit::Error::Unfit { .. } => exit::CONFIG,
+        config::edit::Error::Write { .. } => exit::CANTCREAT,
+    }
+}
+
+fn of_page(error: &page::Error) -> u8 {
+    use page::Error as E;
+    match error {
+        E::Open(_) | E::SameName(_) | E::Reserved { .. } => exit::USAGE,
+        E::ShortToken { .. } => exit::CONFIG,
+        E::Token { .. } => exit::NOINPUT,
+        E::Listen { .. } | E::Passed(_) => exit::UNAVAILABLE,
+        E::Serve(_) => exit::SOFTWARE,
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 
+use super::common;
 use super::error::{Error, exit};
-use super::{common, time};
 use crate::config::{self, Config};
 use crate::watch::events::{self, Event, Follow, Kind};
+use crate::watch::time;
 
 const POLL: Duration = Duration::from_millis(200);
 

@@ -50,7 +50,7 @@ fn claims(config: &Config) -> Vec<Claim> {
     }
     file("log", &config.events.log);
     file("snapshots", &config.events.snapshots);
-    file("history", &config.history_path());
+    config.history_paths().iter().for_each(|path| file("history", path));
     file("socket", &config.socket_path());
     if let Some(path) = &config.events.metrics {
         file("metrics", path);

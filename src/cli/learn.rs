@@ -1,5 +1,6 @@
 //! `learn`: feedback of false alarms to the model.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::common;
 use super::error::{Error, exit};
-use super::{common, time};
 use crate::config::{self, Config};
 use crate::fs;
 use crate::model::learn::{self, Feedback, Outcome, Taken};
@@ -16,6 +17,7 @@ use crate::model::records::Learnt;
 use crate::model::{Calibration, Model, file, p_text};
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::scene;
+use crate::watch::time;
 
 /// With more false alarms, relative to the calibration's number of independent scores, it is time to fit again.
 const MUCH: f64 = 0.1;
@@ -52,6 +54,10 @@ pub struct Args {
     /// Only copy the snapshots into a folder, for `fit --normal`
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Take back what was learnt of these events, before the daemon is reloaded: what the alarm budget has counted by
+    /// then stays taken back
+    #[arg(long, conflicts_with_all = ["keep", "list"])]
+    forget: bool,
     /// Config file that names log and model
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
@@ -82,6 +88,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         list(&args, &config, &alarms)?;
     } else if let Some(folder) = &args.keep {
         keep(&args, &alarms, folder)?;
+    } else if args.forget {
+        forget(&args, &config, &alarms)?;
     } else {
         return teach(&args, &config, &alarms);
     }
@@ -131,13 +139,14 @@ struct Listed<'a> {
 }
 
 fn list(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
-    let known = match Model::load(&config.model.path) {
+    let known = |path: &PathBuf| match Model::load(path) {
         Ok(model) => model.records.learnt,
         Err(error) => {
             log::warn!("{error}: what was learnt before is not known");
             Vec::new()
         }
     };
+    let known: Vec<Learnt> = config.models().flat_map(known).collect();
     for Alarm { id, raise } in alarms {
         let snapshot = raise.snapshot.as_deref();
         let listed = Listed {
@@ -225,8 +234,26 @@ fn keep(args: &Args, alarms: &[Alarm], folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The models of the config that raised any of the events, and these.
+fn by_model<'a>(config: &'a Config, alarms: &'a [Alarm]) -> impl Iterator<Item = (&'a PathBuf, Vec<&'a Alarm>)> {
+    let path = move |alarm: &Alarm| {
+        let name = alarm.raise.model.as_ref().map(OsStr::new);
+        config.models().find(|path| path.file_name() == name).unwrap_or(&config.model.path)
+    };
+    let of = move |model: &'a PathBuf| (model, alarms.iter().filter(|alarm| path(alarm) == model).collect::<Vec<_>>());
+    config.models().map(of).filter(|(_, alarms)| !alarms.is_empty())
+}
+
 fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Error> {
-    let path = &config.model.path;
+    let mut taught = false;
+    for (path, alarms) in by_model(config, alarms) {
+        taught |= teach_model(args, config, path, &alarms)?;
+    }
+    Ok(if taught { ExitCode::SUCCESS } else { ExitCode::from(exit::DATAERR) })
+}
+
+/// Whether any of the events could be learnt.
+fn teach_model(args: &Args, config: &Config, path: &Path, alarms: &[&Alarm]) -> Result<bool, Error> {
     let mut model = Model::load(path)?;
     if let Calibration::Isotonic(_) = model.calibration {
         return Err(Error::new(exit::DATAERR, learn::NotConformal));
@@ -235,7 +262,7 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
     for alarm in alarms {
         match alarm.live(&model) {
             Some(score) => scored.push((alarm.id.clone(), score)),
-            None => others.push(alarm),
+            None => others.push(*alarm),
         }
     }
     let live = scored.len();
@@ -243,15 +270,45 @@ fn teach(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<ExitCode, Err
         scored.extend(score_snapshots(config, &model, with_snapshots(args, &others)?)?);
     }
     let threshold = scene::threshold(config, path, &model).map_err(|e| {
-        Error::new(exit::NOINPUT, format!("cannot read the history {}: {e}", config.history_path().display()))
+        Error::new(exit::NOINPUT, format!("cannot read the history {}: {e}", config.history_path_of(path).display()))
     })?;
     let feedback = learn::learn(&mut model, &scored, threshold).map_err(|e| Error::new(exit::DATAERR, e))?;
     if feedback.taken() > 0 {
         replace(&model, path)?;
     }
     report(args, &feedback, live, threshold, path)?;
-    let none = feedback.outcomes.iter().all(|outcome| outcome.taken == Taken::TooFar);
-    Ok(if none { ExitCode::from(exit::DATAERR) } else { ExitCode::SUCCESS })
+    Ok(feedback.outcomes.iter().any(|outcome| outcome.taken != Taken::TooFar))
+}
+
+#[derive(Serialize)]
+struct Forgotten<'a> {
+    id: &'a str,
+    forgotten: bool,
+}
+
+fn forget(args: &Args, config: &Config, alarms: &[Alarm]) -> Result<(), Error> {
+    let mut any = false;
+    for (path, alarms) in by_model(config, alarms) {
+        let mut model = Model::load(path)?;
+        let ids: Vec<String> = alarms.iter().map(|alarm| alarm.id.clone()).collect();
+        let forgotten = learn::forget(&mut model, &ids);
+        if !forgotten.is_empty() {
+            replace(&model, path)?;
+        }
+        any |= !forgotten.is_empty();
+        for id in &ids {
+            let row = Forgotten { id, forgotten: forgotten.contains(&id.as_str()) };
+            match (args.json, row.forgotten) {
+                (true, _) => common::print_json(&row)?,
+                (false, true) => common::print(format!("{id}: no longer learnt"))?,
+                (false, false) => common::print(format!("{id}: was not learnt"))?,
+            }
+        }
+    }
+    if !any || args.json {
+        return Ok(());
+    }
+    common::print("the running daemon takes it over with: systemctl reload outlierd")
 }
 
 fn score_snapshots(

@@ -20,12 +20,12 @@ pub mod import_sklearn;
 pub mod inspect;
 mod instances;
 pub mod learn;
+pub mod page;
 pub mod quantize;
 pub mod release;
 pub mod run;
 pub mod score;
 pub mod status;
-pub mod time;
 pub mod tune;
 
 use error::{Error, exit};
@@ -55,6 +55,7 @@ enum Command {
     Inspect(inspect::Args),
     Events(events::Args),
     Status(status::Args),
+    Page(page::Args),
     Learn(learn::Args),
     Tune(tune::Args),
     Bench(bench::Args),
@@ -134,6 +135,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Inspect(args) => inspect::run(args),
         Command::Events(args) => events::run(args),
         Command::Status(args) => status::run(args),
+        Command::Page(args) => page::run(args),
         Command::Learn(args) => learn::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use humantime::format_duration;
 use serde::Serialize;
 
 use super::error::{Error, exit};
@@ -15,11 +14,10 @@ use crate::config::{self, Config, RUN_FOLDER};
 use crate::model::p_text;
 use crate::watch::events::printable;
 use crate::watch::frame::threshold::Origin;
-use crate::watch::observe::{self, Observed};
+use crate::watch::observe::{self, Observed, State};
+use crate::watch::time::span;
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// A frame that is older than so many intervals, while the camera is there, and at any rate so old: the daemon hangs.
-const HUNG_AFTER: Duration = Duration::from_secs(30);
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
@@ -121,36 +119,9 @@ impl Args {
 
 type Answer = Result<Observed, observe::Error>;
 
-/// What a daemon is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum State {
-    Normal,
-    Outlier,
-    CameraLost,
-    Starting,
-    Hung,
-}
-
-fn state(status: &Observed) -> State {
-    match &status.frame {
-        _ if status.raised => State::Outlier,
-        _ if !status.camera.up && status.camera.trouble.is_some() => State::CameraLost,
-        None => State::Starting,
-        Some(frame) if frame.age_s > hung_after(status) => State::Hung,
-        Some(_) => State::Normal,
-    }
-}
-
-/// Seconds.
-fn hung_after(status: &Observed) -> f64 {
-    let period = status.frames_per_second.filter(|&rate| rate > 0.0).map_or(0.0, |rate| 1.0 / rate);
-    HUNG_AFTER.as_secs_f64().max(10.0 * period)
-}
-
 fn code_of(answer: &Answer) -> u8 {
     match answer {
-        Ok(status) => match state(status) {
+        Ok(status) => match status.state() {
             State::Normal => code::NORMAL,
             State::Outlier => code::OUTLIER,
             State::CameraLost | State::Starting | State::Hung => code::UNKNOWN,
@@ -171,7 +142,7 @@ fn json(socket: &Path, answer: &Answer) -> String {
     }
     let status = answer.as_ref().ok();
     let error = answer.as_ref().err().map(ToString::to_string);
-    let line = Line { socket, state: status.map(state), status, error };
+    let line = Line { socket, state: status.map(Observed::state), status, error };
     serde_json::to_string(&line).unwrap_or_else(|e| e.to_string())
 }
 
@@ -198,14 +169,14 @@ fn text(socket: &Path, answer: &Answer) -> String {
             let [x, y, width, height] = [x, y, width, height].map(|share| (100.0 * share).round());
             format!(", at {x} %, {y} %, {width} % x {height} % of the picture")
         });
-        add("event", format!("{}, since {}{region}", event.id, time(event.age_s)));
+        add("event", format!("{}, since {}{region}", event.id, span(event.age_s)));
     }
     let counts = &status.counts;
     let rate = status.frames_per_second.map_or_else(String::new, |rate| format!(", {rate:.1} a second"));
     add("frames", format!("{} judged, {} unchanged, {} dropped{rate}", counts.frames, counts.skipped, counts.dropped));
-    add("events", format!("{} raised, {} cleared in {}", counts.raised, counts.cleared, time(status.uptime_s)));
+    add("events", format!("{} raised, {} cleared in {}", counts.raised, counts.cleared, span(status.uptime_s)));
     if let Some(budget) = &status.budget {
-        let known = time(budget.watched_s);
+        let known = span(budget.watched_s);
         add("budget", format!("{}: {} spent; {known} of the scene known", budget.false_alarms, budget.spent));
     }
     if let Some(drift) = &status.drift {
@@ -230,7 +201,7 @@ fn text(socket: &Path, answer: &Answer) -> String {
 
 fn headline(status: &Observed) -> String {
     let settling = status.budget.as_ref().and_then(|budget| budget.settling_s);
-    let headline = match state(status) {
+    let headline = match status.state() {
         State::Outlier => "OUTLIER",
         State::CameraLost => "camera lost",
         State::Starting => "no frame judged yet",
@@ -238,7 +209,7 @@ fn headline(status: &Observed) -> String {
         State::Normal => "normal",
     };
     match settling {
-        Some(left) => format!("{headline}, settling for another {}", time(left)),
+        Some(left) => format!("{headline}, settling for another {}", span(left)),
         None => headline.into(),
     }
 }
@@ -254,13 +225,7 @@ fn threshold(status: &Observed) -> String {
 }
 
 fn ago(seconds: f64) -> String {
-    if seconds < 1.0 { "now".into() } else { format!("{} ago", time(seconds)) }
-}
-
-/// In whole seconds, the two largest units.
-fn time(seconds: f64) -> String {
-    let whole = Duration::try_from_secs_f64(seconds.max(0.0).round()).unwrap_or_default();
-    format_duration(whole).to_string().split(' ').take(2).collect::<Vec<_>>().join(" ")
+    if seconds < 1.0 { "now".into() } else { format!("{} ago", span(seconds)) }
 }
 
 #[cfg(test)]

@@ -1,22 +1,21 @@
 //! `tune`: how often other thresholds would have raised.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::common;
 use super::error::{Error, exit};
-use super::{common, time};
-use crate::config::edit::with_key;
-use crate::config::{self, After, Config, FalseAlarms, MAX_BYTES};
-use crate::fs;
+use crate::config::{self, After, Config, FalseAlarms, edit};
 use crate::model::p_text;
 use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
 use crate::watch::events;
-use crate::watch::history::{Entry, Reader, hundredths, time_of};
+use crate::watch::history::{Entry, Merged, hundredths, time_of};
+use crate::watch::time;
 
 /// Parts of the sparkline.
 const PARTS: usize = 24;
@@ -92,10 +91,9 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         return Err(Error::new(exit::USAGE, "--write needs what to write: --threshold P or --false-alarms RATE"));
     }
     let config = Config::load(&args.config)?;
-    let path = config.history_path();
     let until = SystemTime::now();
-    let present = present(&path, args.since)?;
-    let ladder = args.climb(&config, &path, present, until)?;
+    let present = present(&config, args.since)?;
+    let ladder = args.climb(&config, present, until)?;
     let shown = args.shown(&ladder.0, present);
     match args.json {
         true => args.print_json(&config, &ladder, &shown, present, until, line.as_deref())?,
@@ -104,7 +102,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     let Some(line) = line else { return Ok(ExitCode::SUCCESS) };
     let file = args.config.display();
     if args.write {
-        write(&args.config, &line)?;
+        let (key, value) = line.split_once(" = ").unwrap_or((&line, ""));
+        edit::set_key(&args.config, "decision", key, value)?;
         let reload = format!("{file} has it now; the daemon takes it with: systemctl reload {}", config.instance());
         if !args.json {
             common::print(reload)?;
@@ -115,22 +114,22 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(path: &Path) -> Result<Reader, Error> {
-    Reader::open(path, None).map_err(|e| {
+fn open(config: &Config) -> Result<Merged, Error> {
+    Merged::open(&config.history_paths()).map_err(|e| {
         let hint = match e.kind() {
             std::io::ErrorKind::NotFound => "; has `outlierd run` judged frames with this config?",
             std::io::ErrorKind::PermissionDenied => "; be root or of the group that may read it",
             _ => "",
         };
-        Error::new(exit::NOINPUT, format!("cannot read the history {}: {e}{hint}", path.display()))
+        Error::new(exit::NOINPUT, format!("cannot read the history {}: {e}{hint}", config.history_path().display()))
     })
 }
 
 /// The threshold that the latest frame was judged by.
-fn present(path: &Path, since: SystemTime) -> Result<f64, Error> {
+fn present(config: &Config, since: SystemTime) -> Result<f64, Error> {
     let since = hundredths(since);
     let mut latest = None;
-    for entry in open(path)? {
+    for entry in open(config)? {
         if let Entry::Frame { frame, threshold } = entry
             && frame.time >= since
         {
@@ -139,7 +138,10 @@ fn present(path: &Path, since: SystemTime) -> Result<f64, Error> {
     }
     let none = || {
         let since = time::local(time_of(since));
-        Error::new(exit::NOINPUT, format!("the history {} has no frame since {since}; --since 7d?", path.display()))
+        Error::new(
+            exit::NOINPUT,
+            format!("the history {} has no frame since {since}; --since 7d?", config.history_path().display()),
+        )
     };
     latest.ok_or_else(none)
 }
@@ -157,14 +159,14 @@ impl Args {
     }
 
     /// The ladder, and how many frames could not be read.
-    fn climb(&self, config: &Config, path: &Path, present: f64, until: SystemTime) -> Result<(Ladder, u64), Error> {
+    fn climb(&self, config: &Config, present: f64, until: SystemTime) -> Result<(Ladder, u64), Error> {
         let shown = SHOWN.map(|at| step(present, at, 2));
         let fine = (0..12 * STEPS).map(|at| step(0.5, -at, STEPS)).filter(|_| self.false_alarms.is_some());
         let all: Vec<f64> = shown.chain(fine).filter(|p| (LEAST..=0.5).contains(p)).chain(self.threshold).collect();
         let decision = &config.decision;
         let span = (hundredths(self.since), hundredths(until));
         let mut ladder = Ladder::new(&all, decision.raise_after, decision.clear_after, span, PARTS);
-        let mut reader = open(path)?;
+        let mut reader = open(config)?;
         for entry in &mut reader {
             if let Entry::Frame { frame, .. } = entry {
                 ladder.push(frame.time, frame.surprisal);
@@ -274,19 +276,6 @@ fn sparkline(parts: &[u32], highest: u32, drawn: bool) -> String {
     parts.iter().map(one).collect()
 }
 
-/// Puts a line into `[decision]`. Nothing is written that would not be read.
-fn write(path: &Path, line: &str) -> Result<(), Error> {
-    let file = path.display();
-    let cannot = |e: &dyn std::fmt::Display| Error::new(exit::CONFIG, format!("cannot change {file}: {e}"));
-    let text = fs::read_text(path, MAX_BYTES).map_err(|e| cannot(&e))?;
-    let (key, value) = line.split_once(" = ").unwrap_or((line, ""));
-    let new = with_key(&text, "decision", key, value).map_err(|e| cannot(&e))?;
-    Config::parse(path, &new).and_then(|config| config.check()).map_err(|e| cannot(&e))?;
-    // A link stays one.
-    let target = path.canonicalize().map_err(|e| cannot(&e))?;
-    fs::replace(&target, new.as_bytes()).map_err(|e| Error::new(exit::CANTCREAT, format!("cannot write {file}: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,19 +284,5 @@ mod tests {
     fn sparklines_are_text_where_no_terminal_draws_them() {
         assert_eq!(sparkline(&[0, 1, 9, 10, 500], 500, false), ".19++");
         assert_eq!(sparkline(&[0, 1, 20, 500], 500, true), ".▁▃█");
-    }
-
-    #[test]
-    fn only_a_config_that_can_be_read_is_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("door.toml");
-        let old = "# mine\n[model]\npath = \"m\"\n[decision] # here\nraise-after = 2\n";
-        std::fs::write(&path, old).unwrap();
-        write(&path, "threshold = 0.25").unwrap();
-        let new = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(new, old.replace("here\n", "here\nthreshold = 0.25\n"));
-        assert!(write(&path, "threshold = 7.0").is_err());
-        assert!(write(&path, "treshold = 0.5").is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), new);
     }
 }

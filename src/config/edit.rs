@@ -1,6 +1,36 @@
-//! Changes one key of a config file's text, and leaves all else of it as it is.
+//! Changes one key of a config file, and leaves all else of it as it is.
+
+use std::io;
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
+
+use super::{Config, MAX_BYTES};
+use crate::fs;
+
+/// Why a key was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot change {}: {reason}", path.display())]
+    Unfit { path: PathBuf, reason: String },
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// Sets a key in the file, in one replacement; comments and layout stay. Nothing is written that would not be read.
+///
+/// # Errors
+/// As [`with_key`]; the file cannot be read or written, or is no good config then.
+pub fn set_key(path: &Path, section: &str, key: &str, value: &str) -> Result<(), Error> {
+    let unfit = |reason: String| Error::Unfit { path: path.to_owned(), reason };
+    let text = fs::read_text(path, MAX_BYTES).map_err(|e| unfit(e.to_string()))?;
+    let new = with_key(&text, section, key, value).map_err(unfit)?;
+    Config::parse(path, &new).and_then(|config| config.check()).map_err(|e| unfit(e.to_string()))?;
+    let write = |source| Error::Write { path: path.to_owned(), source };
+    // A link stays one.
+    let target = path.canonicalize().map_err(write)?;
+    fs::replace(&target, new.as_bytes()).map_err(write)
+}
 
 /// The text with `key` of `[section]` set to `value`, which is written as TOML has it: in place of the value that is
 /// there, else on a line of its own below the section's name, else in a new section at the end.
@@ -42,7 +72,7 @@ pub fn with_key(text: &str, section: &str, key: &str, value: &str) -> Result<Str
 
 #[cfg(test)]
 mod tests {
-    use super::with_key;
+    use super::{set_key, with_key};
 
     #[test]
     fn all_else_stays() {
@@ -79,5 +109,19 @@ mod tests {
         ] {
             assert!(with_key(text, "decision", "threshold", "0.25").is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn only_a_config_that_can_be_read_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("door.toml");
+        let old = "# mine\n[model]\npath = \"m\"\n[decision] # here\nraise-after = 2\n";
+        std::fs::write(&path, old).unwrap();
+        set_key(&path, "decision", "threshold", "0.25").unwrap();
+        let new = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(new, old.replace("here\n", "here\nthreshold = 0.25\n"));
+        assert!(set_key(&path, "decision", "threshold", "7.0").is_err());
+        assert!(set_key(&path, "decision", "treshold", "0.5").is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), new);
     }
 }

@@ -33,6 +33,11 @@ impl Config {
         path.with_file_name(format!("{stem}.{name}{extension}"))
     }
 
+    /// The histories of all models.
+    pub fn history_paths(&self) -> Vec<PathBuf> {
+        self.models().map(|model| self.history_path_of(model)).collect()
+    }
+
     /// Where `outlierd status` asks: `observe.socket`, else `INSTANCE.sock` in [`RUN_FOLDER`].
     pub fn socket_path(&self) -> PathBuf {
         let default = || Path::new(RUN_FOLDER).join(format!("{}.sock", self.instance()));

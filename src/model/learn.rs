@@ -109,6 +109,22 @@ pub fn learn(model: &mut Model, false_alarms: &[(String, f64)], threshold: f64) 
     })
 }
 
+/// Takes the scores of events out of the calibration again; returns those events whose score was in it.
+pub fn forget<'a>(model: &mut Model, events: &'a [String]) -> Vec<&'a str> {
+    let Calibration::Conformal(conformal) = &mut model.calibration else { return Vec::new() };
+    let learnt = &mut model.records.learnt;
+    let mut forgotten = Vec::new();
+    for event in events {
+        let Some(at) = learnt.iter().position(|known| known.event == *event) else { continue };
+        let score = learnt.remove(at).score;
+        if let Some(at) = conformal.learnt.iter().position(|known| *known == score) {
+            conformal.learnt.remove(at);
+        }
+        forgotten.push(event.as_str());
+    }
+    forgotten
+}
+
 /// Whether an event of this score and p is from this model: its calibration gives that p, with any number of the scores that
 /// were learnt so far.
 pub fn is_of(model: &Model, score: f64, p: f64) -> bool {
@@ -242,6 +258,18 @@ mod tests {
         let after = model.calibration.p(40.5);
         assert!(before != after && is_of(&model, 40.5, before) && is_of(&model, 40.5, after));
         assert!(!is_of(&model, 40.5, 0.5 * (before + after)) && !is_of(&model, 300.0, before));
+    }
+
+    #[test]
+    fn what_is_forgotten_was_never_learnt() {
+        let mut model = five_hundred();
+        learn(&mut model, &[alarm("a", 1.0)], 0.01).unwrap();
+        let before = model.clone();
+        learn(&mut model, &[alarm("b", 0.5), alarm("c", 1.0)], 0.01).unwrap();
+        let ids = ["c", "x", "b"].map(str::to_owned);
+        assert_eq!(forget(&mut model, &ids), ["c", "b"]);
+        assert_eq!(model, before);
+        assert!(forget(&mut model, &ids).is_empty());
     }
 
     #[test]

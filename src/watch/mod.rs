@@ -27,6 +27,7 @@ pub mod scene;
 mod scenes;
 pub mod service;
 pub mod surprisal;
+pub mod time;
 
 use budget::{BudgetStatus, Reason};
 use connection::{Connection, Polled};
@@ -43,7 +44,7 @@ use service::{Command, Notifier, latest};
 
 pub use connection::OpenCamera;
 pub use frame::status::Summary;
-pub use judging::{Judge, JudgeError};
+pub use judging::{Drawing, Judge, JudgeError};
 
 /// Why the watch could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -238,6 +239,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
             let event = self.machine.skipped(verdict, Time::now());
             self.update();
+            self.outputs.show(&frame.picture, None::<fn() -> _>);
             return event.into_iter().for_each(|event| self.emit(event));
         }
         let (begun, threshold) = (Instant::now(), self.scenes.get().threshold().value);
@@ -258,8 +260,10 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.filter.judged(verdict, now);
         let events = self.machine.judged(verdict, threshold, Time::now());
         self.update();
+        let mut drawn = false;
         for event in events {
             if event.event == Kind::Raise {
+                drawn = true;
                 let pictures =
                     Raised { masked: &masked, hatched: &self.watch.config.camera.mask.hatch(&frame.picture) };
                 let judge = self.watch.config.events.heat_map.then_some(&mut self.watch.judge as &mut dyn Judge);
@@ -278,6 +282,18 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(observe) = &mut self.watch.observe {
             observe(frame, verdict);
         }
+        // A raise has used up what the judgement left behind for the map.
+        let judge = (!drawn && self.watch.judge.drawing() != Drawing::Never).then_some(&mut self.watch.judge);
+        let map = judge.map(|judge| {
+            let masked = &masked;
+            move || {
+                judge.heat(masked).unwrap_or_else(|e| {
+                    log::warn!("no anomaly map: {e}");
+                    None
+                })
+            }
+        });
+        self.outputs.show(&frame.picture, map);
     }
 
     /// Whether the frame is to be judged: by the model that it and the hour ask for.

@@ -46,6 +46,15 @@ impl HeatMap {
         [left, top, round((x + w) / width - left), round((y + h) / height - top)]
     }
 
+    /// The map for a smaller copy of the picture that it was made for.
+    pub fn scaled(mut self, picture: &RgbImage, copy: &RgbImage) -> Self {
+        let share = |small: u32, all: u32| f64::from(small) / f64::from(all.max(1));
+        let (across, down) = (share(copy.width(), picture.width()), share(copy.height(), picture.height()));
+        let [x, y, width, height] = self.placed.region;
+        self.placed.region = [x * across, y * down, width * across, height * down];
+        self
+    }
+
     /// Draws the map over a picture of the size that it was made for.
     pub fn draw(&self, picture: &RgbImage) -> RgbImage {
         let levels = levels(&self.placed.map);

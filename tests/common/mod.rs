@@ -10,8 +10,10 @@ use outlierd::internals::model::{FeatureSource, Model};
 use outlierd::internals::training::cross::Synthetic;
 use outlierd::internals::training::{fit, metrics};
 
+pub mod browser;
 pub mod daemon;
 pub mod networks;
+pub mod page;
 
 /// The folder with real weights and pictures (`OUTLIERD_SHARED`, else `../shared`); None, and a line that names
 /// the test, where it is absent.

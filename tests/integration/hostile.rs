@@ -114,6 +114,7 @@ targets! {
     hostile_arrays_are_refused_or_become_a_model: npz;
     a_hostile_list_of_pictures_is_refused_or_read: list;
     a_hostile_feature_cache_is_started_afresh_or_read: cache;
+    a_hostile_connection_to_the_page_is_answered_or_closed: page;
 }
 
 #[cfg(feature = "mqtt")]

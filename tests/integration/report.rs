@@ -13,22 +13,13 @@ use outlierd::internals::training::report::fit::FitReport;
 use outlierd::internals::training::report::{self, Case, Exhibit, Report, Thumbnail};
 use serde_json::Value;
 
-/// Where the browser is; None, and a line that names the test, where there is none.
-fn browser(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = std::env::split_paths(&path).flat_map(|dir| names.map(|n| dir.join(n))).find(|p| p.is_file());
-    if found.is_none() {
-        println!("SKIPPED {test}: no Chromium is installed");
-    }
-    found
-}
+use crate::common::browser;
 
 /// Runs the browser on a page and gives its standard output.
-fn browse(browser: &Path, dir: &Path, page: &Path, options: &[&str]) -> String {
-    let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+fn browse(program: &Path, dir: &Path, page: &Path, options: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(browser::OPTIONS)
+        .arg("--hide-scrollbars")
         .arg(format!("--user-data-dir={}", dir.join("profile").display()))
         .args(options)
         .arg(format!("file://{}", page.display()))
@@ -153,7 +144,7 @@ fn the_page_needs_nothing_from_elsewhere() {
 
 #[test]
 fn the_page_fits_a_desk_and_a_phone() {
-    let Some(browser) = browser("the_page_fits_a_desk_and_a_phone") else { return };
+    let Some(browser) = browser::find("the_page_fits_a_desk_and_a_phone") else { return };
     let dir = tempfile::tempdir().unwrap();
     let page = page();
     for width in [1100, 390] {
@@ -190,7 +181,7 @@ fn the_page_fits_a_desk_and_a_phone() {
 
 #[test]
 fn the_page_is_dark_where_the_reader_s_screen_is() {
-    let Some(browser) = browser("the_page_is_dark_where_the_reader_s_screen_is") else { return };
+    let Some(browser) = browser::find("the_page_is_dark_where_the_reader_s_screen_is") else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("report.html");
     std::fs::write(&path, page()).unwrap();
@@ -227,7 +218,7 @@ fn the_page_of_a_fit_fits_a_desk_and_a_phone() {
     for word in ["http:", "https:", "<script", "<link", "@import", "url(", "<iframe", "<model>"] {
         assert!(!page.contains(word), "{word}");
     }
-    let Some(browser) = browser("the_page_of_a_fit_fits_a_desk_and_a_phone") else { return };
+    let Some(browser) = browser::find("the_page_of_a_fit_fits_a_desk_and_a_phone") else { return };
     let dir = tempfile::tempdir().unwrap();
     for width in [1100, 390] {
         let found = measured(&browser, dir.path(), &page, width);

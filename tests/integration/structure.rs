@@ -17,7 +17,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["backbone", "estimators", "image", "fs"]),
     ("training", &["model", "backbone", "estimators", "pictures", "image", "fs"]),
     ("watch", &["model", "camera", "backbone", "estimators", "config", "pictures", "image", "fs"]),
-    ("cli", &["training", "watch", "model", "camera", "backbone", "config", "pictures", "image", "fs"]),
+    ("page", &["watch", "model", "camera", "config", "pictures", "image", "fs", "text"]),
+    ("cli", &["page", "training", "watch", "model", "camera", "backbone", "config", "pictures", "image", "fs"]),
 ];
 
 type Module = Vec<String>;

@@ -76,8 +76,8 @@ fn a_fifo_outlives_its_writers_and_a_half_picture_of_one_does_not_spoil_the_next
 fn a_fifo_has_one_reader_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir);
-    let mut source = Stream::open(&path, None).unwrap();
-    let refused = || Stream::open(&path, None).unwrap_err().to_string();
+    let mut source = Stream::open(&path, &config::Camera::default()).unwrap();
+    let refused = || Stream::open(&path, &config::Camera::default()).unwrap_err().to_string();
     assert!(refused().contains("another process reads it"));
     // Also after the reader opened it anew.
     for n in [50u8, 100] {
@@ -86,7 +86,7 @@ fn a_fifo_has_one_reader_at_a_time() {
     }
     assert!(refused().contains("another process reads it"));
     drop(source);
-    Stream::open(&path, None).unwrap();
+    Stream::open(&path, &config::Camera::default()).unwrap();
 }
 
 #[test]

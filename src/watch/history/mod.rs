@@ -7,10 +7,12 @@
 //! Kept of a frame are its time in hundredths of a second, p to a twentieth of a percent (not below `e^-32`), and the
 //! difference of its score from the first of its page to 8 bits.
 
+mod merged;
 pub mod page;
 mod reader;
 mod writer;
 
+pub use merged::Merged;
 #[cfg(feature = "internals")]
 pub use page::Frame;
 pub use page::{hundredths, time_of};

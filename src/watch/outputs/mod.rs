@@ -21,11 +21,13 @@ use crate::model::p_text;
 use crate::watch::events::past::{self, Past};
 use crate::watch::events::{Event, Kind, Log};
 use crate::watch::frame::status::Status;
+use crate::watch::overlay::HeatMap;
 use crate::watch::service::remedy;
 
 pub mod clips;
 pub mod gpio;
 pub mod hook;
+mod live;
 pub mod metrics;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
@@ -279,6 +281,14 @@ impl Outputs {
     pub fn update(&mut self, status: Status) {
         self.status = status;
         self.call(|output, status| output.update(status));
+    }
+
+    /// Shows a frame to who looks at it; `map` draws its anomaly map, None: the frame has none. To be called last for a
+    /// frame: who looks waits.
+    pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>) {
+        let Some(live) = self.observe.live(Instant::now()) else { return };
+        live.show(picture, map);
+        self.observe.note_pictures();
     }
 
     /// Counts how long a frame took to be judged.

@@ -1,7 +1,7 @@
-//! The Unix socket that says what the daemon sees now: every connection gets one JSON object and is closed. Nothing is
-//! read from the client.
+//! The Unix socket that says what the daemon sees now: every connection gets one JSON object and is closed. A client
+//! that asks for pictures first has them made for a while.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,17 +11,20 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::live::{Live, Shown};
 use super::output::{Failure, Output};
 use crate::config::Config;
 use crate::fs;
 use crate::watch::events::{Event, Kind};
 use crate::watch::frame::status::Status;
-use crate::watch::observe::{Budget, Camera, Drift, Frame, LastError, Observed, OpenEvent};
+use crate::watch::observe::{Budget, Camera, Drift, Frame, LEASE, LastError, Observed, OpenEvent, PICTURES, Pictures};
 
 /// Owner and group may ask.
 const MODE: u32 = 0o660;
 /// A client that does not read for so long is left.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A client that neither asks for anything nor ends its requests is answered after so long.
+const REQUEST: Duration = Duration::from_millis(200);
 const STACK: usize = 128 << 10;
 
 /// The socket of the config, and what it answers from.
@@ -30,18 +33,26 @@ pub struct Observe {
     socket: Option<Socket>,
     path: PathBuf,
     known: Arc<Mutex<Known>>,
+    live: Live,
 }
 
 impl Observe {
     /// Opens the socket. Where that fails nobody can ask, and the watch goes on.
     pub fn open(config: &Config) -> Self {
-        let mut observe = Observe { socket: None, path: PathBuf::new(), known: Arc::new(Mutex::new(Known::new())) };
+        let mut observe = Observe {
+            socket: None,
+            path: PathBuf::new(),
+            known: Arc::new(Mutex::new(Known::new())),
+            live: Live::default(),
+        };
         observe.take(config);
         observe
     }
 
     fn take(&mut self, config: &Config) {
-        lock(&self.known).fixed = Observed {
+        let mut known = lock(&self.known);
+        known.loaded = Instant::now();
+        known.fixed = Observed {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             instance: config.instance(),
@@ -50,13 +61,22 @@ impl Observe {
             camera: Camera { source: config.camera.source.to_string(), ..Camera::default() },
             ..Observed::default()
         };
+        drop(known);
         let path = config.socket_path();
         if path == self.path {
             return;
         }
         self.socket = None;
+        if self.live.is_there() {
+            self.live.clear();
+        }
+        self.live = Live::beside(&path);
         match Socket::bind(&path, Arc::clone(&self.known)) {
-            Ok(socket) => self.socket = Some(socket),
+            Ok(socket) => {
+                self.socket = Some(socket);
+                // A killed daemon leaves its pictures.
+                self.live.clear();
+            }
             // Outside of the service nobody makes the folder.
             Err(_) if config.observe.socket.is_none() && !fs::folder_of(&path).is_dir() => {}
             Err(e) => log::warn!("`outlierd status` gets no answer: cannot open {}: {e}", path.display()),
@@ -71,6 +91,16 @@ impl Observe {
     /// An event that was written: of an error this is all that there is.
     pub fn note(&mut self, event: &Event) {
         lock(&self.known).note(event);
+    }
+
+    /// The pictures, if somebody looks at them and it is time for others.
+    pub fn live(&mut self, now: Instant) -> Option<&mut Live> {
+        (lock(&self.known).is_leased(now) && self.live.is_due(now)).then_some(&mut self.live)
+    }
+
+    /// To be called after [`Observe::live`] has pictures.
+    pub fn note_pictures(&mut self) {
+        lock(&self.known).shown = self.live.shown();
     }
 }
 
@@ -91,12 +121,19 @@ impl Output for Observe {
         Vec::new()
     }
 
+    /// What nobody looks at any more is removed.
     fn attend(&mut self, _: &Status) -> Vec<Failure> {
+        let mut known = lock(&self.known);
+        if self.live.is_there() && !known.is_leased(Instant::now()) {
+            self.live.clear();
+            known.shown = self.live.shown();
+        }
         Vec::new()
     }
 
     fn finish(&mut self, _: &Status) -> Vec<Failure> {
         self.socket = None;
+        self.live.clear();
         Vec::new()
     }
 }
@@ -105,6 +142,7 @@ impl Output for Observe {
 #[derive(Debug)]
 struct Known {
     started: Instant,
+    loaded: Instant,
     /// What no frame changes.
     fixed: Observed,
     status: Status,
@@ -112,18 +150,28 @@ struct Known {
     event: Option<(OpenEvent, Instant)>,
     error: Option<(String, Instant)>,
     camera_lost: Option<String>,
+    /// Somebody looks at pictures until then.
+    leased: Option<Instant>,
+    shown: Shown,
 }
 
 impl Known {
     fn new() -> Self {
         Known {
             started: Instant::now(),
+            loaded: Instant::now(),
             fixed: Observed::default(),
             status: Status::default(),
             event: None,
             error: None,
             camera_lost: None,
+            leased: None,
+            shown: Shown::default(),
         }
+    }
+
+    fn is_leased(&self, now: Instant) -> bool {
+        self.leased.is_some_and(|until| now < until)
     }
 
     fn note(&mut self, event: &Event) {
@@ -147,6 +195,7 @@ impl Known {
         let age = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
         Observed {
             uptime_s: age(self.started),
+            loaded_s: age(self.loaded),
             camera: Camera { up: status.camera_up, trouble: self.camera_lost.clone(), ..fixed.camera.clone() },
             frame: status.latest.map(|latest| Frame {
                 age_s: age(latest.at),
@@ -173,6 +222,12 @@ impl Known {
                 .error
                 .as_ref()
                 .map(|(message, at)| LastError { age_s: age(*at), message: message.clone() }),
+            pictures: self.is_leased(now).then(|| Pictures {
+                frame_age_s: self.shown.frame.map(age),
+                map_age_s: self.shown.map.map(age),
+                region: self.shown.region,
+                error: self.shown.error.clone(),
+            }),
             ..fixed.clone()
         }
     }
@@ -238,9 +293,7 @@ fn serve(listener: &UnixListener, stopped: &io::PipeReader, known: &Mutex<Known>
         match listener.accept() {
             // A client that is gone, or does not read, has itself to blame.
             Ok((client, _)) => {
-                // Not locked while the client takes its time.
-                let observed = lock(known).observed();
-                let _ = answer(&client, &observed);
+                let _ = answer(&client, known);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             // No descriptor is free: the connection waits.
@@ -249,10 +302,22 @@ fn serve(listener: &UnixListener, stopped: &io::PipeReader, known: &Mutex<Known>
     }
 }
 
-fn answer(mut client: &UnixStream, observed: &Observed) -> io::Result<()> {
+fn answer(mut client: &UnixStream, known: &Mutex<Known>) -> io::Result<()> {
     client.set_nonblocking(false)?;
+    client.set_read_timeout(Some(REQUEST))?;
     client.set_write_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(observed)?;
+    let mut request = Vec::with_capacity(PICTURES.len());
+    // One that writes nothing asks for nothing.
+    let _ = client.take(PICTURES.len() as u64).read_to_end(&mut request);
+    // Not locked while the client takes its time.
+    let observed = {
+        let mut known = lock(known);
+        if request == PICTURES {
+            known.leased = Some(Instant::now() + LEASE);
+        }
+        known.observed()
+    };
+    let mut line = serde_json::to_vec(&observed)?;
     line.push(b'\n');
     client.write_all(&line)
 }

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use image::RgbImage;
@@ -14,6 +15,7 @@ use outlierd::internals::camera::pixels;
 use outlierd::internals::config::{After, Config, PixelFormat};
 use outlierd::internals::estimators::conformal::Conformal;
 use outlierd::internals::model::{Calibration, FeatureSource, Model, file, learn};
+use outlierd::internals::page::{Configs, Page, server};
 use outlierd::internals::pictures;
 use outlierd::internals::training::features::Cache;
 use outlierd::internals::training::{import, npz};
@@ -31,6 +33,23 @@ const MOST_WORK: u64 = 50_000_000;
 fn with_crc(bytes: &[u8]) -> Option<Vec<u8>> {
     let (body, _) = bytes.split_last_chunk::<4>()?;
     Some([body, &crc32fast::hash(body).to_le_bytes()].concat())
+}
+
+/// One connection to the web page of a daemon with one event. No form gets through: its token is random.
+pub fn page(bytes: &[u8]) {
+    static PAGE: OnceLock<(tempfile::TempDir, Arc<Page>)> = OnceLock::new();
+    let (_, page) = PAGE.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let (config, log) = (dir.path().join("o.toml"), dir.path().join("events.jsonl"));
+        let event = events::Event { id: Some("e1".into()), ..events::Event::new(Kind::Raise) };
+        std::fs::write(log, event.to_json()).expect("the log can be written");
+        let text = "[model]\npath = \"m\"\n[events]\nlog = \"events.jsonl\"\nsnapshots = \"s\"\n[observe]\nsocket = \"o.sock\"\n";
+        std::fs::write(&config, text).expect("the config can be written");
+        let page = Page::new(Configs::Files(vec![config]), Vec::new(), None, &[]).expect("a page of one config");
+        (dir, Arc::new(page))
+    });
+    let answers = server::answers(page, bytes).expect("there are sockets");
+    assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{answers:?}");
 }
 
 /// A model file: read, scored with, written again.

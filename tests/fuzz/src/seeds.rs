@@ -38,6 +38,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "npz" => arrays().into_iter().chain([("small".into(), stored(b"small"))]).collect(),
         "list" => vec![("list".into(), b"# normal\n\na.png\r\nsub/b.jpg\n../c.webp\n/dev/zero\n".to_vec())],
         "cache" => vec![("rows".into(), rows())],
+        "page" => requests(),
         "mqtt" => vec![("answers".into(), vec![0x20, 2, 0, 0, 0x40, 2, 0, 1, 0xd0, 0])],
         _ => Vec::new(),
     };
@@ -47,6 +48,33 @@ pub fn of(target: &str) -> Vec<Seed> {
         seeds.push((name, std::fs::read(&path).expect("a finding can be read")));
     }
     seeds
+}
+
+fn requests() -> Vec<Seed> {
+    let request = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: localhost:8788\r\n{more}\r\n");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nOrigin: http://localhost:8788\r\nCookie: a=b; outlierd=c\r\n";
+    let named = |(name, text): (&str, String)| (name.to_owned(), text.into_bytes());
+    [
+        ("live", request("GET /o/live", "Accept: */*\r\n") + &request("HEAD /", "")),
+        (
+            "events",
+            request("GET /o/events?kind=all&from=2h&to=18%3A00&text=%3Cb%3E&page=1", "Sec-Fetch-Site: none\r\n"),
+        ),
+        ("threshold", request("GET /o/threshold?threshold=1e-3", "")),
+        ("picture", request("GET /o/picture/e1-heat.jpg", "Range: bytes=0-\r\n")),
+        (
+            "programs",
+            request("GET /metrics", "Authorization: Bearer x\r\n") + &request("GET /api/events?limit=3&instance=o", ""),
+        ),
+        ("form", request("POST /o/normal", &format!("{form}Content-Length: 16\r\n")) + "form=0123&id=e%31"),
+        (
+            "chunks",
+            request("POST /login", &format!("{form}Transfer-Encoding: chunked\r\n"))
+                + "6\r\ntoken=\r\n2\r\nxy\r\n0\r\n\r\n",
+        ),
+    ]
+    .map(named)
+    .to_vec()
 }
 
 fn streams() -> Vec<Seed> {

@@ -1,13 +1,13 @@
-//! Times on the command line: local, as in journalctl.
+//! Times as people write and read them: local, as in journalctl.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, ZonedDateTime};
 
+use super::events;
 use crate::config;
-use crate::watch::events;
 
 /// `2026-11-23 18:00`, `18:00`, `yesterday` are local; `2026-11-23T18:00:00Z` and `...+01:00` have an offset; `2h`, `-2h`
 /// and `2h ago` are relative to now.
@@ -54,6 +54,12 @@ pub fn local_in(time: SystemTime, zone: TimeZone) -> String {
         Ok(stamp) => stamp.to_zoned_datetime(zone).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
         Err(_) => events::format_time(time),
     }
+}
+
+/// Seconds in words: whole ones, the two largest units.
+pub fn span(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds.max(0.0).round()).unwrap_or_default();
+    humantime::format_duration(whole).to_string().split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

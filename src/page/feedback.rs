@@ -1,0 +1,141 @@
+//! "This was normal": events that are taken back, as `outlierd learn` does, and the reload that makes it hold.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::child;
+use super::layout::View;
+use super::lock;
+use super::pictures::is_id;
+use super::response::{self, Response};
+use crate::model::p_text;
+use crate::watch::observe::{self, Observed};
+
+/// Scoring a snapshot takes a run of the network.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Marks that are remembered of a daemon.
+const MOST: usize = 200;
+
+/// Events that were taken back through the page, by daemon: until the daemon is reloaded they can be put back.
+#[derive(Debug, Default)]
+pub struct Marks(HashMap<String, Vec<Mark>>);
+
+#[derive(Debug, Clone)]
+pub struct Mark {
+    pub id: String,
+    pub at: Instant,
+    /// What came of it.
+    pub outcome: String,
+}
+
+impl View<'_> {
+    /// The marks that the daemon has not taken over; all where it is not known to run.
+    pub fn marks(&self, observed: Option<&Observed>) -> Vec<Mark> {
+        let mut marks = lock(&self.page.marks);
+        let Some(marks) = marks.0.get_mut(&self.instance.name) else { return Vec::new() };
+        if let Some(observed) = observed {
+            marks.retain(|mark| mark.at.elapsed().as_secs_f64() < observed.loaded_s);
+        }
+        marks.clone()
+    }
+
+    fn id(&self) -> Result<&str, Response> {
+        Some(self.request.form.get("id"))
+            .filter(|id| is_id(id))
+            .ok_or_else(|| self.fail("events", "There is no such event."))
+    }
+
+    /// Runs `learn` on an event of the daemon.
+    fn learn(&self, more: &[&str], id: &str) -> Result<child::Said, String> {
+        let config = self.instance.path.to_str().ok_or("the name of the config file is no UTF-8 text")?;
+        let arguments = [&["learn", "--json", "--config", config], more, &["--", id]].concat();
+        child::run(&arguments, PATIENCE)
+    }
+}
+
+/// A line of `learn --json`.
+#[derive(Deserialize)]
+struct Row {
+    taken: String,
+    p_before: f64,
+    p_after: f64,
+    more_needed: usize,
+}
+
+impl Row {
+    fn sentence(&self) -> Result<String, String> {
+        if self.taken == "too-far" {
+            return Err(
+                "It scores far below all of the calibration, so it is not learnt: all that lies between would \
+                        pass too. Collect the snapshots with `outlierd learn --keep DIR` and fit again."
+                    .into(),
+            );
+        }
+        let verdict = match self.more_needed {
+            0 => "such a frame will be normal".to_owned(),
+            n => format!("still below the threshold, {n} more of its kind would do"),
+        };
+        Ok(format!("p {} → {}: {verdict}", p_text(self.p_before), p_text(self.p_after)))
+    }
+}
+
+pub fn normal(view: &View<'_>) -> Response {
+    let id = match view.id() {
+        Ok(id) => id,
+        Err(response) => return response,
+    };
+    let outcome = view.learn(&[], id).and_then(|said| {
+        let row = said.out.lines().find_map(|line| serde_json::from_str::<Row>(line).ok());
+        row.ok_or_else(|| said.err.trim().to_owned()).and_then(|row| row.sentence())
+    });
+    match outcome {
+        Ok(outcome) => {
+            let mut marks = lock(&view.page.marks);
+            let marks = marks.0.entry(view.instance.name.clone()).or_default();
+            marks.retain(|mark| mark.id != id);
+            marks.truncate(MOST - 1);
+            marks.insert(0, Mark { id: id.to_owned(), at: Instant::now(), outcome });
+            response::see(&format!("{}#{id}", back(view)))
+        }
+        Err(reason) => view.fail("events", &reason),
+    }
+}
+
+pub fn forget(view: &View<'_>) -> Response {
+    let id = match view.id() {
+        Ok(id) => id,
+        Err(response) => return response,
+    };
+    let observed = observe::ask(&view.config.socket_path()).ok();
+    if view.marks(observed.as_ref()).iter().all(|mark| mark.id != id) {
+        return view.fail("events", "The daemon has taken it over by now: fit again to have it back.");
+    }
+    match view.learn(&["--forget"], id) {
+        Ok(said) if said.ok => {
+            if let Some(marks) = lock(&view.page.marks).0.get_mut(&view.instance.name) {
+                marks.retain(|mark| mark.id != id);
+            }
+            response::see(&format!("{}#{id}", back(view)))
+        }
+        Ok(said) => view.fail("events", said.err.trim()),
+        Err(reason) => view.fail("events", &reason),
+    }
+}
+
+/// Has the daemon take over what was changed.
+pub fn reload(view: &View<'_>) -> Response {
+    match observe::reload(&view.config.socket_path()) {
+        Ok(()) => response::see(&back(view)),
+        Err(e) => view.fail("events", &format!("The daemon was not told: {e}. `systemctl reload` does it too.")),
+    }
+}
+
+/// The page of events that a form was on.
+fn back(view: &View<'_>) -> String {
+    let query = view.request.form.get("query");
+    let is_query = query.bytes().all(|c| c.is_ascii_alphanumeric() || b"=&%-_.~+".contains(&c));
+    let url = view.url("events");
+    if query.is_empty() || !is_query { url } else { format!("{url}?{query}") }
+}
