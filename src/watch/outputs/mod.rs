@@ -10,6 +10,7 @@ use ::image::RgbImage;
 use self::clips::Clips;
 use self::gpio::Gpio;
 use self::hook::Hook;
+use self::message::{error_event, print, shortened};
 use self::metrics::Metrics;
 use self::observe::Observe;
 use self::output::{Failure, Output};
@@ -17,17 +18,17 @@ use self::snapshots::Snapshots;
 use self::throttle::Throttle;
 use crate::camera::Frame;
 use crate::config::Config;
-use crate::model::p_text;
 use crate::watch::events::past::{self, Past};
 use crate::watch::events::{Event, Kind, Log};
 use crate::watch::frame::status::Status;
 use crate::watch::overlay::HeatMap;
-use crate::watch::service::remedy;
+use crate::watch::service::{Journal, remedy};
 
 pub mod clips;
 pub mod gpio;
 pub mod hook;
 mod live;
+mod message;
 pub mod metrics;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
@@ -37,9 +38,6 @@ mod printed;
 mod retention;
 pub mod snapshots;
 mod throttle;
-
-/// Characters of an error event's message; what quotes a broken file may be of any length.
-const MAX_MESSAGE: usize = 2000;
 
 /// Log, snapshots and outputs as one.
 #[derive(Debug)]
@@ -58,6 +56,7 @@ pub struct Outputs {
     model: String,
     instance: String,
     throttle: Throttle,
+    journal: Journal,
 }
 
 /// Why events could not be given out at all.
@@ -114,6 +113,7 @@ impl Outputs {
             model: model.to_owned(),
             instance: config.instance(),
             throttle: Throttle::new(Instant::now()),
+            journal: Journal::from_env(),
         };
         if let Some(e) = failure {
             outputs.note_log(Err(e));
@@ -313,7 +313,7 @@ impl Outputs {
         }
         event.clip.take_if(|path| self.clips.has_failed(path));
         let written = self.log.append(&event);
-        print(&event);
+        print(&event, &self.journal);
         self.metrics.count_event(event.event);
         self.observe.note(&event);
         self.note_log(written);
@@ -424,35 +424,5 @@ impl Outputs {
                 self.log_failure = Some(failure);
             }
         }
-    }
-}
-
-fn error_event(message: &str) -> Event {
-    Event { message: Some(shortened(message)), ..Event::new(Kind::Error) }
-}
-
-/// A message without its end where that is too long, and with room for a word behind it.
-fn shortened(message: &str) -> String {
-    match message.char_indices().nth(MAX_MESSAGE) {
-        Some((end, _)) if message[end..].len() > MAX_MESSAGE / 10 => format!("{} ...", &message[..end]),
-        _ => message.to_owned(),
-    }
-}
-
-/// Prints an event to the daemon's own log.
-fn print(event: &Event) {
-    let p = event.p.map(|p| format!(" p {}", p_text(p))).unwrap_or_default();
-    let id = event.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
-    let message = event.message.as_deref().unwrap_or_default();
-    let level = match event.event {
-        Kind::Error => log::Level::Error,
-        Kind::Raise | Kind::CameraLost | Kind::Drift => log::Level::Warn,
-        _ => log::Level::Info,
-    };
-    match event.event {
-        // The level says so already.
-        Kind::Error => log::log!(level, "{message}"),
-        kind if message.is_empty() => log::log!(level, "{}{id}{p}", kind.name()),
-        kind => log::log!(level, "{}{id}{p}: {message}", kind.name()),
     }
 }

@@ -1,10 +1,12 @@
 //! The daemon as a service of systemd.
 
+mod journal;
 mod notify;
 mod priority;
 mod sandbox;
 mod signals;
 
+pub use journal::Journal;
 pub use notify::Notifier;
 pub use priority::lower_priority;
 pub use sandbox::remedy;

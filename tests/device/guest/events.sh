@@ -75,5 +75,6 @@ scene normal
 check "kill -9: clears again" wait_for 15 gpio_is 17 0
 check "stop: clean" systemctl stop outlierd
 check "stop: event" wait_for 2 has_event stop
+check "journal: events by their fields" sh -c 'journalctl -u outlierd OUTLIERD_EVENT=raise -o cat --no-pager | grep -q "^raise "'
 check "status: not running" sh -c 'outlierd status >/dev/null 2>&1; [ $? = 3 ]'
 check "stop: exit code 0" [ "$(property ExecMainStatus)" = 0 ]
