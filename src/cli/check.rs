@@ -125,6 +125,9 @@ fn check(report: &mut Report<'_>) -> Result<Option<Config>, Error> {
             first = Some(model);
         }
     }
+    if let Some(folder) = config.cache_folder() {
+        report.tell("cache", check_cache(&folder))?;
+    }
     report.tell("camera", check_camera(&config.camera))?;
     if let Some(gpio) = &config.gpio {
         report.tell("gpio", check_gpio(gpio))?;
@@ -197,6 +200,14 @@ fn check_backbone(config: &Config, model: &Model) -> Checked {
     let name = backbone.path().map_or_else(|| "the embedded one".to_owned(), |path| path.display().to_string());
     let sha256 = hex(&backbone.sha256()[..6]);
     Ok(format!("{name}: SHA-256 {sha256}.. is the model's, tap {}, {} values", backbone.tap(), backbone.n_features()))
+}
+
+/// The daemon makes no folder for packed weights: systemd makes `/var/cache/outlierd` for the service.
+fn check_cache(folder: &Path) -> Checked {
+    match folder.is_dir() || folder == Path::new("/var/cache/outlierd") {
+        true => check_folder(folder),
+        false => Err(format!("{} does not exist: make it, or take model.cache out", folder.display())),
+    }
 }
 
 fn check_camera(config: &config::Camera) -> Checked {

@@ -95,6 +95,11 @@ pub struct BackboneArgs {
 impl BackboneArgs {
     /// Loads the backbone, with cells if they are wanted.
     pub fn load(&self, cells: bool) -> Result<Backbone, Error> {
+        self.load_sharing(cells, None)
+    }
+
+    /// The same with weights from the folder of packed weights `cache`.
+    pub fn load_sharing(&self, cells: bool, cache: Option<PathBuf>) -> Result<Backbone, Error> {
         let options = backbone::Options {
             tap: self.tap.clone(),
             pooling: self.pooling,
@@ -108,7 +113,7 @@ impl BackboneArgs {
                 None => Mask::default(),
             },
             tiles: self.tiles.unwrap_or(1),
-            cache: None,
+            cache,
         };
         let loaded = match &self.backbone {
             Some(path) => Backbone::load(path, &options),
