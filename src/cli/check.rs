@@ -22,7 +22,7 @@ use crate::watch::service;
 /// The mode bit of a folder where only owners may rename files, such as /tmp.
 const STICKY: u32 = 0o1000;
 /// How long the camera may take for its first picture.
-const FIRST_FRAME: Duration = Duration::from_secs(5);
+const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 /// Checks config, model, backbone, camera, GPIO line and writable paths.
 #[derive(Debug, clap::Args)]
