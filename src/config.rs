@@ -15,6 +15,7 @@ mod check;
 pub mod decision;
 pub mod drift;
 pub mod edit;
+pub mod edit_region;
 mod keys;
 mod load;
 mod mqtt;

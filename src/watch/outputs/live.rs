@@ -8,12 +8,14 @@ use ::image::{RgbImage, imageops};
 
 use crate::fs::{self, Replacement};
 use crate::image::jpeg;
-use crate::watch::observe::{frame_path, map_path};
+use crate::watch::observe::{frame_path, map_path, original_path};
 use crate::watch::overlay::HeatMap;
 
 /// Pixels of the longer side.
 const SIDE: u32 = 640;
 const QUALITY: u8 = 80;
+/// As `outlierd collect` saves pictures.
+const ORIGINAL_QUALITY: u8 = 95;
 /// Owner and group may look.
 const MODE: u32 = 0o640;
 /// A picture is made so often at most,
@@ -26,6 +28,7 @@ const REST: u32 = 100;
 pub struct Shown {
     pub frame: Option<Instant>,
     pub map: Option<Instant>,
+    pub original: Option<Instant>,
     /// Of the map: x, y, width, height in shares of the picture.
     pub region: Option<[f64; 4]>,
     /// Why nothing was.
@@ -37,6 +40,9 @@ pub struct Shown {
 pub struct Live {
     frame: PathBuf,
     map: PathBuf,
+    original: PathBuf,
+    /// Somebody wants frames as they came.
+    pub wants_original: bool,
     frame_due: Option<Instant>,
     map_due: Option<Instant>,
     shown: Shown,
@@ -45,7 +51,7 @@ pub struct Live {
 impl Live {
     /// Beside that socket.
     pub fn beside(socket: &Path) -> Live {
-        Live { frame: frame_path(socket), map: map_path(socket), ..Live::default() }
+        Live { frame: frame_path(socket), map: map_path(socket), original: original_path(socket), ..Live::default() }
     }
 
     pub fn shown(&self) -> Shown {
@@ -57,16 +63,21 @@ impl Live {
     }
 
     pub fn is_there(&self) -> bool {
-        self.shown.frame.is_some() || self.shown.map.is_some()
+        [self.shown.frame, self.shown.map, self.shown.original].iter().any(Option::is_some)
     }
 
-    /// Makes both pictures; `map` draws the anomaly map where there is one, and is not called where it would take too
+    /// Makes the pictures; `map` draws the anomaly map where there is one, and is not called where it would take too
     /// much of the time. None: the map of before stays.
     pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>) {
         let begun = Instant::now();
         let small = reduced(picture);
-        let mut written = write(&self.frame, &small);
+        let mut written = write(&self.frame, &small, QUALITY);
         self.shown.frame = written.is_ok().then_some(begun);
+        self.shown.original = None;
+        if self.wants_original {
+            written = written.and_then(|()| write(&self.original, picture, ORIGINAL_QUALITY));
+            self.shown.original = written.is_ok().then_some(begun);
+        }
         self.frame_due = Some(next(begun));
         if let Some(map) = map
             && self.map_due.is_none_or(|due| begun >= due)
@@ -77,7 +88,7 @@ impl Live {
             let drawn = heat.map(|heat| heat.scaled(picture, &small).draw(&small));
             self.shown.map = None;
             written = written.and_then(|()| match drawn {
-                Some(drawn) => write(&self.map, &drawn).map(|()| self.shown.map = Some(begun)),
+                Some(drawn) => write(&self.map, &drawn, QUALITY).map(|()| self.shown.map = Some(begun)),
                 None => fs::remove(&self.map),
             });
             self.map_due = Some(next(begun));
@@ -91,7 +102,7 @@ impl Live {
 
     /// Removes what is there.
     pub fn clear(&mut self) {
-        for path in [&self.frame, &self.map] {
+        for path in [&self.frame, &self.map, &self.original] {
             if let Err(e) = fs::remove(path) {
                 log::warn!("cannot remove {}: {e}", path.display());
             }
@@ -116,7 +127,7 @@ fn reduced(picture: &RgbImage) -> RgbImage {
     imageops::thumbnail(picture, side(width), side(height))
 }
 
-fn write(path: &Path, picture: &RgbImage) -> io::Result<()> {
-    let jpeg = jpeg::encode(picture, QUALITY).map_err(io::Error::other)?;
+fn write(path: &Path, picture: &RgbImage, quality: u8) -> io::Result<()> {
+    let jpeg = jpeg::encode(picture, quality).map_err(io::Error::other)?;
     fs::replace_as(path, &jpeg, Replacement::Volatile { mode: MODE }).map(drop)
 }
