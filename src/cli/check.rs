@@ -14,6 +14,7 @@ use crate::config::{self, Config};
 use crate::fs;
 use crate::model::{Model, hex, p_text};
 use crate::watch::frame::drift::Drift;
+use crate::watch::observe::{self, Observed};
 use crate::watch::outputs::gpio;
 use crate::watch::outputs::snapshots::is_claimed;
 use crate::watch::scene;
@@ -31,6 +32,9 @@ pub struct Args {
     /// Config file
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
+    /// Model file instead of the config's
+    #[arg(long, value_name = "MODEL")]
+    model: Option<PathBuf>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -60,7 +64,10 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     };
     match Config::load(&args.config) {
         Err(error) => tell("config", Err(error.to_string()))?,
-        Ok(config) => {
+        Ok(mut config) => {
+            if let Some(model) = args.model {
+                config.model.path = model;
+            }
             tell("config", Ok(args.config.display().to_string()))?;
             let model = Model::load(&config.model.path);
             tell("model", check_model(&config, &model))?;
@@ -78,7 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             if let Ok(model) = &model {
                 tell("backbone", check_backbone(&config, model))?;
             }
-            tell("camera", check_camera(&config.camera))?;
+            tell("camera", check_camera(&config))?;
             if let Some(gpio) = &config.gpio {
                 tell("gpio", check_gpio(gpio))?;
             }
@@ -141,7 +148,17 @@ fn check_backbone(config: &Config, model: &Model) -> Checked {
     Ok(format!("{name}: SHA-256 {sha256}.. is the model's, tap {}, {} values", backbone.tap(), backbone.n_features()))
 }
 
-fn check_camera(config: &config::Camera) -> Checked {
+/// One that the running daemon has is not free, and need not be.
+fn check_camera(config: &Config) -> Checked {
+    open_camera(&config.camera).or_else(|reason| match observe::ask(&config.socket_path()) {
+        Ok(Observed { camera, .. }) if camera.up && camera.source == config.camera.source.to_string() => {
+            Ok(format!("{}: held by a running outlierd", camera.source))
+        }
+        _ => Err(reason),
+    })
+}
+
+fn open_camera(config: &config::Camera) -> Checked {
     let mut source = camera::open(config).map_err(|e| e.to_string())?;
     let deadline = Instant::now() + FIRST_FRAME;
     loop {

@@ -20,6 +20,7 @@ pub mod import_sklearn;
 pub mod inspect;
 pub mod learn;
 pub mod page;
+mod progress;
 pub mod quantize;
 pub mod release;
 pub mod run;

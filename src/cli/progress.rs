@@ -4,14 +4,20 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressDrawTarget, TermLike};
 
-/// Writes every state as a line that begins with [`Lines::PREFIX`].
+use crate::page::child::{PROGRESS, WITH_PROGRESS};
+
+/// Writes every state as a line that begins with [`PROGRESS`].
 #[derive(Debug)]
 pub struct Lines;
 
 impl Lines {
-    pub const PREFIX: &str = "progress: ";
     pub const TEMPLATE: &str = "{msg} {pos} of {len}";
     const LINES_A_SECOND: u8 = 2;
+
+    /// Whether they are wanted.
+    pub fn are_wanted() -> bool {
+        std::env::var_os(WITH_PROGRESS).is_some()
+    }
 
     pub fn target() -> ProgressDrawTarget {
         ProgressDrawTarget::term_like_with_hz(Box::new(Lines), Lines::LINES_A_SECOND)
@@ -42,7 +48,7 @@ impl TermLike for Lines {
     fn write_line(&self, line: &str) -> io::Result<()> {
         match line.trim() {
             "" => Ok(()),
-            text => writeln!(io::stderr(), "{}{text}", Lines::PREFIX),
+            text => writeln!(io::stderr(), "{PROGRESS}{text}"),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 mod api;
 mod chart;
-mod child;
+pub mod child;
 mod events;
 mod feedback;
 mod guard;
@@ -19,6 +19,7 @@ mod instance;
 mod layout;
 pub mod listen;
 mod live;
+mod masks;
 mod past;
 mod pictures;
 mod request;
@@ -26,6 +27,7 @@ mod response;
 mod route;
 pub mod server;
 mod session;
+mod teach;
 mod threshold;
 
 pub use instance::Configs;
@@ -34,6 +36,7 @@ pub use session::Token;
 use feedback::Marks;
 use past::Pasts;
 use session::Sessions;
+use teach::jobs::Jobs;
 
 /// Why the page could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,7 @@ pub struct Page {
     sessions: Mutex<Sessions>,
     marks: Mutex<Marks>,
     pasts: Mutex<Pasts>,
+    jobs: Mutex<Jobs>,
 }
 
 impl Page {
@@ -93,7 +97,14 @@ impl Page {
         }
         configs.check()?;
         let sessions = Sessions::new(token).map_err(Error::Serve)?;
-        Ok(Page { configs, hosts, sessions: Mutex::new(sessions), marks: Mutex::default(), pasts: Mutex::default() })
+        Ok(Page {
+            configs,
+            hosts,
+            sessions: Mutex::new(sessions),
+            marks: Mutex::default(),
+            pasts: Mutex::default(),
+            jobs: Mutex::default(),
+        })
     }
 }
 

@@ -63,7 +63,7 @@ pub fn snapshot(instance: &Instance) -> Response {
 }
 
 /// A JPEG file: no link, and nothing else that has its name.
-fn send(path: &Path) -> Response {
+pub fn send(path: &Path) -> Response {
     match fs::read_unlinked(path, MAX_BYTES) {
         Ok(bytes) if bytes.starts_with(&[0xff, 0xd8, 0xff]) => response::jpeg(bytes),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {

@@ -3,9 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
-use rustix::fs::{Access, access};
 
-use super::layout::View;
+use super::layout::{View, clock};
 use super::response::{self, Response};
 use crate::config::edit;
 use crate::fs;
@@ -14,7 +13,6 @@ use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
 use crate::watch::history::{Entry, Reader, hundredths, time_of};
 use crate::watch::observe;
-use crate::watch::time::local;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Thresholds of the slider to a factor of ten, and the factors of ten below the largest.
@@ -95,7 +93,7 @@ pub fn show(view: &View<'_>) -> Response {
                         class=[(other.threshold == present).then_some("present")] {
                         td { a href=(super::layout::with(&view.url("threshold"), "threshold", &number(other.threshold))) { (number(other.threshold)) } }
                         td { (other.events) }
-                        td { @if let Some(time) = other.latest.back() { (local(time_of(*time))) } }
+                        td { @if let Some(time) = other.latest.back() { (clock(time_of(*time))) } }
                     }
                 }
             }
@@ -118,7 +116,7 @@ fn rounded(p: f64) -> f64 {
 fn latest(rung: &Rung) -> Markup {
     html! {
         @if !rung.latest.is_empty() {
-            details { summary { "The latest of them" } ul { @for time in rung.latest.iter().rev() { li { (local(time_of(*time))) } } } }
+            details { summary { "The latest of them" } ul { @for time in rung.latest.iter().rev() { li { (clock(time_of(*time))) } } } }
         }
     }
 }
@@ -126,7 +124,6 @@ fn latest(rung: &Rung) -> Markup {
 /// The config's line, and either the button that sets it or the command.
 fn line(view: &View<'_>, chosen: f64) -> Markup {
     let path = &view.instance.path;
-    let writable = path.canonicalize().is_ok_and(|file| access(fs::folder_of(&file), Access::WRITE_OK).is_ok());
     let value = number(chosen);
     html! {
         h2 { "The line of the config" }
@@ -135,7 +132,7 @@ fn line(view: &View<'_>, chosen: f64) -> Markup {
                 "each other. Take that line out of " code { (path.display()) } " to set a threshold here." }
         } @else {
             pre { code { "[decision]\nthreshold = " span id="line" { (value) } } }
-            @if writable {
+            @if view.instance.is_writable() {
                 form method="post" {
                     (view.form_token())
                     input type="hidden" id="value" name="threshold" value=(value);
