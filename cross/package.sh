@@ -14,7 +14,7 @@ chmod 755 "$root"
 program() { ${RUNNER:-} "$binary" "$@"; }
 
 install -D -m 755 "$binary" "$root/usr/bin/outlierd"
-for unit in outlierd.service outlierd-page.service outlierd-page.socket; do
+for unit in outlierd.service outlierd.path outlierd-page.service outlierd-page.socket; do
     install -D -m 644 "systemd/$unit" "$root/usr/lib/systemd/system/$unit"
 done
 install -D -m 644 systemd/outlierd.sysusers "$root/usr/lib/sysusers.d/outlierd.conf"
