@@ -22,7 +22,7 @@ const PER_PAGE: usize = 24;
 const USUAL_COUNT: usize = 300;
 const USUAL_EVERY: &str = "2s";
 /// Larger reports are not sent.
-const MAX_REPORT: u64 = 32 << 20;
+const MAX_REPORT: u64 = 8 << 20;
 
 pub fn show(view: &View<'_>) -> Response {
     let folder = Folder::of(&view.config);
