@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Error;
+use super::error::Error;
 use super::request::encode;
 use crate::config::{self, Config};
 

@@ -3,11 +3,11 @@
 use hyper::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
-use super::guard::Access;
+use super::access::Access;
 use super::instance::Instance;
 use super::request::{Request, encode};
 use super::response::{self, Response};
-use super::{Page, lock};
+use super::state::{Page, lock};
 use crate::config::Config;
 
 /// The pages of a daemon: the last part of the path, and the name.
