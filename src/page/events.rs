@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use maud::{Markup, html};
 
-use super::feedback::Mark;
 use super::layout::{View, clock};
 use super::live::percent;
-use super::pictures::is_id;
+use super::marks::Mark;
+use super::pictures::{clip_folder, is_id};
 use super::request::{Fields, encode};
 use super::response::Response;
 use crate::model::{Model, p_text};
@@ -208,7 +208,12 @@ impl Cards<'_> {
                 }
                 @if let Some(message) = end.as_ref().and_then(|end| end.message.as_ref()).or(event.message.as_ref()) { p class="note" { (message) } }
                 p class="note" { (event.id.as_deref().unwrap_or_default()) }
-                @if let Some(id) = id { (self.feedback(id)) }
+                @if let Some(id) = id {
+                    @if clip_folder(&self.view.config, id).is_some() {
+                        p { a href={ (self.view.url("clip")) "/" (id) } { "Frames before and after" } }
+                    }
+                    (self.feedback(id))
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{Access, access};
 
-use super::Error;
+use super::error::Error;
 use super::request::encode;
 use crate::config::{self, Config};
 use crate::fs;

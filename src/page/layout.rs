@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use hyper::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
-use super::guard::Access;
+use super::access::Access;
 use super::instance::Instance;
 use super::request::{Request, encode};
 use super::response::{self, Response};
-use super::{Page, lock};
+use super::state::{Page, lock};
 use crate::config::Config;
 use crate::watch::time::local;
 
@@ -130,9 +130,9 @@ pub fn login(page: &Page, wrong: Option<&str>) -> Response {
     response::html(status, document("Log in to outlierd", html! {}, body, false))
 }
 
-/// A local time to the second, for people.
+/// A local time to the second.
 pub fn clock(time: SystemTime) -> String {
-    local(time).chars().take(19).collect::<String>().replace('T', " ")
+    local(time).chars().take(19).map(|c| if c == 'T' { ' ' } else { c }).collect()
 }
 
 /// A path with one parameter.

@@ -123,7 +123,7 @@ fn reason(observed: &Observed, past: Option<&Past>) -> Markup {
                     p { "It is more unusual than " (format!("{:.2}", 100.0 * rank)) " % of the frames of the last 24 hours." }
                 }
             }
-            @if let Some([x, y, width, height]) = observed.event.as_ref().and_then(|event| event.region) {
+            @if let Some([x, y, width, height]) = observed.event.as_ref().filter(|_| observed.raised).and_then(|event| event.region) {
                 p { "What raised the event lies at " (percent(x)) ", " (percent(y)) " from the left and the top, "
                     (percent(width)) " × " (percent(height)) " of the picture." }
             }

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Page, lock};
 use crate::watch::history::{Entry, Reader, hundredths};
 use crate::watch::surprisal::Surprisal;
 
@@ -101,20 +100,19 @@ impl Past {
 
 /// The latest of each history.
 #[derive(Debug, Default)]
-pub struct Pasts(HashMap<std::path::PathBuf, Arc<Past>>);
+pub struct Pasts(HashMap<PathBuf, Arc<Past>>);
 
-impl Page {
-    /// The past of a history, some seconds old at most. One is read at a time.
+impl Pasts {
+    /// The past of a history, some seconds old at most.
     ///
     /// # Errors
     /// As [`Past::read`].
-    pub fn past(&self, path: &Path) -> io::Result<Arc<Past>> {
-        let mut pasts = lock(&self.pasts);
-        if let Some(past) = pasts.0.get(path).filter(|past| past.read.elapsed() < FRESH) {
+    pub fn of(&mut self, path: &Path) -> io::Result<Arc<Past>> {
+        if let Some(past) = self.0.get(path).filter(|past| past.read.elapsed() < FRESH) {
             return Ok(Arc::clone(past));
         }
         let past = Arc::new(Past::read(path, SystemTime::now())?);
-        pasts.0.insert(path.to_owned(), Arc::clone(&past));
+        self.0.insert(path.to_owned(), Arc::clone(&past));
         Ok(past)
     }
 }

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use hyper::{Method, StatusCode};
 
-use super::guard::{Access, COOKIE};
+use super::access::{Access, COOKIE};
 use super::instance::Instance;
 use super::layout::{self, View};
 use super::request::Request;
 use super::response::{self, Response};
 use super::session::Opened;
-use super::{Page, api, events, feedback, live, lock, masks, pictures, teach, threshold};
+use super::state::{Page, lock};
+use super::{api, events, feedback, live, masks, pictures, teach, threshold};
 
 impl Page {
     pub fn answer(&self, request: &Request, now: Instant) -> Response {
@@ -36,7 +37,10 @@ impl Page {
         let instances = self.configs.instances();
         match (posted, path.as_slice()) {
             // A browser may be led to the log-in, a program and an image cannot.
-            (false, [] | [_, "live" | "threshold" | "events" | "teach" | "masks"]) if access == Access::None => {
+            (_, ["api", ..]) if access == Access::None => response::status(StatusCode::UNAUTHORIZED),
+            (false, [] | [_, "live" | "threshold" | "events" | "teach" | "masks"] | [_, "clip", _])
+                if access == Access::None =>
+            {
                 response::see("/login")
             }
             _ if access == Access::None => response::status(StatusCode::UNAUTHORIZED),
@@ -80,6 +84,8 @@ impl Page {
             (false, ["threshold"]) => threshold::show(&view),
             (true, ["threshold"]) => threshold::apply(&view),
             (false, ["events"]) => events::show(&view),
+            (false, ["clip", id]) => pictures::clip(&view, id),
+            (false, ["clip", id, name]) => pictures::of_clip(&view.config, id, name),
             (false, ["picture", name]) => pictures::of_event(&view.config, name),
             (true, ["normal"]) => feedback::normal(&view),
             (true, ["forget"]) => feedback::forget(&view),

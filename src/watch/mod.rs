@@ -222,7 +222,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
             let event = self.machine.skipped(verdict, Time::now());
             self.update();
-            self.outputs.show(&frame.picture, None::<fn() -> _>);
+            self.outputs.show(&frame.picture, None::<fn() -> _>, free_until(&self.watch.config, now));
             return event.into_iter().for_each(|event| self.emit(event));
         }
         let (begun, threshold) = (Instant::now(), self.scene.threshold().value);
@@ -275,7 +275,8 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
                 })
             }
         });
-        self.outputs.show(&frame.picture, map);
+        let next = free_until(&self.watch.config, now);
+        self.outputs.show(&frame.picture, map, next);
     }
 
     fn watch_drift(&mut self) {
@@ -318,4 +319,9 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.watch_drift();
         log::info!("reloaded {}", self.watch.config.path().display());
     }
+}
+
+/// What else is done after a frame that came `now` costs no later frame until then. A duty is rest, not time to spare.
+fn free_until(config: &Config, now: Instant) -> Instant {
+    if config.model.duty < 1.0 { now } else { now + config.camera.interval }
 }

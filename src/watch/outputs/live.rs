@@ -20,8 +20,9 @@ const ORIGINAL_QUALITY: u8 = 95;
 const MODE: u32 = 0o640;
 /// A picture is made so often at most,
 const EVERY: Duration = Duration::from_millis(500);
-/// and no oftener than takes one part in so many of the time, so that the rate of frames stays.
-const REST: u32 = 100;
+/// and, where it takes longer than the daemon would have waited anyway, no oftener than takes one part in so many of the
+/// time, so that the rate of frames stays.
+const REST: u32 = 150;
 
 /// What was written, and when.
 #[derive(Debug, Clone, Default)]
@@ -67,8 +68,8 @@ impl Live {
     }
 
     /// Makes the pictures; `map` draws the anomaly map where there is one, and is not called where it would take too
-    /// much of the time. None: the map of before stays.
-    pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>) {
+    /// much of the time. None: the map of before stays. `next` is when the daemon takes its next frame.
+    pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>, next: Instant) {
         let begun = Instant::now();
         let small = reduced(picture);
         let mut written = write(&self.frame, &small, QUALITY);
@@ -78,7 +79,7 @@ impl Live {
             written = written.and_then(|()| write(&self.original, picture, ORIGINAL_QUALITY));
             self.shown.original = written.is_ok().then_some(begun);
         }
-        self.frame_due = Some(next(begun));
+        self.frame_due = Some(again(begun, next));
         if let Some(map) = map
             && self.map_due.is_none_or(|due| begun >= due)
         {
@@ -91,7 +92,7 @@ impl Live {
                 Some(drawn) => write(&self.map, &drawn, QUALITY).map(|()| self.shown.map = Some(begun)),
                 None => fs::remove(&self.map),
             });
-            self.map_due = Some(next(begun));
+            self.map_due = Some(again(begun, next));
         }
         let error = written.err().map(|e| format!("cannot write {}: {e}", self.frame.display()));
         if let Some(error) = error.as_ref().filter(|error| self.shown.error.as_ref() != Some(error)) {
@@ -112,9 +113,10 @@ impl Live {
 }
 
 /// When what was begun then, and is done now, may be done again.
-fn next(begun: Instant) -> Instant {
+fn again(begun: Instant, next: Instant) -> Instant {
     let now = Instant::now();
-    now + EVERY.max(now.saturating_duration_since(begun) * REST)
+    let rest = if now <= next { Duration::ZERO } else { now.saturating_duration_since(begun) * REST };
+    now + EVERY.max(rest)
 }
 
 fn reduced(picture: &RgbImage) -> RgbImage {
@@ -130,4 +132,57 @@ fn reduced(picture: &RgbImage) -> RgbImage {
 fn write(path: &Path, picture: &RgbImage, quality: u8) -> io::Result<()> {
     let jpeg = jpeg::encode(picture, quality).map_err(io::Error::other)?;
     fs::replace_as(path, &jpeg, Replacement::Volatile { mode: MODE }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::anomaly_map::AnomalyMap;
+
+    fn heat() -> Option<HeatMap> {
+        let mut cells = vec![0.1; 16];
+        cells[5] = 9.0;
+        HeatMap::new(AnomalyMap { height: 4, width: 4, cells }.at([0.0, 0.0, 1280.0, 720.0]))
+    }
+
+    #[test]
+    fn pictures_are_small_and_whole_and_their_region_is_that_of_the_frame() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut live = Live::beside(&dir.path().join("door.sock"));
+        let later = Instant::now() + Duration::from_secs(3600);
+        assert!(live.is_due(Instant::now()) && !live.is_there());
+        live.show(&RgbImage::new(1280, 720), Some(heat), later);
+        let size = |name: &str| crate::image::read(&dir.path().join(name)).unwrap().dimensions();
+        assert_eq!((size("door.frame.jpg"), size("door.map.jpg")), ((640, 360), (640, 360)));
+        assert_eq!(live.shown().region, Some([0.25, 0.25, 0.25, 0.25]));
+        assert!(live.is_there() && !live.is_due(Instant::now()));
+        // In time to spare they are made as often as may be.
+        assert!(live.is_due(Instant::now() + EVERY));
+        live.map_due = None;
+        live.show(&RgbImage::new(3, 2000), Some(|| None), later);
+        assert_eq!(size("door.frame.jpg"), (1, 640));
+        assert!(live.shown().map.is_none() && !dir.path().join("door.map.jpg").exists());
+        assert!(live.shown().original.is_none() && !dir.path().join("door.original.jpg").exists());
+        live.wants_original = true;
+        let frame = RgbImage::from_fn(1280, 720, |x, y| ::image::Rgb([x as u8, y as u8, 7]));
+        live.show(&frame, None::<fn() -> _>, later);
+        let original = std::fs::read(dir.path().join("door.original.jpg")).unwrap();
+        assert!(live.shown().original.is_some() && original == jpeg::encode(&frame, ORIGINAL_QUALITY).unwrap());
+        live.clear();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_takes_the_time_of_frames_is_made_seldom() {
+        let begun = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(again(begun, begun) > Instant::now() + Duration::from_millis(20) * (REST - 1));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_said_once_it_is_looked_at() {
+        let mut live = Live::beside(Path::new("/nonexistent/door.sock"));
+        live.show(&RgbImage::new(8, 8), Some(heat), Instant::now());
+        assert!(live.shown().error.unwrap().contains("/nonexistent/door.frame.jpg") && !live.is_there());
+    }
 }

@@ -140,6 +140,10 @@ impl Output for Observe {
         Vec::new()
     }
 
+    fn due(&self) -> Option<Instant> {
+        lock(&self.known).leased.filter(|_| self.live.is_there())
+    }
+
     fn finish(&mut self, _: &Status) -> Vec<Failure> {
         self.socket = None;
         self.live.clear();
@@ -341,7 +345,7 @@ mod tests {
     use super::*;
     use crate::model::Verdict;
     use crate::watch::frame::status::Latest;
-    use crate::watch::observe::{Error, ask};
+    use crate::watch::observe::{Error, ask, ask_for_pictures};
 
     fn known(p: f64) -> Arc<Mutex<Known>> {
         let known = Arc::new(Mutex::new(Known::new()));
@@ -393,6 +397,21 @@ mod tests {
             let _ = client.write_all(b"GET / HTTP/1.1\r\n\r\n");
         }
         assert_eq!(ask(&path).unwrap().frame.unwrap().p, 0.5);
+    }
+
+    #[test]
+    fn who_asks_for_pictures_has_them_made_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let known = known(0.5);
+        let _observe = Socket::bind(&path, Arc::clone(&known)).unwrap();
+        assert_eq!(ask(&path).unwrap().pictures, None);
+        let pictures = ask_for_pictures(&path).unwrap().pictures.unwrap();
+        assert_eq!((pictures.frame_age_s, pictures.map_age_s, pictures.region), (None, None, None));
+        let leased = lock(&known).leased.unwrap();
+        assert!(lock(&known).is_leased(leased - LEASE) && !lock(&known).is_leased(leased));
+        lock(&known).shown.frame = Some(Instant::now());
+        assert!(ask(&path).unwrap().pictures.unwrap().frame_age_s.is_some());
     }
 
     #[test]
