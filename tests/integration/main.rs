@@ -27,6 +27,8 @@ mod networks;
 mod page;
 mod page_browser;
 mod page_hostile;
+mod page_masks;
+mod page_teach;
 mod preprocessing;
 mod quantize;
 mod report;
