@@ -209,6 +209,14 @@ fn check_backbone(config: &Config, model: &Model) -> Checked {
     Ok(format!("{name}: SHA-256 {sha256}.. is the model's, tap {}, {} values", backbone.tap(), backbone.n_features()))
 }
 
+/// The daemon makes no folder for packed weights: systemd makes `/var/cache/outlierd` for the service.
+fn check_cache(folder: &Path) -> Checked {
+    match folder.is_dir() || folder == Path::new("/var/cache/outlierd") {
+        true => check_folder(folder),
+        false => Err(format!("{} does not exist: make it, or take model.cache out", folder.display())),
+    }
+}
+
 /// One that the running daemon has is not free, and need not be.
 fn check_camera(config: &Config) -> Checked {
     open_camera(&config.camera).or_else(|reason| match observe::ask(&config.socket_path()) {
