@@ -71,7 +71,9 @@ mkdir "$root/DEBIAN"
 installed_size() { find "$root" -mindepth 1 -not -path '*/DEBIAN*' -printf '%y %s\n' |
     awk '{kib += $1 == "f" ? int(($2 + 1023) / 1024) : 1} END {print kib}'; }
 homepage() {
-    local home=$(field homepage) repository=$(field repository)
+    local home repository
+    home=$(field homepage)
+    repository=$(field repository)
     [ -z "${home:-$repository}" ] || echo "Homepage: ${home:-$repository}"
     [ -z "$repository" ] || printf 'Vcs-Browser: %s\nVcs-Git: %s\n' "$repository" "$repository"
 }

@@ -28,12 +28,13 @@ for deb; do
 done
 
 cd "$folder"
-index() { find pool -name "*_$1.deb" | sort | while read -r deb; do
-    dpkg-deb -f "$deb" | sed '/^Description:/,$!b; H; $!d; s/.*//' # all but the description
-    printf 'Filename: %s\nSize: %s\nSHA256: %s\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d ' ' -f 1)"
-    dpkg-deb -f "$deb" | sed -n '/^Description:/,$p'
-    echo
-done; }
+index() {
+    local deb
+    find pool -name "*_$1.deb" | sort | while read -r deb; do
+        dpkg-deb -f "$deb"
+        printf 'Filename: %s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum < "$deb" | cut -d ' ' -f 1)"
+    done
+}
 suite=dists/stable
 rm -rf "$suite.part"
 architectures=$(find pool -name '*.deb' -printf '%f\n' | sed 's/.*_\(.*\)\.deb/\1/' | sort -u | xargs)
@@ -44,11 +45,12 @@ for arch in $architectures; do
 done
 (
     cd "$suite.part"
-    files=$(find main -type f | sort)
     printf 'Origin: outlierd\nLabel: outlierd\nSuite: stable\nCodename: stable\nDate: %s\n' \
         "$(date -u -R -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}")"
     printf 'Architectures: %s\nComponents: main\nSHA256:\n' "$architectures"
-    for file in $files; do printf ' %s %s %s\n' "$(sha256sum "$file" | cut -d ' ' -f 1)" "$(stat -c %s "$file")" "$file"; done
+    find main -type f | sort | while read -r file; do
+        printf ' %s %s %s\n' "$(sha256sum < "$file" | cut -d ' ' -f 1)" "$(stat -c %s "$file")" "$file"
+    done
 ) > Release.part
 mv Release.part "$suite.part/Release"
 gpg --batch --yes --local-user "$key" --clearsign --output "$suite.part/InRelease" "$suite.part/Release"
