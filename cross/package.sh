@@ -2,11 +2,17 @@
 # Makes a Debian package of a built program with dpkg-deb alone, and prints its path:
 #   cross/package.sh arm64|armhf|amd64 BINARY
 # RUNNER: how to run BINARY here, for its man page and completions; TOOLS: prefix of the binutils;
-# DEB_VERSION: instead of the crate's version. The result depends on nothing but the sources (SOURCE_DATE_EPOCH: the commit's).
+# DEB_VERSION: instead of the crate's version. The result depends on nothing but the sources and BINARY (SOURCE_DATE_EPOCH:
+# the commit's). Maintainer, licence, description, homepage and repository are Cargo.toml's.
 set -euo pipefail
+umask 022
+export LC_ALL=C TZ=UTC
 arch=$1 binary=$(realpath "$2")
 cd "$(dirname "$0")/.."
-version=${DEB_VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
+. cross/crate.sh
+version=${DEB_VERSION:-$(field version)}
+maintainer=$(field authors)
+[ -n "$maintainer" ] || { echo "package: Cargo.toml names no authors = [\"NAME <ADDRESS>\"]" >&2; exit 78; }
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -15,20 +21,22 @@ program() { ${RUNNER:-} "$binary" "$@"; }
 
 install -D -m 755 "$binary" "$root/usr/bin/outlierd"
 for unit in outlierd.service outlierd.path outlierd@.service outlierd-camera@.service outlierd-rtsp@.service \
-    outlierd-page.service outlierd-page.socket; do
+    outlierd-page.service outlierd-page.socket outlierd-notify.path outlierd-notify.service; do
     install -D -m 644 "systemd/$unit" "$root/usr/lib/systemd/system/$unit"
 done
-install -D -m 755 systemd/feed.sh "$root/usr/lib/outlierd/feed"
+for script in feed spool send; do install -D -m 755 "systemd/$script.sh" "$root/usr/lib/outlierd/$script"; done
 install -D -m 644 systemd/outlierd.sysusers "$root/usr/lib/sysusers.d/outlierd.conf"
 install -D -m 644 systemd/outlierd.tmpfiles "$root/usr/lib/tmpfiles.d/outlierd.conf"
 install -D -m 644 systemd/99-outlierd-gpio.rules "$root/usr/lib/udev/rules.d/99-outlierd-gpio.rules"
-install -D -m 644 systemd/outlierd.toml "$root/etc/outlierd/outlierd.toml"
+install -D -m 644 -t "$root/etc/outlierd" systemd/outlierd.toml systemd/notify.conf
 
 mkdir -p "$root"/usr/share/{man/man1,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d}
-program man | gzip -9n > "$root/usr/share/man/man1/outlierd.1.gz"
-for command in $(program completions bash | sed -n 's/^ *outlierd,\([a-z]*\))$/\1/p' | grep -vx -e help -e man); do
-    program man "$command" | gzip -9n > "$root/usr/share/man/man1/outlierd-$command.1.gz"
+program man > "$root/usr/share/man/man1/outlierd.1"
+for command in $(program completions bash | sed -n 's/^ *outlierd,\([a-z-]*\))$/\1/p' | grep -vx -e help -e man); do
+    program man "$command" > "$root/usr/share/man/man1/outlierd-$command.1"
 done
+cross/manual.sh "$root/usr/share/man"
+find "$root/usr/share/man" -type f -exec gzip -9n {} +
 program completions bash > "$root/usr/share/bash-completion/completions/outlierd"
 program completions zsh > "$root/usr/share/zsh/vendor-completions/_outlierd"
 program completions fish > "$root/usr/share/fish/vendor_completions.d/outlierd.fish"
@@ -42,34 +50,50 @@ install -m 644 systemd/outlierd.service.d/mqtt.conf.example "$doc/"
 mkdir "$doc/outlierd-page.service.d"
 install -m 644 systemd/outlierd-page.service.d/*.example "$doc/outlierd-page.service.d/"
 {
-    printf 'outlierd is licensed under the MIT licence or the Apache licence 2.0, at your choice.\n\n'
-    cat LICENSE-MIT
-    printf '\n'
-    cat LICENSE-APACHE
+    printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n'
+    printf 'Upstream-Name: outlierd\nUpstream-Contact: %s\n\n' "$maintainer"
+    printf 'Files: *\n%s\nLicense: %s\n\nLicense: MIT\n' "$(sed -n 's/^Copyright (c)/Copyright:/p' LICENSE-MIT)" \
+        "$(field license | sed 's/OR/or/')"
+    sed -n '/^Permission/,$s/^$/./;/^Permission/,$s/^/ /p' LICENSE-MIT
+    printf '\nLicense: Apache-2.0\n On Debian systems its text is in /usr/share/common-licenses/Apache-2.0.\n'
 } > "$doc/copyright"
-{
-    printf 'outlierd (%s) unstable; urgency=medium\n\n  * See the commits of the project.\n\n' "$version"
-    printf ' -- The outlierd authors <outlierd@localhost>  %s\n' "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")"
-} | gzip -9n > "$doc/changelog.gz"
+awk -v version="$version" -v maintainer="$maintainer" -v unreleased="$SOURCE_DATE_EPOCH" \
+    -f cross/package/changelog.awk CHANGELOG.md | gzip -9n > "$doc/changelog.gz"
+# While Cargo.toml has no address that mail reaches.
+overrides=$root/usr/share/lintian/overrides/outlierd
+install -D -m 644 cross/package/lintian-overrides "$overrides"
+case $maintainer in *@localhost\>) ;; *) sed -i '/bogus-mail-host/d' "$overrides" ;; esac
 
 # The C library: the newest symbol version that the program asks for.
 glibc=$("${TOOLS:-}objdump" -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
 mkdir "$root/DEBIAN"
-cat > "$root/DEBIAN/control" <<CONTROL
+# As dpkg-gencontrol counts, whatever the file system.
+installed_size() { find "$root" -mindepth 1 -not -path '*/DEBIAN*' -printf '%y %s\n' |
+    awk '{kib += $1 == "f" ? int(($2 + 1023) / 1024) : 1} END {print kib}'; }
+homepage() {
+    local home repository
+    home=$(field homepage)
+    repository=$(field repository)
+    [ -z "${home:-$repository}" ] || echo "Homepage: ${home:-$repository}"
+    [ -z "$repository" ] || printf 'Vcs-Browser: %s\nVcs-Git: %s\n' "$repository" "$repository"
+}
+sed '/^$/d' > "$root/DEBIAN/control" <<CONTROL
 Package: outlierd
 Version: $version
 Architecture: $arch
-Maintainer: The outlierd authors <outlierd@localhost>
-Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
+Maintainer: $maintainer
+Installed-Size: $(installed_size)
 Depends: libc6 (>= ${glibc#GLIBC_}), libgcc-s1, systemd, udev
-Suggests: ffmpeg, gpiod, rpicam-apps, v4l-utils
+Suggests: curl, ffmpeg, gpiod, rpicam-apps, v4l-utils
 Section: science
 Priority: optional
-Description: watches a camera and says when something is not what it was taught
- Learns one class from pictures of what is normal, by the features of a ResNet-50, and then
- raises an event (log, snapshot, program, GPIO line) when the camera shows something else.
+$(homepage)
+Description: $(field description | sed 's/./\l&/')
+ Learns one class from pictures of what is normal, by the features of a
+ ResNet-50, and then raises an event (log, snapshot, program, GPIO line) when
+ the camera shows something else.
 CONTROL
-echo /etc/outlierd/outlierd.toml > "$root/DEBIAN/conffiles"
+(cd "$root" && find etc -type f -printf '/%p\n' | sort) > "$root/DEBIAN/conffiles"
 install -m 755 cross/package/postinst cross/package/prerm cross/package/postrm "$root/DEBIAN/"
 (cd "$root" && find . -type f -not -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) > "$root/DEBIAN/md5sums"
 

@@ -9,19 +9,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
+    /// The watch begins.
     Start,
+    /// So many outlier frames in a row as `raise-after` says.
     Raise,
+    /// So many inlier frames in a row as `clear-after` says, or a start that finds an event standing.
     Clear,
+    /// The camera is gone, or no frame came for `lost-after`.
     CameraLost,
+    /// It gives frames again.
     CameraFound,
     /// Normal frames score lower than at calibration.
     Drift,
+    /// They score as they did again.
     DriftClear,
     /// The alarm budget settles, holds, or answers a storm of false alarms.
     Threshold,
     /// Another model watches.
     Model,
+    /// Something failed; the watch goes on.
     Error,
+    /// The watch ends.
     Stop,
 }
 
@@ -72,8 +80,10 @@ impl std::str::FromStr for Kind {
 /// One line of the log. What does not apply to a kind is null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
+    /// RFC 3339 in UTC, with milliseconds.
     #[serde(serialize_with = "serialize_time", deserialize_with = "deserialize_time")]
     pub time: SystemTime,
+    /// Which kind.
     pub event: Kind,
     /// The same for a raise and its clear, or a drift and its end; unique across restarts.
     #[serde(default)]
@@ -84,6 +94,7 @@ pub struct Event {
     /// As p.
     #[serde(default)]
     pub score: Option<f64>,
+    /// Frames with a smaller p are outliers.
     #[serde(default)]
     pub threshold: Option<f64>,
     /// Raise, clear: outlier frames of the event so far. Drift, drift-clear: frames of the window. Stop: frames judged
@@ -107,6 +118,7 @@ pub struct Event {
     /// The folder with the frames before and after a raise, which is there once all of them are; left out without clips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<PathBuf>,
+    /// The file name of the model that watches.
     #[serde(default)]
     pub model: Option<String>,
     /// Which daemon: the name of its config file without the extension.
