@@ -1,5 +1,7 @@
 //! What every page has around it.
 
+use std::time::SystemTime;
+
 use hyper::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
@@ -9,6 +11,7 @@ use super::request::{Request, encode};
 use super::response::{self, Response};
 use super::state::{Page, lock};
 use crate::config::Config;
+use crate::watch::time::local;
 
 /// The pages of a daemon: the last part of the path, and the name.
 pub const TABS: [(&str, &str); 3] = [("live", "Live"), ("threshold", "Threshold"), ("events", "Events")];
@@ -120,6 +123,11 @@ pub fn login(page: &Page, wrong: Option<&str>) -> Response {
         }
     };
     response::html(status, document("Log in to outlierd", html! {}, body, false))
+}
+
+/// A local time to the second.
+pub fn clock(time: SystemTime) -> String {
+    local(time).chars().take(19).map(|c| if c == 'T' { ' ' } else { c }).collect()
 }
 
 /// A path with one parameter.

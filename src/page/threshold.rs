@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use maud::{Markup, html};
 use rustix::fs::{Access, access};
 
-use super::layout::View;
+use super::layout::{View, clock, with};
 use super::response::{self, Response};
 use crate::config::edit;
 use crate::fs;
@@ -13,7 +13,6 @@ use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
 use crate::watch::history::{Entry, Reader, hundredths, time_of};
 use crate::watch::observe;
-use crate::watch::time::local;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Thresholds of the slider: so many times each of these powers of ten.
@@ -91,9 +90,9 @@ pub fn show(view: &View<'_>) -> Response {
                 @for other in &ladder.rungs {
                     tr data-p=(number(other.threshold)) data-events=(events(other.events))
                         class=[(other.threshold == present).then_some("present")] {
-                        td { a href=(super::layout::with(&view.url("threshold"), "threshold", &number(other.threshold))) { (number(other.threshold)) } }
+                        td { a href=(with(&view.url("threshold"), "threshold", &number(other.threshold))) { (number(other.threshold)) } }
                         td { (other.events) }
-                        td { @if let Some(time) = other.latest.back() { (local(time_of(*time))) } }
+                        td { @if let Some(time) = other.latest.back() { (clock(time_of(*time))) } }
                     }
                 }
             }
@@ -116,7 +115,7 @@ fn rounded(p: f64) -> f64 {
 fn latest(rung: &Rung) -> Markup {
     html! {
         @if !rung.latest.is_empty() {
-            details { summary { "The latest of them" } ul { @for time in rung.latest.iter().rev() { li { (local(time_of(*time))) } } } }
+            details { summary { "The latest of them" } ul { @for time in rung.latest.iter().rev() { li { (clock(time_of(*time))) } } } }
         }
     }
 }
