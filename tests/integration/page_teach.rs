@@ -103,7 +103,8 @@ fn from_nothing_to_a_raise() {
 
 #[test]
 fn a_running_daemon_gives_its_frames_as_they_came() {
-    let (place, daemon) = watched("interval = \"20ms\"", "");
+    // Time to spare, in which frames are written.
+    let (place, daemon) = watched("interval = \"2s\"", "");
     let page = Page::of(&place);
     let empty = page.get("/o/teach");
     let posted = page.post("/o/teach/collect", &empty, "count=3&every=10ms");

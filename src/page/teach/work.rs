@@ -15,7 +15,7 @@ use crate::watch::observe::{self, original_path};
 /// Larger frames are not taken.
 const MAX_FRAME: u64 = 32 << 20;
 /// How long a frame that is due may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Fitting and checking take no longer.
 const FIT_LIMIT: Duration = Duration::from_secs(12 * 3600);
