@@ -31,6 +31,9 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$work/up,workdir=$work/new" "$w
 root=$work/root
 for kind in proc dev; do mount --rbind /$kind "$root/$kind"; done
 mkdir -p "$root/try"
+# The packages differ in nothing but what they are told to.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
 export GNUPGHOME=$work/keys DEBIAN_FRONTEND=noninteractive
 mkdir -m 700 "$GNUPGHOME"
 
