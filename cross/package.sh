@@ -20,7 +20,7 @@ chmod 755 "$root"
 program() { ${RUNNER:-} "$binary" "$@"; }
 
 install -D -m 755 "$binary" "$root/usr/bin/outlierd"
-for unit in outlierd.service outlierd@.service outlierd-camera@.service outlierd-rtsp@.service \
+for unit in outlierd.service outlierd.path outlierd@.service outlierd-camera@.service outlierd-rtsp@.service \
     outlierd-page.service outlierd-page.socket outlierd-notify.path outlierd-notify.service; do
     install -D -m 644 "systemd/$unit" "$root/usr/lib/systemd/system/$unit"
 done

@@ -16,6 +16,7 @@ pub mod clips;
 pub mod decision;
 pub mod drift;
 pub mod edit;
+pub mod edit_region;
 mod keys;
 mod load;
 mod mqtt;

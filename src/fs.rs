@@ -169,12 +169,6 @@ impl Locked {
     pub fn file(&self) -> &File {
         &self.0
     }
-
-    /// Goes over to a file that may be the same one, opened anew; false where another process has that locked.
-    pub fn replace(&mut self, file: File) -> bool {
-        let _ = self.0.unlock();
-        Locked::new(file).map(|locked| *self = locked).is_some()
-    }
 }
 
 impl Drop for Locked {

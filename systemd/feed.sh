@@ -56,10 +56,11 @@ rtsp_program() {
     there ffmpeg || fail 69 "ffmpeg is not installed: \`apt install ffmpeg\`"
     address=
     read -r address < "$CREDENTIALS_DIRECTORY/url" || [ -n "$address" ] || fail 78 "there is no address to read from"
+    # ffmpeg tries so long, in microseconds, four times.
     case $address in
     rtsp://* | rtsps://*) options='option rtsp_transport tcp
-option timeout 10000000' ;;
-    http://* | https://*) options='option rw_timeout 10000000' ;;
+option timeout 5000000' ;;
+    http://* | https://*) options='option rw_timeout 5000000' ;;
     *) fail 78 "the address must begin with rtsp://, rtsps://, http:// or https://" ;;
     esac
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ::image::RgbImage;
 
-use super::frame::{Error, Frame, FrameSource};
+use super::frame::{Error, Frame, FrameSource, Jpeg};
 use crate::config::{self, Crop};
 use crate::image::{self, jpeg};
 use crate::pictures::{self, Found};
@@ -33,7 +33,7 @@ impl Folder {
         Ok(Folder { root: root.to_owned(), pictures: found.paths, at: 0, sequence: 0, repeat, crop, keep_jpeg })
     }
 
-    fn read(&self, path: &Path) -> Result<(RgbImage, Option<Box<[u8]>>), image::Error> {
+    fn read(&self, path: &Path) -> Result<(RgbImage, Option<Jpeg>), image::Error> {
         let bytes = image::bytes(path)?;
         let picture = image::decode(path, &bytes)?;
         let picture = match self.crop {

@@ -4,12 +4,15 @@ use std::time::Instant;
 
 use ::image::RgbImage;
 
+/// The bytes of a JPEG.
+pub type Jpeg = Box<[u8]>;
+
 /// One picture and its origin.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub picture: RgbImage,
     /// The JPEG that the picture was decoded from, if it was and [`crate::config::Camera::keep_jpeg`] asks for it.
-    pub jpeg: Option<Box<[u8]>>,
+    pub jpeg: Option<Jpeg>,
     /// The number of the frame, from 0; dropped ones count.
     pub sequence: u64,
     /// The picture's file, or the device.

@@ -1,5 +1,6 @@
 //! `bench`: time per stage, frames per second, peak memory.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ pub struct Args {
     /// Also computes the cells of the detector `pooled+cells`
     #[arg(long)]
     cells: bool,
+    /// Packed weights from this folder, as a daemon with `[model] cache` has them
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Pixel format of the 1280x720 frames that are decoded
     #[arg(long, value_enum, default_value = "mjpg")]
     format: FrameFormat,
@@ -97,7 +101,7 @@ struct Times {
 
 pub fn run(args: Args) -> Result<ExitCode, Error> {
     let start = Instant::now();
-    let backbone = args.backbone.load(args.cells)?;
+    let backbone = args.backbone.load_sharing(args.cells, args.cache)?;
     let load = start.elapsed();
     let format = args.format.into();
     let layout = Layout::packed(format, WIDTH, HEIGHT);

@@ -14,6 +14,7 @@ use crate::config::{self, Config};
 use crate::fs;
 use crate::model::{Model, hex, p_text};
 use crate::watch::frame::drift::Drift;
+use crate::watch::observe::{self, Observed};
 use crate::watch::outputs::gpio;
 use crate::watch::outputs::snapshots::is_claimed;
 use crate::watch::scene;
@@ -22,7 +23,7 @@ use crate::watch::service;
 /// The mode bit of a folder where only owners may rename files, such as /tmp.
 const STICKY: u32 = 0o1000;
 /// How long the camera may take for its first picture.
-const FIRST_FRAME: Duration = Duration::from_secs(5);
+const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 /// Checks config, model, backbone, camera, GPIO line and writable paths.
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,9 @@ pub struct Args {
     /// Check all config files (*.toml) in the folder of --config, also for what two of them must not share
     #[arg(long)]
     all: bool,
+    /// Model file instead of the config's
+    #[arg(long, value_name = "MODEL", conflicts_with = "all")]
+    model: Option<PathBuf>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -56,7 +60,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
                 common::print("")?;
             }
             let mut report = Report { config: path, json: args.json, failed: false };
-            if let Some(config) = check(&mut report)? {
+            if let Some(config) = check(&mut report, None)? {
                 for (check, message) in instances::shared(&config, &readable) {
                     report.tell(check, Err(message))?;
                 }
@@ -65,7 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         }
     } else {
         let mut report = Report { config: &args.config, json: args.json, failed: false };
-        check(&mut report)?;
+        check(&mut report, args.model)?;
         failed = report.failed;
     }
     Ok(if failed { ExitCode::from(exit::CONFIG) } else { ExitCode::SUCCESS })
@@ -99,8 +103,8 @@ impl Report<'_> {
 }
 
 /// The config, where it can be used.
-fn check(report: &mut Report<'_>) -> Result<Option<Config>, Error> {
-    let config = match Config::load(report.config) {
+fn check(report: &mut Report<'_>, model: Option<PathBuf>) -> Result<Option<Config>, Error> {
+    let mut config = match Config::load(report.config) {
         Ok(config) => config,
         Err(error) => {
             report.tell("config", Err(error.to_string()))?;
@@ -108,6 +112,9 @@ fn check(report: &mut Report<'_>) -> Result<Option<Config>, Error> {
         }
     };
     report.tell("config", Ok(report.config.display().to_string()))?;
+    if let Some(model) = model {
+        config.model.path = model;
+    }
     let mut first: Option<Model> = None;
     for path in config.models() {
         let model = Model::load(path);
@@ -125,7 +132,10 @@ fn check(report: &mut Report<'_>) -> Result<Option<Config>, Error> {
             first = Some(model);
         }
     }
-    report.tell("camera", check_camera(&config.camera))?;
+    if let Some(folder) = config.cache_folder() {
+        report.tell("cache", check_cache(&folder))?;
+    }
+    report.tell("camera", check_camera(&config))?;
     if let Some(gpio) = &config.gpio {
         report.tell("gpio", check_gpio(gpio))?;
     }
@@ -199,7 +209,25 @@ fn check_backbone(config: &Config, model: &Model) -> Checked {
     Ok(format!("{name}: SHA-256 {sha256}.. is the model's, tap {}, {} values", backbone.tap(), backbone.n_features()))
 }
 
-fn check_camera(config: &config::Camera) -> Checked {
+/// The daemon makes no folder for packed weights: systemd makes `/var/cache/outlierd` for the service.
+fn check_cache(folder: &Path) -> Checked {
+    match folder.is_dir() || folder == Path::new("/var/cache/outlierd") {
+        true => check_folder(folder),
+        false => Err(format!("{} does not exist: make it, or take model.cache out", folder.display())),
+    }
+}
+
+/// One that the running daemon has is not free, and need not be.
+fn check_camera(config: &Config) -> Checked {
+    open_camera(&config.camera).or_else(|reason| match observe::ask(&config.socket_path()) {
+        Ok(Observed { camera, .. }) if camera.up && camera.source == config.camera.source.to_string() => {
+            Ok(format!("{}: held by a running outlierd", camera.source))
+        }
+        _ => Err(reason),
+    })
+}
+
+fn open_camera(config: &config::Camera) -> Checked {
     let mut source = camera::open(config).map_err(|e| e.to_string())?;
     let deadline = Instant::now() + FIRST_FRAME;
     loop {

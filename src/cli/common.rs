@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::error::{Error, exit};
+use super::progress::Lines;
 use crate::backbone::multi_crop::MAX_TILES;
 use crate::backbone::{self, Backbone, Pooling, Tap};
 use crate::config::Config;
@@ -50,12 +51,15 @@ pub fn init_log() {
     let _ = builder.try_init();
 }
 
-/// A progress bar on a terminal, nothing elsewhere.
+/// A progress bar on a terminal; elsewhere lines, where `OUTLIERD_PROGRESS` is set, or nothing.
 pub fn progress(what: &str, len: usize) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let (target, template) = match std::io::stderr().is_terminal() {
+        true => (ProgressDrawTarget::stderr(), "{msg} [{bar:32}] {pos}/{len}, {eta} left"),
+        false if Lines::are_wanted() => (Lines::target(), Lines::TEMPLATE),
+        false => (ProgressDrawTarget::hidden(), ""),
+    };
     let bar = ProgressBar::with_draw_target(Some(len as u64), target);
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len}, {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_message(what.to_owned());
@@ -95,6 +99,11 @@ pub struct BackboneArgs {
 impl BackboneArgs {
     /// Loads the backbone, with cells if they are wanted.
     pub fn load(&self, cells: bool) -> Result<Backbone, Error> {
+        self.load_sharing(cells, None)
+    }
+
+    /// The same with weights from the folder of packed weights `cache`.
+    pub fn load_sharing(&self, cells: bool, cache: Option<PathBuf>) -> Result<Backbone, Error> {
         let options = backbone::Options {
             tap: self.tap.clone(),
             pooling: self.pooling,
@@ -108,7 +117,7 @@ impl BackboneArgs {
                 None => Mask::default(),
             },
             tiles: self.tiles.unwrap_or(1),
-            cache: None,
+            cache,
         };
         let loaded = match &self.backbone {
             Some(path) => Backbone::load(path, &options),

@@ -115,6 +115,8 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     catches: Option<Catches>,
     least_like_the_rest: &'a [Least<'a>],
+    /// As without --json.
+    sentences: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     grid: Option<&'a Search>,
     warnings: &'a [String],
@@ -247,6 +249,7 @@ fn report(
             false_alarms: FalseAlarms::of(model),
             catches: *catches,
             least_like_the_rest: &least,
+            sentences: &sentences,
             grid: search,
             warnings,
             evaluation,

@@ -333,12 +333,8 @@ fn score_snapshots(
 /// Writes the model in the place of the one there, which is kept as MODEL.bak.
 fn replace(model: &Model, path: &Path) -> Result<(), Error> {
     let old = fs::read(path, file::MAX_BYTES).map_err(|e| common::cannot_write(path, e))?;
-    common::write(&backup(path), &old)?;
+    common::write(&file::backup_path(path), &old)?;
     Ok(model.save(path)?)
-}
-
-fn backup(path: &Path) -> PathBuf {
-    path.with_added_extension("bak")
 }
 
 #[derive(Serialize)]
@@ -400,7 +396,7 @@ fn report(args: &Args, feedback: &Feedback, live: usize, threshold: f64, path: &
             "{learnt} false alarms beside a calibration worth {worth:.0} pictures: p means little; --keep and fit again"
         ))?;
     }
-    common::print(format!("wrote {}, the one before is {}", path.display(), backup(path).display()))?;
+    common::print(format!("wrote {}, the one before is {}", path.display(), file::backup_path(path).display()))?;
     common::print("the running daemon takes it over with: systemctl reload outlierd")
 }
 

@@ -21,6 +21,7 @@ pub mod inspect;
 mod instances;
 pub mod learn;
 pub mod page;
+mod progress;
 pub mod quantize;
 pub mod release;
 pub mod run;

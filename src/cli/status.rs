@@ -237,7 +237,7 @@ mod tests {
     fn normal() -> Observed {
         Observed {
             instance: "door".into(),
-            camera: Camera { source: "folder:x".into(), up: true, trouble: None },
+            camera: Camera { source: "folder:x".into(), up: true, ..Camera::default() },
             frame: Some(Frame { p: 0.5, ..Frame::default() }),
             frames_per_second: Some(2.0),
             ..Observed::default()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clips::Clips;
 use super::drift::Span;
 use super::mqtt::{is_node_char, is_topic};
 use super::{After, Config, Error, Line, Mode, Source};
@@ -31,7 +32,9 @@ impl Config {
         self.check_decision()?;
         self.check_drift()?;
         self.check_events()?;
-        self.check_clips()?;
+        if let Some(Err((key, message))) = self.clips.as_ref().map(Clips::check) {
+            return Err(self.error_at(key, message));
+        }
         self.check_gpio()?;
         self.check_mqtt()
     }

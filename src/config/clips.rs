@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::values::{duration, size};
-use super::{Config, Error};
 
 /// Longer clips are recordings, which this is not for.
 const MAX_TIME: Duration = Duration::from_secs(300);
@@ -63,30 +62,29 @@ impl fmt::Display for Clips {
     }
 }
 
-impl Config {
-    pub(super) fn check_clips(&self) -> Result<(), Error> {
-        let Some(clips) = &self.clips else { return Ok(()) };
-        let fail = |key: &str, message: String| Err(self.error_at(key, message));
-        for (key, time) in [("clips.before", clips.before), ("clips.after", clips.after)] {
+impl Clips {
+    /// Tries the values for sense; the error is a key and a message.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        for (key, time) in [("clips.before", self.before), ("clips.after", self.after)] {
             if time > MAX_TIME {
                 let limit = humantime::format_duration(MAX_TIME);
-                return fail(key, format!("{key} is {}: at most \"{limit}\"", humantime::format_duration(time)));
+                return Err((key, format!("{key} is {}: at most \"{limit}\"", humantime::format_duration(time))));
             }
         }
-        if !MAX_RATE.contains(&clips.max_rate) {
+        if !MAX_RATE.contains(&self.max_rate) {
             let (least, most) = (MAX_RATE.start(), MAX_RATE.end());
-            let message = format!("clips.max-rate = {}: must be {least} to {most} frames a second", clips.max_rate);
-            return fail("clips.max-rate", message);
+            let message = format!("clips.max-rate = {}: must be {least} to {most} frames a second", self.max_rate);
+            return Err(("clips.max-rate", message));
         }
-        if !MAX_MEMORY.contains(&clips.max_memory) {
-            let message = format!("clips.max-memory is {} bytes: must be \"100 kB\" to \"256 MB\"", clips.max_memory);
-            return fail("clips.max-memory", message);
+        if !MAX_MEMORY.contains(&self.max_memory) {
+            let message = format!("clips.max-memory is {} bytes: must be \"100 kB\" to \"256 MB\"", self.max_memory);
+            return Err(("clips.max-memory", message));
         }
-        if clips.keep == 0 {
-            return fail("clips.keep", "clips.keep = 0: at least 1; without the section [clips] none is kept".into());
+        if self.keep == 0 {
+            return Err(("clips.keep", "clips.keep = 0: at least 1; without the section [clips] none is kept".into()));
         }
-        if clips.max_bytes < MIN_BYTES {
-            return fail("clips.max-bytes", format!("clips.max-bytes is {}: at least \"1 MB\"", clips.max_bytes));
+        if self.max_bytes < MIN_BYTES {
+            return Err(("clips.max-bytes", format!("clips.max-bytes is {}: at least \"1 MB\"", self.max_bytes)));
         }
         Ok(())
     }

@@ -22,10 +22,19 @@ pub enum Error {
 /// # Errors
 /// As [`with_key`]; the file cannot be read or written, or is no good config then.
 pub fn set_key(path: &Path, section: &str, key: &str, value: &str) -> Result<(), Error> {
+    change(path, |text| with_key(text, section, key, value), Config::check)
+}
+
+/// Replaces the file by what `edit` makes of its text, if that is a config and passes `check`.
+pub(super) fn change(
+    path: &Path,
+    edit: impl FnOnce(&str) -> Result<String, String>,
+    check: impl FnOnce(&Config) -> Result<(), super::Error>,
+) -> Result<(), Error> {
     let unfit = |reason: String| Error::Unfit { path: path.to_owned(), reason };
     let text = fs::read_text(path, MAX_BYTES).map_err(|e| unfit(e.to_string()))?;
-    let new = with_key(&text, section, key, value).map_err(unfit)?;
-    Config::parse(path, &new).and_then(|config| config.check()).map_err(|e| unfit(e.to_string()))?;
+    let new = edit(&text).map_err(unfit)?;
+    Config::parse(path, &new).and_then(|config| check(&config)).map_err(|e| unfit(e.to_string()))?;
     let write = |source| Error::Write { path: path.to_owned(), source };
     // A link stays one.
     let target = path.canonicalize().map_err(write)?;

@@ -47,7 +47,7 @@ impl Config {
     /// Where packed weights lie that all daemons share: `model.cache`, else what systemd made for the service
     /// (`CacheDirectory=`). None: each daemon has its own in memory.
     pub fn cache_folder(&self) -> Option<PathBuf> {
-        let of_service = || Some(std::env::split_paths(&std::env::var_os("CACHE_DIRECTORY")?).next()?);
+        let of_service = || std::env::split_paths(&std::env::var_os("CACHE_DIRECTORY")?).next();
         self.model.cache.clone().or_else(of_service).filter(|folder| !folder.as_os_str().is_empty())
     }
 

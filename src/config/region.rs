@@ -14,6 +14,37 @@ pub enum Crop {
     Shares([f64; 4]),
 }
 
+/// As TOML has it.
+impl std::fmt::Display for Crop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Crop::Pixels(pixels) => write!(f, "{pixels:?}"),
+            Crop::Shares(shares) => write!(f, "{shares:?}"),
+        }
+    }
+}
+
+/// Four numbers with commas between them, with or without brackets.
+impl std::str::FromStr for Crop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Crop, String> {
+        let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+        let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
+        let shares: Result<Vec<f64>, _> = parts.iter().map(|part| part.parse()).collect();
+        let pixels: Result<Vec<u32>, _> = parts.iter().map(|part| part.parse()).collect();
+        let crop = match (pixels, shares) {
+            (Ok(pixels), _) => <[u32; 4]>::try_from(pixels).ok().map(Crop::Pixels),
+            (_, Ok(shares)) => <[f64; 4]>::try_from(shares).ok().map(Crop::Shares),
+            _ => None,
+        };
+        let crop = crop.ok_or_else(|| {
+            format!("\"{text}\" is no crop: x, y, width, height, as shares of the frame or whole pixels")
+        })?;
+        crop.wrong().map_or(Ok(crop), Err)
+    }
+}
+
 impl Crop {
     /// x, y, width, height in pixels of a frame of that size.
     ///
@@ -80,6 +111,12 @@ mod tests {
             [0.0, 1.0 / 3.0, 2.0 / 3.0].map(|x| Crop::Shares([x, 0.0, 1.0 / 3.0, 1.0]).region(100, 1).unwrap());
         assert_eq!(thirds, [[0, 0, 33, 1], [33, 0, 34, 1], [67, 0, 33, 1]]);
         assert!(Crop::Shares([0.5, 0.0, 0.5, 1.0]).wrong().is_none());
+        for crop in [right, Crop::Pixels([0, 8, 320, 200])] {
+            assert_eq!(crop.to_string().parse(), Ok(crop));
+        }
+        for wrong in ["", "0, 0, 1", "0, 0, 1, 1, 1", "0.5, 0, 0.6, 1", "0, 0, 0, 1", "a, b, c, d", "0, 0, nan, 1"] {
+            assert!(wrong.parse::<Crop>().is_err(), "{wrong}");
+        }
         for wrong in [[0.5, 0.0, 0.6, 1.0], [-0.1, 0.0, 0.5, 1.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, f64::NAN, 1.0]] {
             assert!(Crop::Shares(wrong).wrong().is_some_and(|reason| reason.contains("inside the frame")));
         }

@@ -18,7 +18,9 @@ const USUAL: usize = 100;
 /// As a line of `outlierd status --json`.
 #[derive(Serialize)]
 struct Line {
-    instance: String,
+    /// Of a status that is its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
     state: Option<State>,
     #[serde(flatten)]
     status: Option<Observed>,
@@ -38,7 +40,8 @@ pub fn status(instances: &[Instance]) -> Response {
             Err(e) => (None, Some(e)),
         };
         let state = status.as_ref().map(Observed::state);
-        Line { instance: instance.name.clone(), state, status, error }
+        let name = status.is_none().then(|| instance.name.clone());
+        Line { instance: name, state, status, error }
     });
     response::json(&lines.collect::<Vec<_>>())
 }

@@ -5,16 +5,16 @@ use std::time::SystemTime;
 
 use maud::{Markup, html};
 
-use super::feedback::Mark;
-use super::layout::View;
+use super::layout::{View, clock};
 use super::live::percent;
-use super::pictures::is_id;
+use super::marks::Mark;
+use super::pictures::{clip_folder, is_id};
 use super::request::{Fields, encode};
 use super::response::Response;
 use crate::model::{Model, p_text};
 use crate::watch::events::{self, Event, Kind};
 use crate::watch::observe;
-use crate::watch::time::{self, local, span};
+use crate::watch::time::{self, span};
 
 /// Events of a page, and pages at most.
 const PER_PAGE: usize = 24;
@@ -190,9 +190,9 @@ impl Cards<'_> {
         html! {
             li class="card" id=[id] {
                 @for (name, what) in pictures.iter().flatten().filter(|(name, _)| there(name)) {
-                    a href=(url(name)) { img src=(url(name)) alt={ (what) " of the event of " (local(event.time)) } loading="lazy"; }
+                    a href=(url(name)) { img src=(url(name)) alt={ (what) " of the event of " (clock(event.time)) } loading="lazy"; }
                 }
-                h2 { time datetime=(events::format_time(event.time)) { (local(event.time)) } }
+                h2 { time datetime=(events::format_time(event.time)) { (clock(event.time)) } }
                 p {
                     @match end.as_ref().map(|end| end.duration_s) {
                         Some(Some(duration)) => { "Lasted " (span(duration)) }
@@ -208,7 +208,12 @@ impl Cards<'_> {
                 }
                 @if let Some(message) = end.as_ref().and_then(|end| end.message.as_ref()).or(event.message.as_ref()) { p class="note" { (message) } }
                 p class="note" { (event.id.as_deref().unwrap_or_default()) }
-                @if let Some(id) = id { (self.feedback(id)) }
+                @if let Some(id) = id {
+                    @if clip_folder(&self.view.config, id).is_some() {
+                        p { a href={ (self.view.url("clip")) "/" (id) } { "Frames before and after" } }
+                    }
+                    (self.feedback(id))
+                }
             }
         }
     }
@@ -239,7 +244,7 @@ impl Cards<'_> {
     fn other(&self, event: &Event) -> Markup {
         html! {
             li class="card" {
-                h2 { (event.event.name()) " " time datetime=(events::format_time(event.time)) { (local(event.time)) } }
+                h2 { (event.event.name()) " " time datetime=(events::format_time(event.time)) { (clock(event.time)) } }
                 @if let Some(message) = &event.message { p { (message) } }
                 @if let Some(duration) = event.duration_s { p { "After " (span(duration)) "." } }
                 @if let Some(id) = &event.id { p class="note" { (id) } }

@@ -1,44 +1,24 @@
 //! "This was normal": events that are taken back, as `outlierd learn` does, and the reload that makes it hold.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use super::child;
 use super::layout::View;
-use super::lock;
+use super::marks::Mark;
 use super::pictures::is_id;
 use super::response::{self, Response};
+use super::state::lock;
 use crate::model::p_text;
 use crate::watch::observe::{self, Observed};
 
 /// Scoring a snapshot takes a run of the network.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Marks that are remembered of a daemon.
-const MOST: usize = 200;
-
-/// Events that were taken back through the page, by daemon: until the daemon is reloaded they can be put back.
-#[derive(Debug, Default)]
-pub struct Marks(HashMap<String, Vec<Mark>>);
-
-#[derive(Debug, Clone)]
-pub struct Mark {
-    pub id: String,
-    pub at: Instant,
-    /// What came of it.
-    pub outcome: String,
-}
-
 impl View<'_> {
     /// The marks that the daemon has not taken over; all where it is not known to run.
     pub fn marks(&self, observed: Option<&Observed>) -> Vec<Mark> {
-        let mut marks = lock(&self.page.marks);
-        let Some(marks) = marks.0.get_mut(&self.instance.name) else { return Vec::new() };
-        if let Some(observed) = observed {
-            marks.retain(|mark| mark.at.elapsed().as_secs_f64() < observed.loaded_s);
-        }
-        marks.clone()
+        lock(&self.page.marks).since(&self.instance.name, observed.map(|observed| observed.loaded_s))
     }
 
     fn id(&self) -> Result<&str, Response> {
@@ -92,11 +72,8 @@ pub fn normal(view: &View<'_>) -> Response {
     });
     match outcome {
         Ok(outcome) => {
-            let mut marks = lock(&view.page.marks);
-            let marks = marks.0.entry(view.instance.name.clone()).or_default();
-            marks.retain(|mark| mark.id != id);
-            marks.truncate(MOST - 1);
-            marks.insert(0, Mark { id: id.to_owned(), at: Instant::now(), outcome });
+            let mark = Mark { id: id.to_owned(), at: Instant::now(), outcome };
+            lock(&view.page.marks).add(&view.instance.name, mark);
             response::see(&format!("{}#{id}", back(view)))
         }
         Err(reason) => view.fail("events", &reason),
@@ -114,9 +91,7 @@ pub fn forget(view: &View<'_>) -> Response {
     }
     match view.learn(&["--forget"], id) {
         Ok(said) if said.ok => {
-            if let Some(marks) = lock(&view.page.marks).0.get_mut(&view.instance.name) {
-                marks.retain(|mark| mark.id != id);
-            }
+            lock(&view.page.marks).remove(&view.instance.name, id);
             response::see(&format!("{}#{id}", back(view)))
         }
         Ok(said) => view.fail("events", said.err.trim()),

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Error;
+use rustix::fs::{Access, access};
+
+use super::error::Error;
 use super::request::encode;
 use crate::config::{self, Config};
+use crate::fs;
 
 /// First parts of the page's own paths.
 const RESERVED: [&str; 7] = ["api", "metrics", "snapshot.jpg", "style.css", "app.js", "login", "logout"];
@@ -29,6 +32,11 @@ pub struct Instance {
 impl Instance {
     pub fn config(&self) -> Result<Config, config::Error> {
         Config::read(&self.path)
+    }
+
+    /// Whether the page may change the config.
+    pub fn is_writable(&self) -> bool {
+        self.path.canonicalize().is_ok_and(|file| access(fs::folder_of(&file), Access::WRITE_OK).is_ok())
     }
 
     /// The path of one of its pages.

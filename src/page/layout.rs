@@ -1,17 +1,21 @@
 //! What every page has around it.
 
+use std::time::SystemTime;
+
 use hyper::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
-use super::guard::Access;
+use super::access::Access;
 use super::instance::Instance;
 use super::request::{Request, encode};
 use super::response::{self, Response};
-use super::{Page, lock};
+use super::state::{Page, lock};
 use crate::config::Config;
+use crate::watch::time::local;
 
 /// The pages of a daemon: the last part of the path, and the name.
-pub const TABS: [(&str, &str); 3] = [("live", "Live"), ("threshold", "Threshold"), ("events", "Events")];
+pub const TABS: [(&str, &str); 5] =
+    [("live", "Live"), ("threshold", "Threshold"), ("events", "Events"), ("teach", "Teach"), ("masks", "Masks")];
 
 /// One request for a page of one daemon.
 pub struct View<'a> {
@@ -35,7 +39,12 @@ impl View<'_> {
 
     /// A page of the daemon; `tab` is one of [`TABS`].
     pub fn show(&self, tab: &str, body: Markup) -> Response {
-        self.show_as(StatusCode::OK, tab, body)
+        self.show_as(StatusCode::OK, tab, body, false)
+    }
+
+    /// The same, loaded anew every few seconds where there is no script.
+    pub fn show_live(&self, tab: &str, body: Markup) -> Response {
+        self.show_as(StatusCode::OK, tab, body, true)
     }
 
     /// What went wrong, and the way back.
@@ -44,10 +53,10 @@ impl View<'_> {
             p class="wrong" role="alert" { (message) }
             p { a href=(self.url(tab)) { "Back" } }
         };
-        self.show_as(StatusCode::UNPROCESSABLE_ENTITY, tab, body)
+        self.show_as(StatusCode::UNPROCESSABLE_ENTITY, tab, body, false)
     }
 
-    fn show_as(&self, status: StatusCode, tab: &str, body: Markup) -> Response {
+    fn show_as(&self, status: StatusCode, tab: &str, body: Markup, live: bool) -> Response {
         let title = TABS.iter().find(|(path, _)| *path == tab).map_or("outlierd", |(_, name)| name);
         let nav = html! {
             @if self.instances.len() > 1 {
@@ -66,7 +75,6 @@ impl View<'_> {
                 form method="post" action="/logout" { (self.form_token()) button { "Log out" } }
             }
         };
-        let live = tab == "live";
         response::html(status, document(&format!("{title}: {}", self.instance.name), nav, body, live))
     }
 }
@@ -120,6 +128,11 @@ pub fn login(page: &Page, wrong: Option<&str>) -> Response {
         }
     };
     response::html(status, document("Log in to outlierd", html! {}, body, false))
+}
+
+/// A local time to the second.
+pub fn clock(time: SystemTime) -> String {
+    local(time).chars().take(19).map(|c| if c == 'T' { ' ' } else { c }).collect()
 }
 
 /// A path with one parameter.

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
-use super::Error;
+use super::error::Error;
 
 /// Where the page is unless told otherwise.
 pub const DEFAULT: &str = "127.0.0.1:8788";

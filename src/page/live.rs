@@ -22,9 +22,13 @@ pub fn show(view: &View<'_>) -> Response {
         @match &observed {
             Ok(observed) => {
                 p id="state" data-live class={ "state " @if observed.raised { "outlier" } } role="status" { (headline(observed)) }
-                (picture(view, observed.pictures.as_ref()))
-                (reason(observed, past.as_ref().ok().map(AsRef::as_ref)))
-                (facts(observed))
+                div class="columns" {
+                    (picture(view, observed.pictures.as_ref()))
+                    div {
+                        (reason(observed, past.as_ref().ok().map(AsRef::as_ref)))
+                        (facts(observed))
+                    }
+                }
             }
             Err(e) => p id="state" data-live class="state wrong" role="status" { (view.instance.name) ": " (e) }
         }
@@ -33,7 +37,7 @@ pub fn show(view: &View<'_>) -> Response {
             Err(e) => p id="hour" data-live { "Nothing is known of the past: " (e) }
         }
     };
-    view.show("live", body)
+    view.show_live("live", body)
 }
 
 pub fn headline(observed: &Observed) -> String {
@@ -62,11 +66,6 @@ fn picture(view: &View<'_>, pictures: Option<&Pictures>) -> Markup {
     let (frame, map) = (pictures.frame_age_s, pictures.map_age_s);
     let masks = view.config.camera.mask.polygons();
     html! {
-        div class="switches" {
-            @if let Some(crop) = view.config.camera.crop {
-                span class="note" { "The picture is the crop " code { (format!("{crop:?}").trim_start_matches(char::is_alphabetic)) } " of the camera's." }
-            }
-        }
         div class="view" {
             input type="checkbox" id="show-map" checked; label for="show-map" { "anomaly map" }
             input type="checkbox" id="show-masks" checked; label for="show-masks" { "masks" }
@@ -82,6 +81,9 @@ fn picture(view: &View<'_>, pictures: Option<&Pictures>) -> Markup {
                         rect class="region" x=(x) y=(y) width=(width) height=(height) {}
                     }
                 }
+            }
+            @if let Some(crop) = view.config.camera.crop {
+                p class="note" { "The picture is the crop " code { (crop) } " of the camera's." }
             }
             p id="picture-note" data-live class="note" {
                 @match (frame, &pictures.error) {
@@ -121,7 +123,7 @@ fn reason(observed: &Observed, past: Option<&Past>) -> Markup {
                     p { "It is more unusual than " (format!("{:.2}", 100.0 * rank)) " % of the frames of the last 24 hours." }
                 }
             }
-            @if let Some([x, y, width, height]) = observed.event.as_ref().and_then(|event| event.region) {
+            @if let Some([x, y, width, height]) = observed.event.as_ref().filter(|_| observed.raised).and_then(|event| event.region) {
                 p { "What raised the event lies at " (percent(x)) ", " (percent(y)) " from the left and the top, "
                     (percent(width)) " × " (percent(height)) " of the picture." }
             }

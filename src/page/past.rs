@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Page, lock};
 use crate::watch::history::{Entry, Merged, hundredths};
 use crate::watch::surprisal::Surprisal;
 
@@ -103,18 +102,17 @@ impl Past {
 #[derive(Debug, Default)]
 pub struct Pasts(HashMap<Vec<PathBuf>, Arc<Past>>);
 
-impl Page {
-    /// The past of a daemon with these histories, some seconds old at most. One is read at a time.
+impl Pasts {
+    /// The past of a daemon with these histories, some seconds old at most.
     ///
     /// # Errors
     /// As [`Past::read`].
-    pub fn past(&self, paths: &[PathBuf]) -> io::Result<Arc<Past>> {
-        let mut pasts = lock(&self.pasts);
-        if let Some(past) = pasts.0.get(paths).filter(|past| past.read.elapsed() < FRESH) {
+    pub fn of(&mut self, paths: &[PathBuf]) -> io::Result<Arc<Past>> {
+        if let Some(past) = self.0.get(paths).filter(|past| past.read.elapsed() < FRESH) {
             return Ok(Arc::clone(past));
         }
         let past = Arc::new(Past::read(paths, SystemTime::now())?);
-        pasts.0.insert(paths.to_vec(), Arc::clone(&past));
+        self.0.insert(paths.to_vec(), Arc::clone(&past));
         Ok(past)
     }
 }

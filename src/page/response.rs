@@ -62,6 +62,14 @@ pub fn jpeg(bytes: Vec<u8>) -> Response {
     make(StatusCode::OK, "image/jpeg", bytes)
 }
 
+/// A report of `fit`, which holds its style and pictures itself, and nothing that runs.
+pub fn report(bytes: Vec<u8>) -> Response {
+    let mut response = make(StatusCode::OK, "text/html; charset=utf-8", bytes);
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response
+}
+
 /// To another page of this one, by GET.
 pub fn see(path: &str) -> Response {
     let mut response = text(StatusCode::SEE_OTHER, "");

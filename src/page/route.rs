@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use hyper::{Method, StatusCode};
 
-use super::guard::{Access, COOKIE};
+use super::access::{Access, COOKIE};
 use super::instance::Instance;
 use super::layout::{self, View};
 use super::request::Request;
 use super::response::{self, Response};
 use super::session::Opened;
-use super::{Page, api, events, feedback, live, lock, pictures, threshold};
+use super::state::{Page, lock};
+use super::{api, events, feedback, live, masks, pictures, teach, threshold};
 
 impl Page {
     pub fn answer(&self, request: &Request, now: Instant) -> Response {
@@ -22,7 +23,12 @@ impl Page {
         let posted = request.method == Method::POST;
         match (posted, path.as_slice()) {
             (false, ["style.css"]) => return response::asset("text/css; charset=utf-8", include_str!("style.css")),
-            (false, ["app.js"]) => return response::asset("text/javascript; charset=utf-8", include_str!("app.js")),
+            (false, ["app.js"]) => {
+                return response::asset(
+                    "text/javascript; charset=utf-8",
+                    concat!(include_str!("app.js"), include_str!("masks.js")),
+                );
+            }
             (false, ["favicon.ico"]) => return response::status(StatusCode::NO_CONTENT),
             (false, ["login"]) => return layout::login(self, None),
             (true, ["login"]) => return self.log_in(request, now),
@@ -31,7 +37,12 @@ impl Page {
         let instances = self.configs.instances();
         match (posted, path.as_slice()) {
             // A browser may be led to the log-in, a program and an image cannot.
-            (false, [] | [_, "live" | "threshold" | "events"]) if access == Access::None => response::see("/login"),
+            (_, ["api", ..]) if access == Access::None => response::status(StatusCode::UNAUTHORIZED),
+            (false, [] | [_, "live" | "threshold" | "events" | "teach" | "masks"] | [_, "clip", _])
+                if access == Access::None =>
+            {
+                response::see("/login")
+            }
             _ if access == Access::None => response::status(StatusCode::UNAUTHORIZED),
             (true, ["logout"]) => {
                 lock(&self.sessions).close(access.cookie());
@@ -73,10 +84,21 @@ impl Page {
             (false, ["threshold"]) => threshold::show(&view),
             (true, ["threshold"]) => threshold::apply(&view),
             (false, ["events"]) => events::show(&view),
+            (false, ["clip", id]) => pictures::clip(&view, id),
+            (false, ["clip", id, name]) => pictures::of_clip(&view.config, id, name),
             (false, ["picture", name]) => pictures::of_event(&view.config, name),
             (true, ["normal"]) => feedback::normal(&view),
             (true, ["forget"]) => feedback::forget(&view),
             (true, ["reload"]) => feedback::reload(&view),
+            (false, ["teach"]) => teach::show(&view),
+            (false, ["teach", "report"]) => teach::report(&view),
+            (false, ["teach", name]) => teach::frame(&view, name),
+            (true, ["teach", action]) => teach::act(&view, action),
+            (false, ["masks"]) => masks::show(&view),
+            (false, ["still.jpg"]) => masks::still(&view),
+            (true, ["aim"]) => masks::aim(&view),
+            (true, ["masks"]) => masks::apply_masks(&view),
+            (true, ["crop"]) => masks::apply_crop(&view),
             _ => response::status(StatusCode::NOT_FOUND),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{StatusCode, http};
@@ -15,9 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::error::Error;
 use super::request::Request;
 use super::response::{self, Response};
-use super::{Error, Page};
+use super::state::Page;
 
 /// Connections at once; others are told so and closed.
 const MOST: usize = 64;
@@ -112,6 +113,9 @@ pub async fn connection<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 async fn answer(page: Arc<Page>, request: http::Request<Incoming>, local: IpAddr) -> Result<Response, io::Error> {
     let (head, body) = request.into_parts();
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Ok(response::status(StatusCode::PAYLOAD_TOO_LARGE));
+    }
     let body = match timeout(BODY, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return Ok(response::status(StatusCode::PAYLOAD_TOO_LARGE)),

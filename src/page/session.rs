@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 
-use super::Error;
+use super::error::{Error, MIN_TOKEN};
 use crate::fs;
 
-/// Characters of a token at least.
-pub const MIN_TOKEN: usize = 20;
 const MAX_TOKEN: u64 = 4096;
 /// Sessions at once; the oldest makes room.
 const MOST: usize = 64;

@@ -3,24 +3,20 @@
 use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
-use rustix::fs::{Access, access};
 
-use super::layout::View;
+use super::layout::{View, clock};
 use super::response::{self, Response};
 use crate::config::edit;
 use crate::fs;
-use crate::model::p_text;
 use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
 use crate::watch::history::{Entry, Merged, hundredths, time_of};
 use crate::watch::observe;
-use crate::watch::time::local;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Thresholds of the slider to a factor of ten, and the factors of ten below the largest.
-const STEPS: i32 = 6;
-const DECADES: i32 = 8;
-const LARGEST: f64 = 0.5;
+/// Thresholds of the slider: so many times each of these powers of ten.
+const STEPS: [f64; 6] = [5.0, 3.0, 2.0, 1.5, 1.0, 0.7];
+const POWERS: std::ops::RangeInclusive<i32> = 1..=8;
 
 /// What the last 24 hours say.
 struct Tried {
@@ -42,8 +38,8 @@ fn tried(view: &View<'_>, asked: Option<f64>) -> Result<Tried, String> {
         _ => None,
     });
     let present = latest.last().ok_or("No frame was judged in the last 24 hours.")?;
-    let step = |at: i32| rounded(LARGEST * 10_f64.powf(-f64::from(at) / f64::from(STEPS)));
-    let steps = (0..=DECADES * STEPS).map(step).chain([present]).chain(asked).filter(|p| *p >= LEAST);
+    let steps = POWERS.flat_map(|power| STEPS.map(|step| rounded(step * 10_f64.powi(-power))));
+    let steps = steps.chain([present]).chain(asked).filter(|p| *p >= LEAST);
     let decision = &view.config.decision;
     let all: Vec<f64> = steps.collect();
     let mut ladder = Ladder::new(&all, decision.raise_after, decision.clear_after, span, 1);
@@ -74,7 +70,7 @@ pub fn show(view: &View<'_>) -> Response {
     let at = ladder.rungs.iter().position(|rung| rung.threshold == chosen).unwrap_or(0);
     let Some(rung) = ladder.rungs.get(at) else { return view.show("threshold", html! {}) };
     let body = html! {
-        p { (ladder.frames) " frames of the last 24 hours, judged by p < " b { (p_text(present)) } " at the end; raised after "
+        p { (ladder.frames) " frames of the last 24 hours, judged by p < " b { (number(present)) } " at the end; raised after "
             (view.config.decision.raise_after) ", cleared after " (view.config.decision.clear_after) "." }
         form method="get" class="slider" {
             label for="slider" { "Threshold" }
@@ -95,7 +91,7 @@ pub fn show(view: &View<'_>) -> Response {
                         class=[(other.threshold == present).then_some("present")] {
                         td { a href=(super::layout::with(&view.url("threshold"), "threshold", &number(other.threshold))) { (number(other.threshold)) } }
                         td { (other.events) }
-                        td { @if let Some(time) = other.latest.back() { (local(time_of(*time))) } }
+                        td { @if let Some(time) = other.latest.back() { (clock(time_of(*time))) } }
                     }
                 }
             }
@@ -118,7 +114,7 @@ fn rounded(p: f64) -> f64 {
 fn latest(rung: &Rung) -> Markup {
     html! {
         @if !rung.latest.is_empty() {
-            details { summary { "The latest of them" } ul { @for time in rung.latest.iter().rev() { li { (local(time_of(*time))) } } } }
+            details { summary { "The latest of them" } ul { @for time in rung.latest.iter().rev() { li { (clock(time_of(*time))) } } } }
         }
     }
 }
@@ -126,7 +122,6 @@ fn latest(rung: &Rung) -> Markup {
 /// The config's line, and either the button that sets it or the command.
 fn line(view: &View<'_>, chosen: f64) -> Markup {
     let path = &view.instance.path;
-    let writable = path.canonicalize().is_ok_and(|file| access(fs::folder_of(&file), Access::WRITE_OK).is_ok());
     let value = number(chosen);
     html! {
         h2 { "The line of the config" }
@@ -135,7 +130,7 @@ fn line(view: &View<'_>, chosen: f64) -> Markup {
                 "each other. Take that line out of " code { (path.display()) } " to set a threshold here." }
         } @else {
             pre { code { "[decision]\nthreshold = " span id="line" { (value) } } }
-            @if writable {
+            @if view.instance.is_writable() {
                 form method="post" {
                     (view.form_token())
                     input type="hidden" id="value" name="threshold" value=(value);

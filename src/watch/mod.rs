@@ -239,7 +239,7 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         if let Some(verdict) = self.filter.unchanged(&masked, self.machine.is_settled(), now) {
             let event = self.machine.skipped(verdict, Time::now());
             self.update();
-            self.outputs.show(&frame.picture, None::<fn() -> _>);
+            self.outputs.show(&frame.picture, None::<fn() -> _>, free_until(&self.watch.config, now));
             return event.into_iter().for_each(|event| self.emit(event));
         }
         let (begun, threshold) = (Instant::now(), self.scenes.get().threshold().value);
@@ -293,7 +293,8 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
                 })
             }
         });
-        self.outputs.show(&frame.picture, map);
+        let next = free_until(&self.watch.config, now);
+        self.outputs.show(&frame.picture, map, next);
     }
 
     /// Whether the frame is to be judged: by the model that it and the hour ask for.
@@ -375,4 +376,9 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         self.watch_drift();
         log::info!("reloaded {}", self.watch.config.path().display());
     }
+}
+
+/// What else is done after a frame that came `now` costs no later frame until then. A duty is rest, not time to spare.
+fn free_until(config: &Config, now: Instant) -> Instant {
+    if config.model.duty < 1.0 { now } else { now + config.camera.interval }
 }

@@ -24,6 +24,8 @@ const HUNG_AFTER: Duration = Duration::from_secs(30);
 
 /// A client that writes this before it reads has the daemon make pictures of its frames for the time of [`LEASE`].
 pub const PICTURES: &[u8] = b"pictures\n";
+/// As [`PICTURES`], and the frame as it came too.
+pub const ORIGINALS: &[u8] = b"original\n";
 /// How long pictures are made for a client that asked for them.
 pub const LEASE: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,11 @@ pub fn frame_path(socket: &Path) -> PathBuf {
 /// A frame with its anomaly map, likewise.
 pub fn map_path(socket: &Path) -> PathBuf {
     socket.with_extension("map.jpg")
+}
+
+/// A frame as it was judged: whole, and as `outlierd collect` saves it.
+pub fn original_path(socket: &Path) -> PathBuf {
+    socket.with_extension("original.jpg")
 }
 
 /// What the daemon sees now. Keys are only ever added.
@@ -103,6 +110,8 @@ impl Observed {
 #[serde(default)]
 pub struct Camera {
     pub source: String,
+    /// As the config has it.
+    pub crop: Option<String>,
     pub up: bool,
     /// Why no frame comes.
     pub trouble: Option<String>,
@@ -155,7 +164,7 @@ pub struct LastError {
     pub message: String,
 }
 
-/// What there is at [`frame_path`] and [`map_path`].
+/// What there is at [`frame_path`], [`map_path`] and [`original_path`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pictures {
@@ -163,6 +172,8 @@ pub struct Pictures {
     pub frame_age_s: Option<f64>,
     /// None: the model has no map, or nothing departs from what it knows.
     pub map_age_s: Option<f64>,
+    /// None: nobody asked for it, or it comes with the next frame.
+    pub original_age_s: Option<f64>,
     /// What departs most in the map: x, y, width, height in shares of the picture.
     pub region: Option<[f64; 4]>,
     /// Why they cannot be written.
@@ -204,6 +215,11 @@ pub fn ask(path: &Path) -> Result<Observed, Error> {
 /// As [`ask`], and has pictures made for [`LEASE`]: those that are there now are in the answer.
 pub fn ask_for_pictures(path: &Path) -> Result<Observed, Error> {
     exchange(path, PICTURES).map(|(observed, _)| observed)
+}
+
+/// As [`ask_for_pictures`], and has the frame as it came written too.
+pub fn ask_for_originals(path: &Path) -> Result<Observed, Error> {
+    exchange(path, ORIGINALS).map(|(observed, _)| observed)
 }
 
 /// Has the daemon that answers at a socket read its config and model again, as `systemctl reload` does. It signals the

@@ -28,6 +28,8 @@ mod notify;
 mod page;
 mod page_browser;
 mod page_hostile;
+mod page_masks;
+mod page_teach;
 mod preprocessing;
 mod quantize;
 mod report;

@@ -200,7 +200,10 @@ fn a_cache_folder_that_cannot_be_used_costs_nothing_but_memory() {
 fn another_network_in_the_same_place_has_weights_of_its_own_and_old_ones_are_removed() {
     let place = Place::new();
     let first = place.features();
+    // As if that had been hours ago; what was used last stays longest.
+    let hours = |hours: u64| SystemTime::now() - Duration::from_secs(3600 * hours);
     let mut newest = place.file();
+    std::fs::File::open(&newest).unwrap().set_modified(hours(200)).unwrap();
     for n in 0..6 {
         std::fs::write(&place.network, other(n)).unwrap();
         let features = place.features();
@@ -208,10 +211,8 @@ fn another_network_in_the_same_place_has_weights_of_its_own_and_old_ones_are_rem
         assert_ne!(features, first);
         let files = place.files();
         assert_eq!(files.len(), (n as usize + 2).min(4));
-        // As if that had been hours ago; the one that is used last is the one that stays longest.
-        let hours = |n: u64| SystemTime::now() - Duration::from_secs(3600 * (100 - n));
         newest = files.into_iter().max_by_key(|file| file.metadata().unwrap().modified().unwrap()).unwrap();
-        std::fs::File::open(&newest).unwrap().set_modified(hours(n)).unwrap();
+        std::fs::File::open(&newest).unwrap().set_modified(hours(100 - n)).unwrap();
     }
     assert!(newest.exists());
     std::fs::write(&place.network, quantized(small().to_bytes())).unwrap();
@@ -220,8 +221,7 @@ fn another_network_in_the_same_place_has_weights_of_its_own_and_old_ones_are_rem
     for path in [&abandoned, &recent, &strange] {
         std::fs::write(path, "x").unwrap();
     }
-    let long_ago = SystemTime::now() - Duration::from_secs(7200);
-    std::fs::File::options().write(true).open(&abandoned).unwrap().set_modified(long_ago).unwrap();
+    std::fs::File::open(&abandoned).unwrap().set_modified(hours(2)).unwrap();
     assert_eq!(place.features(), first);
     assert!(newest.exists() && recent.exists() && strange.exists() && !abandoned.exists());
     assert_eq!(place.files().len(), 6);

@@ -22,20 +22,39 @@ pub struct Packed {
     pub(super) addends: Addends,
 }
 
-/// `[panel][tap][span / kr][nr][kr]`, at a 64-byte boundary.
+/// `[panel][tap][span / kr][nr][kr]`, at a 64-byte boundary: without a question where they are, as every tile asks.
 #[derive(Debug)]
-pub(super) enum Panels {
+pub(super) struct Panels {
+    bytes: &'static [u8],
+    _owner: Owner,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "they keep the memory")]
+enum Owner {
     Own(Aligned),
-    Mapped(Arc<Mapped>, Range<usize>),
+    Mapped(Arc<Mapped>),
 }
 
 impl Panels {
+    fn own(aligned: Aligned) -> Panels {
+        // SAFETY: the bytes stay where they are and as they are as long as their owner lives, which nothing changes or
+        // takes out of here; nobody gets them for longer than `self` lives.
+        let bytes = unsafe { std::slice::from_raw_parts(aligned.bytes().as_ptr(), aligned.bytes().len()) };
+        Panels { bytes, _owner: Owner::Own(aligned) }
+    }
+
+    /// None where the range does not lie in the file.
+    fn mapped(mapped: &Arc<Mapped>, range: Range<usize>) -> Option<Panels> {
+        let bytes = mapped.bytes().get(range)?;
+        // SAFETY: as in `own`.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+        Some(Panels { bytes, _owner: Owner::Mapped(mapped.clone()) })
+    }
+
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        match self {
-            Panels::Own(aligned) => aligned.bytes(),
-            Panels::Mapped(mapped, range) => &mapped.bytes()[range.clone()],
-        }
+        self.bytes
     }
 }
 
@@ -94,7 +113,7 @@ impl Packed {
             remainders,
             starts,
         };
-        Ok(Packed { panels: Panels::Own(panels), addends })
+        Ok(Packed { panels: Panels::own(panels), addends })
     }
 
     /// Takes panels from `start` of a mapped file, with what [`Packed::parts`] gave beside them.
@@ -109,9 +128,10 @@ impl Packed {
         addends: Addends,
     ) -> Result<Packed, Error> {
         let len = Packed::panels_len(isa, shape);
-        let end = start.checked_add(len).filter(|&end| end <= mapped.bytes().len() && start.is_multiple_of(ALIGNMENT));
-        let end = end.ok_or_else(|| Error::Shape(format!("no {len} bytes of panels at {start}")))?;
-        let packed = Packed { panels: Panels::Mapped(mapped.clone(), start..end), addends };
+        let end = start.checked_add(len).filter(|_| start.is_multiple_of(ALIGNMENT));
+        let panels = end.and_then(|end| Panels::mapped(mapped, start..end));
+        let panels = panels.ok_or_else(|| Error::Shape(format!("no {len} bytes of panels at {start}")))?;
+        let packed = Packed { panels, addends };
         packed.check(isa, shape)?;
         Ok(packed)
     }

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -82,10 +83,37 @@ enum Ended {
 
 /// Where a stream's bytes come from.
 enum Input {
-    /// Locked: two readers would get halves of frames.
-    Fifo(PathBuf, Locked),
+    Fifo(Fifo),
     File(File),
     Command(ChildStdout),
+}
+
+/// A FIFO, locked because two readers would get parts of frames.
+struct Fifo {
+    path: PathBuf,
+    file: File,
+    /// The lock is of the FIFO, whichever opening of it holds it.
+    lock: Locked,
+}
+
+impl Fifo {
+    fn new(path: PathBuf, file: File) -> io::Result<Self> {
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "another process reads it");
+        let lock = Locked::new(file.try_clone()?).ok_or_else(busy)?;
+        Ok(Fifo { path, file, lock })
+    }
+
+    /// Opens what has its name now, which may be another FIFO. A writer finds a reader at any time.
+    fn reopen(&mut self) -> io::Result<()> {
+        let (file, true) = fs::open_stream(&self.path)? else { return Err(io::Error::other("it is no FIFO any more")) };
+        let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        if identity(&file)? == identity(self.lock.file())? {
+            self.file = file;
+        } else {
+            *self = Fifo::new(std::mem::take(&mut self.path), file)?;
+        }
+        Ok(())
+    }
 }
 
 impl Stream {
@@ -94,7 +122,7 @@ impl Stream {
         let origin = path.display().to_string();
         let fail = |e: io::Error| Error::Open { origin: origin.clone(), reason: explain(&e) };
         let input = match fs::open_stream(path).map_err(fail)? {
-            (file, true) => Input::Fifo(path.to_owned(), Locked::new(file).ok_or_else(busy).map_err(fail)?),
+            (file, true) => Input::Fifo(Fifo::new(path.to_owned(), file).map_err(fail)?),
             (file, false) => Input::File(file),
         };
         Self::start(origin.clone(), input, None, config).map_err(fail)
@@ -262,7 +290,7 @@ fn read(mut input: Input, stopped: &io::PipeReader, shared: &Shared) -> Ended {
     let mut chunk = vec![0; CHUNK];
     loop {
         let readable = match &input {
-            Input::Fifo(_, fifo) => wait(fifo.file(), stopped),
+            Input::Fifo(fifo) => wait(&fifo.file, stopped),
             Input::Command(output) => wait(output, stopped),
             Input::File(_) => Ok(!shared.lock().stopped),
         };
@@ -270,21 +298,16 @@ fn read(mut input: Input, stopped: &io::PipeReader, shared: &Shared) -> Ended {
             Ok(false) => return Ended::Closed,
             Err(e) => Err(e),
             Ok(true) => match &mut input {
-                Input::Fifo(_, fifo) => fifo.file().read(&mut chunk),
-                Input::File(file) => file.read(&mut chunk),
+                Input::Fifo(Fifo { file, .. }) | Input::File(file) => file.read(&mut chunk),
                 Input::Command(output) => output.read(&mut chunk),
             },
         };
         let each = matches!(input, Input::File(_));
         match read {
             Ok(0) => match &mut input {
-                // Its writer is gone; another's stream begins anew. A writer finds a reader at any time.
-                Input::Fifo(path, fifo) => match fs::open_stream(path) {
-                    Ok((opened, true)) => match fifo.replace(opened) {
-                        true => splitter = Splitter::new(),
-                        false => return Ended::Failed(busy().to_string()),
-                    },
-                    Ok((_, false)) => return Ended::Failed("it is no FIFO any more".into()),
+                // Its writer is gone; another's stream begins anew.
+                Input::Fifo(fifo) => match fifo.reopen() {
+                    Ok(()) => splitter = Splitter::new(),
                     Err(e) => return Ended::Failed(explain(&e)),
                 },
                 Input::File(_) => return Ended::Whole,
@@ -306,10 +329,6 @@ fn wait(input: &impl AsFd, stopped: &io::PipeReader) -> io::Result<bool> {
     let mut waited = [PollFd::new(input, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
     poll(&mut waited, None)?;
     Ok(waited[1].revents().is_empty())
-}
-
-fn busy() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "another process reads it")
 }
 
 fn explain(error: &io::Error) -> String {

@@ -1,5 +1,6 @@
 //! `demo`: the complete workflow on a drawn scene, without camera and files.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use crate::camera::{self, FrameSource};
 use crate::config::Config;
 use crate::config::decision::RAISE_AFTER;
 use crate::model::FeatureSource;
+use crate::page::listen;
 use crate::training::cross::Synthetic;
 use crate::training::features::Cache;
 use crate::training::params::DetectorKind;
@@ -23,6 +25,7 @@ use crate::watch::service::{Notifier, signals};
 use crate::watch::{Judge, Watch};
 
 pub mod scene;
+mod serve;
 
 const NORMAL: usize = 200;
 const BEFORE: usize = 25;
@@ -31,7 +34,9 @@ const AFTER: usize = 20;
 
 /// Draws a scene, learns it, watches it, and catches an object: no camera, no files needed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: outlierd demo --dir /tmp/outlierd-demo")]
+#[command(after_help = "Examples:
+  outlierd demo --dir /tmp/outlierd-demo
+  outlierd demo --page")]
 pub struct Args {
     /// Where pictures, model, snapshots and log go [default: a new folder under the temporary directory]
     #[arg(long, value_name = "DIR")]
@@ -39,6 +44,9 @@ pub struct Args {
     /// Seed of scene, light and noise
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Watches the scene again and again, and shows it on a web page, until Ctrl-C
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = listen::DEFAULT)]
+    page: Option<SocketAddr>,
 }
 
 /// A judged frame: its place in the sequence, p, verdict.
@@ -59,8 +67,11 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
             .map_err(|e| Error::new(exit::CANTCREAT, format!("cannot make a folder for the demo: {e}")))?
             .keep(),
     };
-    let config = draw(&dir, args.seed)?;
+    let config = draw(&dir, args.seed, args.page.is_some())?;
     let judge = learn(&dir)?;
+    if let Some(address) = args.page {
+        return serve::serve(&config, address);
+    }
     let threshold = judge.threshold();
     common::print(format!("watch    {} frames; an outlier is a frame with p < {threshold:.3}", BEFORE + WITH + AFTER))?;
     let judged = watch(config.clone(), judge)?;
@@ -69,8 +80,8 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
     report(&config, &judged, &events)
 }
 
-/// Writes the pictures and a config that watches them.
-fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
+/// Writes the pictures and a config that watches them: once, or again and again at a pace to look at.
+fn draw(dir: &Path, seed: u64, endless: bool) -> Result<Config, Error> {
     common::print(format!("scene    {NORMAL} normal frames and a sequence, drawn into {}", dir.display()))?;
     let mut scene = Scene::new(seed);
     let (normal, frames) = (dir.join("normal"), dir.join("frames"));
@@ -87,13 +98,17 @@ fn draw(dir: &Path, seed: u64) -> Result<Config, Error> {
         });
         save(&scene.frame(object), &frames.join(format!("{n:04}.png")))?;
     }
-    let toml = format!(
-        "[camera]\nsource = {:?}\ninterval = \"1ms\"\n\n[model]\npath = {:?}\n\n[events]\nlog = {:?}\nsnapshots = {:?}\n",
+    let pace = if endless { "interval = \"500ms\"\nloop = true" } else { "interval = \"1ms\"" };
+    let mut toml = format!(
+        "[camera]\nsource = {:?}\n{pace}\n\n[model]\npath = {:?}\n\n[events]\nlog = {:?}\nsnapshots = {:?}\n",
         format!("folder:{}", frames.display()),
         dir.join("model.outlierd"),
         dir.join("events.jsonl"),
         dir.join("snapshots"),
     );
+    if endless {
+        toml.push_str(&format!("\n[observe]\nsocket = {:?}\n", dir.join("demo.sock")));
+    }
     let path = dir.join("outlierd.toml");
     common::write(&path, toml.as_bytes())?;
     let config = Config::load(&path)?;

@@ -37,6 +37,11 @@ const WITHOUT_RECORDS: u16 = 1;
 /// Larger files are refused before they are read.
 pub const MAX_BYTES: u64 = 64 << 20;
 
+/// Where the model stays that another one replaces: `MODEL.bak`.
+pub fn backup_path(model: &Path) -> PathBuf {
+    model.with_added_extension("bak")
+}
+
 #[derive(Serialize, Deserialize)]
 struct BodyV2 {
     body: BodyV1,

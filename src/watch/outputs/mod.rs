@@ -283,11 +283,11 @@ impl Outputs {
         self.call(|output, status| output.update(status));
     }
 
-    /// Shows a frame to who looks at it; `map` draws its anomaly map, None: the frame has none. To be called last for a
-    /// frame: who looks waits.
-    pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>) {
+    /// Shows a frame to who looks at it; `map` draws its anomaly map, None: the frame has none; `next` is when the next
+    /// frame is taken. To be called last for a frame: who looks waits.
+    pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>, next: Instant) {
         let Some(live) = self.observe.live(Instant::now()) else { return };
-        live.show(picture, map);
+        live.show(picture, map, next);
         self.observe.note_pictures();
     }
 

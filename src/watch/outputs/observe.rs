@@ -17,7 +17,9 @@ use crate::config::Config;
 use crate::fs;
 use crate::watch::events::{Event, Kind};
 use crate::watch::frame::status::Status;
-use crate::watch::observe::{Budget, Camera, Drift, Frame, LEASE, LastError, Observed, OpenEvent, PICTURES, Pictures};
+use crate::watch::observe::{
+    Budget, Camera, Drift, Frame, LEASE, LastError, ORIGINALS, Observed, OpenEvent, PICTURES, Pictures,
+};
 
 /// Owner and group may ask.
 const MODE: u32 = 0o660;
@@ -26,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A client that neither asks for anything nor ends its requests is answered after so long.
 const REQUEST: Duration = Duration::from_millis(200);
 const STACK: usize = 128 << 10;
+/// Of the longest request.
+const REQUEST_BYTES: usize = if PICTURES.len() > ORIGINALS.len() { PICTURES.len() } else { ORIGINALS.len() };
 
 /// The socket of the config, and what it answers from.
 #[derive(Debug)]
@@ -58,7 +62,11 @@ impl Observe {
             instance: config.instance(),
             config: config.path().to_owned(),
             model: config.model.path.clone(),
-            camera: Camera { source: config.camera.source.to_string(), ..Camera::default() },
+            camera: Camera {
+                source: config.camera.source.to_string(),
+                crop: config.camera.crop.map(|crop| crop.to_string()),
+                ..Camera::default()
+            },
             ..Observed::default()
         };
         drop(known);
@@ -95,7 +103,12 @@ impl Observe {
 
     /// The pictures, if somebody looks at them and it is time for others.
     pub fn live(&mut self, now: Instant) -> Option<&mut Live> {
-        (lock(&self.known).is_leased(now) && self.live.is_due(now)).then_some(&mut self.live)
+        let (looked_at, wants_original) = {
+            let known = lock(&self.known);
+            (known.is_leased(now), known.originals.is_some_and(|until| now < until))
+        };
+        self.live.wants_original = wants_original;
+        (looked_at && self.live.is_due(now)).then_some(&mut self.live)
     }
 
     /// To be called after [`Observe::live`] has pictures.
@@ -131,6 +144,10 @@ impl Output for Observe {
         Vec::new()
     }
 
+    fn due(&self) -> Option<Instant> {
+        lock(&self.known).leased.filter(|_| self.live.is_there())
+    }
+
     fn finish(&mut self, _: &Status) -> Vec<Failure> {
         self.socket = None;
         self.live.clear();
@@ -152,6 +169,8 @@ struct Known {
     camera_lost: Option<String>,
     /// Somebody looks at pictures until then.
     leased: Option<Instant>,
+    /// And at frames as they came.
+    originals: Option<Instant>,
     shown: Shown,
 }
 
@@ -166,6 +185,7 @@ impl Known {
             error: None,
             camera_lost: None,
             leased: None,
+            originals: None,
             shown: Shown::default(),
         }
     }
@@ -225,6 +245,7 @@ impl Known {
             pictures: self.is_leased(now).then(|| Pictures {
                 frame_age_s: self.shown.frame.map(age),
                 map_age_s: self.shown.map.map(age),
+                original_age_s: self.shown.original.map(age),
                 region: self.shown.region,
                 error: self.shown.error.clone(),
             }),
@@ -306,14 +327,16 @@ fn answer(mut client: &UnixStream, known: &Mutex<Known>) -> io::Result<()> {
     client.set_nonblocking(false)?;
     client.set_read_timeout(Some(REQUEST))?;
     client.set_write_timeout(Some(PATIENCE))?;
-    let mut request = Vec::with_capacity(PICTURES.len());
+    let mut request = Vec::with_capacity(REQUEST_BYTES);
     // One that writes nothing asks for nothing.
-    let _ = client.take(PICTURES.len() as u64).read_to_end(&mut request);
+    let _ = client.take(REQUEST_BYTES as u64).read_to_end(&mut request);
     // Not locked while the client takes its time.
     let observed = {
         let mut known = lock(known);
-        if request == PICTURES {
-            known.leased = Some(Instant::now() + LEASE);
+        if request == PICTURES || request == ORIGINALS {
+            let until = Instant::now() + LEASE;
+            known.leased = Some(until);
+            known.originals = if request == ORIGINALS { Some(until) } else { known.originals };
         }
         known.observed()
     };
@@ -327,7 +350,7 @@ mod tests {
     use super::*;
     use crate::model::Verdict;
     use crate::watch::frame::status::Latest;
-    use crate::watch::observe::{Error, ask};
+    use crate::watch::observe::{Error, ask, ask_for_pictures};
 
     fn known(p: f64) -> Arc<Mutex<Known>> {
         let known = Arc::new(Mutex::new(Known::new()));
@@ -379,6 +402,21 @@ mod tests {
             let _ = client.write_all(b"GET / HTTP/1.1\r\n\r\n");
         }
         assert_eq!(ask(&path).unwrap().frame.unwrap().p, 0.5);
+    }
+
+    #[test]
+    fn who_asks_for_pictures_has_them_made_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let known = known(0.5);
+        let _observe = Socket::bind(&path, Arc::clone(&known)).unwrap();
+        assert_eq!(ask(&path).unwrap().pictures, None);
+        let pictures = ask_for_pictures(&path).unwrap().pictures.unwrap();
+        assert_eq!((pictures.frame_age_s, pictures.map_age_s, pictures.region), (None, None, None));
+        let leased = lock(&known).leased.unwrap();
+        assert!(lock(&known).is_leased(leased - LEASE) && !lock(&known).is_leased(leased));
+        lock(&known).shown.frame = Some(Instant::now());
+        assert!(ask(&path).unwrap().pictures.unwrap().frame_age_s.is_some());
     }
 
     #[test]

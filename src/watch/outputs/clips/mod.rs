@@ -119,8 +119,7 @@ impl Clips {
         self.failed.as_deref() == Some(path)
     }
 
-    /// Takes a frame that came at a time, once all that it changed is told.
-    /// Returns what went wrong.
+    /// Takes a frame that came at a time, once all that it changed is told. Returns what went wrong.
     pub fn keep(&mut self, frame: Frame, at: Instant) -> Option<String> {
         let config = self.config.clone()?;
         let raised = self.raised.take();
@@ -130,9 +129,12 @@ impl Clips {
         let period = Duration::from_secs_f64(1.0 / config.max_rate);
         self.due = Some(self.due.map_or(at + period, |due| (due + period).max(at)));
         let jpeg = frame.jpeg.map_or_else(|| jpeg::encode(&frame.picture, QUALITY).map(Vec::into_boxed_slice), Ok);
-        let jpeg = match jpeg {
-            Ok(jpeg) => jpeg,
-            Err(e) => return Some(format!("cannot keep a frame of {}: {e}", frame.source)),
+        let jpeg = match (jpeg, &raised) {
+            (Ok(jpeg), _) => jpeg,
+            (Err(e), None) => return Some(format!("cannot keep a frame of {}: {e}", frame.source)),
+            (Err(e), Some(id)) => {
+                return Some(self.fail(Failed { path: writer::path(&self.folder, id), reason: e.to_string() }));
+            }
         };
         let len = jpeg.len() as u64;
         let kept = self.ring.push(jpeg, at, config.before, config.max_memory);
