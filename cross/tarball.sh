@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/$name"
 dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/$name"
 rm -rf "$work/$name/usr/share/lintian"
-install -m 755 cross/package/install.sh "$work/$name/"
+install -m 755 cross/package/install.sh cross/package/postinst cross/package/prerm cross/package/postrm "$work/$name/"
 install -m 644 README.md LICENSE-MIT LICENSE-APACHE "$work/$name/"
 mkdir -p target/packages
 out=$PWD/target/packages/$name.tar.xz

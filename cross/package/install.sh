@@ -13,7 +13,6 @@ system=/usr/local/lib
 list=$prefix/lib/outlierd/installed
 
 fail() { echo "install: $*" >&2; exit 1; }
-running() { [ -d /run/systemd/system ]; }
 remove_empty() { for folder; do rmdir "$folder" 2>/dev/null || true; done; }
 
 # Files of the list that the list $1 has not.
@@ -30,16 +29,11 @@ case ${1-} in
 '') ;;
 --uninstall)
     [ -e "$list" ] || fail "nothing is installed in $prefix; was it another PREFIX?"
-    if running; then
-        systemctl --quiet stop outlierd-notify.path outlierd-notify.service outlierd-page.socket outlierd-page.service \
-            outlierd.service 'outlierd@*' 'outlierd-camera@*' 'outlierd-rtsp@*'
-        systemctl --quiet disable outlierd.service outlierd-page.socket outlierd-notify.path outlierd@.service \
-            outlierd-camera@.service outlierd-rtsp@.service || true
-    fi
+    "$here/prerm" remove
     remove_old /dev/null
     rm -f "$list"
     remove_empty "$prefix/lib/outlierd" "$prefix/share/doc/outlierd"/* "$prefix/share/doc/outlierd"
-    if running; then systemctl daemon-reload; fi
+    "$here/postrm" remove
     echo "install: removed; /etc/outlierd, /var/lib/outlierd, /var/log/outlierd and the user outlierd are still there"
     exit
     ;;
@@ -50,6 +44,8 @@ esac
     fail "the program does not run here: it is for $(basename "$here" | sed 's/.*-//'), and needs a C library as new as its own"
 command -v systemd-sysusers >/dev/null || fail "systemd-sysusers is missing: this needs systemd"
 
+before=
+[ ! -e "$list" ] || before=installed
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 (cd "$here" && find usr -type f | sort) | while read -r file; do
@@ -82,13 +78,6 @@ for file in "$here"/etc/outlierd/*; do
         sed "s#/usr/lib/outlierd/#$prefix/lib/outlierd/#g" "$file" > "$to"
     fi
 done
-systemd-sysusers "$system/sysusers.d/outlierd.conf"
-systemd-tmpfiles --create "$system/tmpfiles.d/outlierd.conf" || true
-if running; then
-    systemctl daemon-reload
-    udevadm control --reload || true
-    udevadm trigger --subsystem-match=gpio || true
-    systemctl try-restart outlierd.service 'outlierd@*' 'outlierd-camera@*' 'outlierd-rtsp@*' outlierd-page.service \
-        outlierd-notify.path outlierd-notify.service || true
-fi
-echo "install: outlierd is in $prefix; not started yet. Next: $prefix/share/doc/outlierd/boards.md, from step 2 on"
+# What the package does then.
+"$here/postinst" configure "$before"
+echo "install: outlierd is in $prefix; $prefix/share/doc/outlierd/boards.md says what comes next, from its step 2 on"

@@ -31,6 +31,9 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$work/up,workdir=$work/new" "$w
 root=$work/root
 for kind in proc dev; do mount --rbind /$kind "$root/$kind"; done
 mkdir -p "$root/try"
+# The packages differ in nothing but what they are told to.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
 export GNUPGHOME=$work/keys DEBIAN_FRONTEND=noninteractive
 mkdir -m 700 "$GNUPGHOME"
 
@@ -74,6 +77,19 @@ if command -v lintian >/dev/null; then
 else
     echo "SKIPPED package: lintian: it is not installed"
 fi
+# Every crate has where it is from, under which licence, and its checksum.
+materials() {
+    cross/sbom.sh "$1" > "$work/sbom.json" && jq -e '(.components | length > 100) and all(.components[];
+        .purl and .licenses and (.hashes[0].content | length == 64)) and
+        ([.dependencies[].dependsOn[]] - [.components[].purl] == [])' "$work/sbom.json"
+}
+for target in aarch64 armv7 amd64; do
+    if command -v jq >/dev/null; then
+        check "bill of materials of $target" materials $target
+    else
+        echo "SKIPPED bill of materials of $target: jq is not installed"
+    fi
+done
 pages_are_well() { (set -e; for page in "$root"/usr/share/man/man?/outlierd*; do [ -z "$(man --warnings -l "$page" 2>&1 >/dev/null)" ]; done); }
 
 old=$(dpkg-deb -f "$deb" Version) new=$(dpkg-deb -f "$deb" Version)+next
