@@ -15,16 +15,17 @@ use crate::watch::observe::{self, Observed};
 
 /// Scoring a snapshot takes a run of the network.
 const PATIENCE: Duration = Duration::from_secs(120);
+const NO_EVENT: &str = "There is no such event.";
+
 impl View<'_> {
     /// The marks that the daemon has not taken over; all where it is not known to run.
     pub fn marks(&self, observed: Option<&Observed>) -> Vec<Mark> {
         lock(&self.page.marks).since(&self.instance.name, observed.map(|observed| observed.loaded_s))
     }
 
-    fn id(&self) -> Result<&str, Response> {
-        Some(self.request.form.get("id"))
-            .filter(|id| is_id(id))
-            .ok_or_else(|| self.fail("events", "There is no such event."))
+    /// None: there can be no such event.
+    fn id(&self) -> Option<&str> {
+        Some(self.request.form.get("id")).filter(|id| is_id(id))
     }
 
     /// Runs `learn` on an event of the daemon.
@@ -62,10 +63,7 @@ impl Row {
 }
 
 pub fn normal(view: &View<'_>) -> Response {
-    let id = match view.id() {
-        Ok(id) => id,
-        Err(response) => return response,
-    };
+    let Some(id) = view.id() else { return view.fail("events", NO_EVENT) };
     let outcome = view.learn(&[], id).and_then(|said| {
         let row = said.out.lines().find_map(|line| serde_json::from_str::<Row>(line).ok());
         row.ok_or_else(|| said.err.trim().to_owned()).and_then(|row| row.sentence())
@@ -81,10 +79,7 @@ pub fn normal(view: &View<'_>) -> Response {
 }
 
 pub fn forget(view: &View<'_>) -> Response {
-    let id = match view.id() {
-        Ok(id) => id,
-        Err(response) => return response,
-    };
+    let Some(id) = view.id() else { return view.fail("events", NO_EVENT) };
     let observed = observe::ask(&view.config.socket_path()).ok();
     if view.marks(observed.as_ref()).iter().all(|mark| mark.id != id) {
         return view.fail("events", "The daemon has taken it over by now: fit again to have it back.");

@@ -54,8 +54,8 @@ impl Page {
             },
             (false, ["metrics"]) => api::metrics(&instances),
             (false, ["api", "status"]) => api::status(&instances),
-            (false, ["api", "events"]) => named(&instances, request).map_or_else(|e| e, |it| api::events(it, request)),
-            (false, ["snapshot.jpg"]) => named(&instances, request).map_or_else(|e| e, pictures::snapshot),
+            (false, ["api", "events"]) => of_named(&instances, request, |it| api::events(it, request)),
+            (false, ["snapshot.jpg"]) => of_named(&instances, request, pictures::snapshot),
             (_, [name, rest @ ..]) => match instances.iter().find(|instance| instance.name == *name) {
                 Some(instance) => self.of_instance(request, &access, &instances, instance, rest),
                 None => response::status(StatusCode::NOT_FOUND),
@@ -119,13 +119,13 @@ impl Page {
     }
 }
 
-/// The daemon of the parameter `instance`, or the only one.
-fn named<'a>(instances: &'a [Instance], request: &Request) -> Result<&'a Instance, Response> {
+/// Of the daemon of the parameter `instance`, or of the only one.
+fn of_named(instances: &[Instance], request: &Request, answer: impl FnOnce(&Instance) -> Response) -> Response {
     let name = request.query.get("instance");
-    match instances {
-        [only] if name.is_empty() => Ok(only),
-        _ => instances.iter().find(|instance| instance.name == name).ok_or_else(|| {
-            response::text(StatusCode::NOT_FOUND, "there is no such daemon: name one with ?instance=NAME\n")
-        }),
-    }
+    let found = match instances {
+        [only] if name.is_empty() => Some(only),
+        _ => instances.iter().find(|instance| instance.name == name),
+    };
+    let none = || response::text(StatusCode::NOT_FOUND, "there is no such daemon: name one with ?instance=NAME\n");
+    found.map_or_else(none, answer)
 }
