@@ -195,7 +195,7 @@ impl Cards<'_> {
                 h2 { time datetime=(events::format_time(event.time)) { (clock(event.time)) } }
                 p {
                     @match end.as_ref().map(|end| end.duration_s) {
-                        Some(Some(duration)) => { "Lasted " (span(duration)) }
+                        Some(Some(duration)) => { "Lasted " @if duration < 1.0 { "less than a second" } @else { (span(duration)) } }
                         Some(None) => { "Over" }
                         None => { "Not over, or its end is not in the log" }
                     }

@@ -89,7 +89,15 @@ fn picture(view: &View<'_>, pictures: Option<&Pictures>) -> Markup {
                 @match (frame, &pictures.error) {
                     (_, Some(error)) => { (error) }
                     (None, None) => { "The picture comes with the next frame." }
-                    (Some(age), None) => { "A frame of " (ago(age)) @if map.is_none() { "; it has no anomaly map" } "." }
+                    (Some(age), None) => { "A frame of " (ago(age))
+                        @match map {
+                            None => { "; it has no anomaly map" }
+                            // Where the map takes another run of the network it is made seldom.
+                            Some(map) if map > age + 1.0 => { "; the anomaly map is of one of " (ago(map)) }
+                            Some(_) => {}
+                        }
+                        "."
+                    }
                 }
             }
         }

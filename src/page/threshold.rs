@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
 
-use super::layout::{View, clock};
+use super::layout::{View, clock, with};
 use super::response::{self, Response};
 use crate::config::edit;
 use crate::fs;
@@ -89,7 +89,7 @@ pub fn show(view: &View<'_>) -> Response {
                 @for other in &ladder.rungs {
                     tr data-p=(number(other.threshold)) data-events=(events(other.events))
                         class=[(other.threshold == present).then_some("present")] {
-                        td { a href=(super::layout::with(&view.url("threshold"), "threshold", &number(other.threshold))) { (number(other.threshold)) } }
+                        td { a href=(with(&view.url("threshold"), "threshold", &number(other.threshold))) { (number(other.threshold)) } }
                         td { (other.events) }
                         td { @if let Some(time) = other.latest.back() { (clock(time_of(*time))) } }
                     }
