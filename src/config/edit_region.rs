@@ -148,7 +148,7 @@ mod tests {
         ] {
             assert!(with_masks(text, &one).is_err(), "{text}");
         }
-        assert!(with_crop("camera = { crop = [0, 0, 1, 1] }\n", None).is_err());
+        assert!(with_crop("camera = { crop = [0, 0, 1, 1], loop = true }\n", None).is_err());
     }
 
     #[test]

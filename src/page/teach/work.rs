@@ -112,8 +112,8 @@ pub fn aim(config: &Config) -> Result<(), String> {
     if !said.ok {
         return Err(said.err);
     }
-    let old = super::folder::frames_in(&aim).into_iter().skip(1);
-    old.map(|name| fs::remove(&aim.join(name))).collect::<Result<(), _>>().map_err(|e| e.to_string())
+    let mut old = super::folder::frames_in(&aim).into_iter().skip(1);
+    old.try_for_each(|name| fs::remove(&aim.join(name))).map_err(|e| e.to_string())
 }
 
 /// Fits a model on the frames, with the config's masks and backbone, and writes the report.
@@ -145,7 +145,7 @@ pub fn fit(config: &Config, control: &Control) -> Result<String, String> {
 /// Checks all that a watch with the fitted model needs.
 pub fn check(config: &Config, control: &Control) -> Outcome {
     let checked = checks(config, control);
-    let checks = checked.as_ref().map(Clone::clone).unwrap_or_default();
+    let checks = checked.clone().unwrap_or_default();
     let wrong = checks.iter().filter(|line| !line.ok).count();
     let said = checked.and_then(|_| match wrong {
         0 => Ok("All is as it should be.".into()),
