@@ -63,7 +63,7 @@ chmod -R a+rX /usr/local/share/feed
 feed_scene normal
 write_instance front v4l:/dev/video0 $vivid_model
 write_instance back pipe:/run/outlierd-camera/back/stream $model
-for unit in outlierd@front outlierd-camera@back outlierd-rtsp@gate; do
+for unit in outlierd@front outlierd-camera@back outlierd-rtsp@gate outlierd-notify; do
     check "unit $unit: systemd-analyze verify" systemd-analyze verify --man=no $unit.service
     check "unit $unit: systemd-analyze security at 2.0 or better" safe $unit.service
 done
