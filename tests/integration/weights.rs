@@ -61,7 +61,7 @@ fn inode(path: &Path) -> u64 {
 
 /// Another network of the same shape.
 fn other(seed: u64) -> Vec<u8> {
-    let params = Params { width: 4, size: 32, blocks: vec![1, 1], seed, ..Params::default() };
+    let params = Params { width: 4, size: 32, blocks: vec![1, 1], seed };
     quantized(resnet50(&params).to_bytes())
 }
 
