@@ -12,6 +12,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 /// In a smaller window a block holds fewer than five frames.
 const MIN_FRAMES: u64 = 60;
 const MIN_TIME: Duration = Duration::from_secs(10);
+/// More models are hardly meant, and each keeps a history.
+const MOST_WHENS: usize = 8;
 /// Bytes; see `check_events`.
 const MIN_HISTORY: u64 = 100_000;
 
@@ -67,6 +69,29 @@ impl Config {
         }
         if camera.repeat && !matches!(camera.source, Source::Folder(_)) {
             return fail("camera.loop", "camera.loop is for source = \"folder:...\" only; take it out".into());
+        }
+        Ok(())
+    }
+
+    fn check_when(&self) -> Result<(), Error> {
+        let whens = &self.model.when;
+        if whens.len() > MOST_WHENS {
+            return Err(
+                self.error_at("model.when", format!("{} times [[model.when]]: at most {MOST_WHENS}", whens.len()))
+            );
+        }
+        for (at, when) in whens.iter().enumerate() {
+            if let Some((key, reason)) = when.wrong() {
+                return Err(self.error_at(&format!("model.when.{at}.{key}"), format!("[[model.when]]: {reason}")));
+            }
+            if let Some(other) = self.models().take(at + 1).find(|other| other.file_stem() == when.path.file_stem()) {
+                let message = format!(
+                    "[[model.when]]: {} has the file name of {}, by which events and histories tell models apart",
+                    when.path.display(),
+                    other.display()
+                );
+                return Err(self.error_at(&format!("model.when.{at}.path"), message));
+            }
         }
         Ok(())
     }

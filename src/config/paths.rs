@@ -13,6 +13,11 @@ impl Config {
         stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| super::INSTANCE.into())
     }
 
+    /// The models that may watch: `model.path`, then those of `[[model.when]]`.
+    pub fn models(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.model.path).chain(self.model.when.iter().map(|when| &when.path))
+    }
+
     /// What every judged frame scored: `history.path`, else `INSTANCE.history` beside the folder of snapshots,
     /// which is one daemon's alone.
     pub fn history_path(&self) -> PathBuf {

@@ -8,12 +8,9 @@ use jiff::civil::Time;
 use serde::{Deserialize, Deserializer, de};
 
 use super::values::duration;
-use super::{Config, Error};
 
 pub(super) const KEYS: &[&str] =
     &["path", "from", "to", "brightness-below", "brightness-above", "saturation-below", "hold"];
-/// More models are hardly meant, and each keeps a history.
-const MOST: usize = 8;
 /// Longer ones leave the scene unwatched.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
 
@@ -68,7 +65,7 @@ impl When {
     }
 
     /// Why it makes no sense, and the key.
-    fn wrong(&self) -> Option<(&'static str, String)> {
+    pub(super) fn wrong(&self) -> Option<(&'static str, String)> {
         if self.path.as_os_str().is_empty() {
             return Some(("path", "it names no model: path = \"night.outlierd\"".into()));
         }
@@ -104,34 +101,6 @@ impl fmt::Display for When {
         });
         let light = self.light().map(|(key, limit)| format!("{} {limit}", key.replace('-', " ")));
         f.write_str(&hours.into_iter().chain(light).collect::<Vec<_>>().join(", "))
-    }
-}
-
-impl Config {
-    /// The models that may watch: `model.path`, then those of `[[model.when]]`.
-    pub fn models(&self) -> impl Iterator<Item = &PathBuf> {
-        std::iter::once(&self.model.path).chain(self.model.when.iter().map(|when| &when.path))
-    }
-
-    pub(super) fn check_when(&self) -> Result<(), Error> {
-        let whens = &self.model.when;
-        if whens.len() > MOST {
-            return Err(self.error_at("model.when", format!("{} times [[model.when]]: at most {MOST}", whens.len())));
-        }
-        for (at, when) in whens.iter().enumerate() {
-            if let Some((key, reason)) = when.wrong() {
-                return Err(self.error_at(&format!("model.when.{at}.{key}"), format!("[[model.when]]: {reason}")));
-            }
-            if let Some(other) = self.models().take(at + 1).find(|other| other.file_stem() == when.path.file_stem()) {
-                let message = format!(
-                    "[[model.when]]: {} has the file name of {}, by which events and histories tell models apart",
-                    when.path.display(),
-                    other.display()
-                );
-                return Err(self.error_at(&format!("model.when.{at}.path"), message));
-            }
-        }
-        Ok(())
     }
 }
 

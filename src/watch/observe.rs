@@ -10,7 +10,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::frame::schedule::Light;
+use super::frame::light::Light;
 use super::frame::status::Summary;
 use super::frame::threshold::Threshold;
 

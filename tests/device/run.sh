@@ -4,7 +4,7 @@
 #   tests/device/run.sh [--board-only] [--keep]
 # OUTLIERD_ARM64_DEB, OUTLIERD_ARMHF_DEB: packages built before (default: cross/build.sh with PROFILE, default release).
 # OUTLIERD_SHARED: development models, for one frame through the full int8 network (default ../shared).
-# SOAK: seconds of the test of growth (default 30). LIMIT: seconds that a boot may take besides (default 1200).
+# SOAK: seconds of the test of growth (default 30). LIMIT: seconds that a boot may take besides (default 1500).
 # OUTLIERD_DEVICE_CACHE: see image.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -61,7 +61,7 @@ summary() {
 stage() {
     local name=$1 expected=$2 disk=${3:-} code=0 from=$SECONDS
     echo "$name" > "$host/stage"
-    LIMIT=$((${LIMIT:-1200} + ${SOAK:-30})) "$here/boot.sh" "$image" "$host" $disk || code=$?
+    LIMIT=$((${LIMIT:-1500} + ${SOAK:-30})) "$here/boot.sh" "$image" "$host" $disk || code=$?
     if [ $code = "$expected" ]; then
         echo "ok stage $name ended" >> "$host/out/results"
     else

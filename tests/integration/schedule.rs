@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outlierd::internals::watch::events::{self, Event, Kind};
-use outlierd::internals::watch::frame::schedule::Light;
+use outlierd::internals::watch::frame::light::Light;
 use outlierd::internals::watch::history::{Entry, Reader};
 use rustix::process::Signal;
 

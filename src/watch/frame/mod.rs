@@ -3,6 +3,7 @@
 pub mod change_filter;
 pub mod decision;
 pub mod drift;
+pub mod light;
 pub mod machine;
 pub mod pace;
 pub mod schedule;

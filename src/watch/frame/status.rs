@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::drift::Finding;
-use super::schedule::Light;
+use super::light::Light;
 use super::threshold::Threshold;
 use crate::config::FalseAlarms;
 use crate::model::Verdict;
