@@ -36,7 +36,11 @@ mail:?*@?*) there sendmail msmtp-mta ;;
 *) fail 78 "TO is not set: in /etc/outlierd/notify.conf, to ntfy:URL, webhook:URL or mail:ADDRESS" ;;
 esac
 token=
-[ ! -s "${CREDENTIALS_DIRECTORY-}/token" ] || read -r token < "$CREDENTIALS_DIRECTORY/token" || [ -n "$token" ]
+if [ -n "${CREDENTIALS_DIRECTORY-}" ]; then
+    [ -r "$CREDENTIALS_DIRECTORY/token" ] || fail 78 "$CREDENTIALS_DIRECTORY/token cannot be read"
+    # Its last line may have no end.
+    read -r token < "$CREDENTIALS_DIRECTORY/token" || true
+fi
 
 # text NAME, figure NAME : that field of the event, or nothing.
 text() { sed -nE 's/.*"'"$1"'":"(([^"\\]|\\.)*)".*/\1/p' "$json" | sed -E 's/\\(.)/\1/g'; }

@@ -342,6 +342,7 @@ fn a_config_that_cannot_send_says_what_is_wrong() {
         ("mail:nobody", ("PICTURE", "yes"), 78, "TO is not set"),
         ("webhook:http://x/", ("PICTURE", "ja"), 78, "PICTURE=ja: yes or no"),
         ("webhook:http://x/", ("KEEP_DAYS", "0.5"), 78, "KEEP_DAYS=0.5: a whole number above 0"),
+        ("webhook:http://x/", ("CREDENTIALS_DIRECTORY", "/nonexistent"), 78, "/nonexistent/token cannot be read"),
         ("webhook:http://x/", ("PATH", "/nonexistent"), 69, "curl is not installed: `apt install curl`"),
         ("mail:a@b", ("PATH", "/nonexistent"), 69, "sendmail is not installed: `apt install msmtp-mta`"),
     ] {

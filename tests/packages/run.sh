@@ -63,7 +63,7 @@ runs_what_is_there() {
 }
 gone() { for file; do [ ! -e "$root/$file" ] || { echo "$file is there"; return 1; }; done; }
 all_mine() { for file; do grep -qx mine "$root/$file" || return 1; done; }
-spool_is_for_two() { [ "$(inside stat -c '%a %U %G' /var/spool/outlierd)" = '2770 outlierd outlierd-notify' ]; }
+spool_is_for_two() { [ "$(inside stat -c '%a %U %G' /var/spool/outlierd)" = '2770 outlierd outlierd-spool' ]; }
 version() { [ "$(inside dpkg-query -W -f '${Version}' outlierd)" = "$1" ]; }
 
 stripped=$work/outlierd
