@@ -96,7 +96,11 @@ fn from_nothing_to_a_raise() {
     assert_eq!(browser.complaints, [""; 0]);
 
     let daemon = place.spawn();
-    daemon.wait_for("raise", |events| events.iter().any(|event| event.event == Kind::Raise));
+    // The log has it before its pictures are there.
+    daemon.wait_for("raise", |events| {
+        let raise = events.iter().find(|event| event.event == Kind::Raise);
+        raise.and_then(|raise| raise.snapshot.as_ref()).is_some_and(|snapshot| snapshot.exists())
+    });
     browser.open(&format!("http://{}/o/events", page.address));
     browser.wait_for("document.querySelector('.card img').naturalWidth > 0");
 }
