@@ -17,7 +17,12 @@ use tempfile::NamedTempFile;
 /// # Errors
 /// Also where the path names a folder, a pipe or a device.
 pub fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    open_with(path, OFlags::empty())
+}
+
+fn open_with(path: &Path, more: OFlags) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | more;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
@@ -29,12 +34,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`read`], and where the name is a link's.
 pub fn read_unlinked(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    match file.metadata()?.is_file() {
-        true => read_all(file, max),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
-    }
+    read_all(open_with(path, OFlags::NOFOLLOW)?, max)
 }
 
 /// Opens a FIFO, without waiting for a writer, or a plain file; true for a FIFO.

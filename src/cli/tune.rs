@@ -14,7 +14,7 @@ use crate::model::p_text;
 use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
 use crate::watch::events;
-use crate::watch::history::{Entry, Merged, hundredths, time_of};
+use crate::watch::history::{Merged, hundredths, time_of};
 use crate::watch::time;
 
 /// Parts of the sparkline.
@@ -128,14 +128,6 @@ fn open(config: &Config) -> Result<Merged, Error> {
 /// The threshold that the latest frame was judged by.
 fn present(config: &Config, since: SystemTime) -> Result<f64, Error> {
     let since = hundredths(since);
-    let mut latest = None;
-    for entry in open(config)? {
-        if let Entry::Frame { frame, threshold } = entry
-            && frame.time >= since
-        {
-            latest = Some(threshold.p());
-        }
-    }
     let none = || {
         let since = time::local(time_of(since));
         Error::new(
@@ -143,7 +135,7 @@ fn present(config: &Config, since: SystemTime) -> Result<f64, Error> {
             format!("the history {} has no frame since {since}; --since 7d?", config.history_path().display()),
         )
     };
-    latest.ok_or_else(none)
+    open(config)?.latest_threshold(since).ok_or_else(none)
 }
 
 /// Each step's threshold, around one.
@@ -167,11 +159,7 @@ impl Args {
         let span = (hundredths(self.since), hundredths(until));
         let mut ladder = Ladder::new(&all, decision.raise_after, decision.clear_after, span, PARTS);
         let mut reader = open(config)?;
-        for entry in &mut reader {
-            if let Entry::Frame { frame, .. } = entry {
-                ladder.push(frame.time, frame.surprisal);
-            }
-        }
+        ladder.climb(&mut reader);
         Ok((ladder, reader.skipped()))
     }
 

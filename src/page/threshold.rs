@@ -10,7 +10,7 @@ use crate::config::edit;
 use crate::fs;
 use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
-use crate::watch::history::{Entry, Merged, hundredths, time_of};
+use crate::watch::history::{Merged, hundredths, time_of};
 use crate::watch::observe;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -33,21 +33,13 @@ fn tried(view: &View<'_>, asked: Option<f64>) -> Result<Tried, String> {
     };
     let now = SystemTime::now();
     let span = (hundredths(now.checked_sub(DAY).unwrap_or(now)), hundredths(now));
-    let latest = open()?.filter_map(|entry| match entry {
-        Entry::Frame { frame, threshold } if frame.time >= span.0 => Some(threshold.p()),
-        _ => None,
-    });
-    let present = latest.last().ok_or("No frame was judged in the last 24 hours.")?;
+    let present = open()?.latest_threshold(span.0).ok_or("No frame was judged in the last 24 hours.")?;
     let steps = POWERS.flat_map(|power| STEPS.map(|step| rounded(step * 10_f64.powi(-power))));
     let steps = steps.chain([present]).chain(asked).filter(|p| *p >= LEAST);
     let decision = &view.config.decision;
     let all: Vec<f64> = steps.collect();
     let mut ladder = Ladder::new(&all, decision.raise_after, decision.clear_after, span, 1);
-    for entry in open()? {
-        if let Entry::Frame { frame, .. } = entry {
-            ladder.push(frame.time, frame.surprisal);
-        }
-    }
+    ladder.climb(open()?);
     Ok(Tried { ladder, present })
 }
 

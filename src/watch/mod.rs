@@ -345,7 +345,8 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
             let mut schedule = self.schedule.clone();
             schedule.reconfigure(&config.model.when);
             judge.select(schedule.chosen());
-            self.outputs.reconfigure(&self.watch.config, &config, judge.model_name())?;
+            let path = config.models().nth(schedule.chosen()).unwrap_or(&config.model.path);
+            self.outputs.reconfigure(&self.watch.config, &config, (judge.model_name(), path))?;
             Ok((config, judge, schedule))
         });
         let (config, judge, schedule) = match reloaded {
@@ -367,9 +368,6 @@ impl<J: Judge, S: FrameSource> Running<'_, J, S> {
         // What was gathered is written before it is read.
         self.scenes.flush();
         let chosen = self.schedule.chosen();
-        if let Some(path) = self.watch.config.models().nth(chosen) {
-            self.outputs.set_model(self.watch.judge.model_name(), path);
-        }
         let (scenes, problems) = Scenes::open(&self.watch.config, &mut self.watch.judge, chosen);
         let old = std::mem::replace(&mut self.scenes, scenes);
         self.scenes.keep_drift(old);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::After;
 use crate::watch::frame::decision::{Change, Decision};
+use crate::watch::history::Entry;
 use crate::watch::surprisal::Surprisal;
 
 /// Times that are kept of a rung: the latest.
@@ -59,6 +60,15 @@ impl Ladder {
             decision: Decision::new(raise_after, clear_after),
         };
         Ladder { rungs: thresholds.into_iter().map(rung).collect(), from, to, last: None, watched: 0, frames: 0 }
+    }
+
+    /// Takes all frames of a history.
+    pub fn climb(&mut self, history: impl Iterator<Item = Entry>) {
+        for entry in history {
+            if let Entry::Frame { frame, .. } = entry {
+                self.push(frame.time, frame.surprisal);
+            }
+        }
     }
 
     /// The next frame; one of another time is left out.

@@ -29,6 +29,15 @@ impl Merged {
         }
     }
 
+    /// The threshold of the latest frame since that time, in hundredths of a second since 1970, as p; None: there is none.
+    pub fn latest_threshold(self, since: i64) -> Option<f64> {
+        let thresholds = self.filter_map(|entry| match entry {
+            Entry::Frame { frame, threshold } if frame.time >= since => Some(threshold.p()),
+            _ => None,
+        });
+        thresholds.last()
+    }
+
     /// As [`Reader::skipped`], of all.
     pub fn skipped(&self) -> u64 {
         self.0.iter().map(|(_, reader)| reader.skipped()).sum()

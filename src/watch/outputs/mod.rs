@@ -141,11 +141,11 @@ impl Outputs {
         }
     }
 
-    /// Takes another config and model in place of `old`, or nothing of them.
+    /// Takes another config in place of `old`, and a model by name and path, or nothing of them.
     ///
     /// # Errors
     /// The reason to refuse the config with.
-    pub fn reconfigure(&mut self, old: &Config, config: &Config, model: &str) -> Result<(), String> {
+    pub fn reconfigure(&mut self, old: &Config, config: &Config, model: (&str, &Path)) -> Result<(), String> {
         let events = &config.events;
         let log = (events.log != self.log.path()).then(|| Log::open(&events.log, events.max_log_size)).transpose();
         let log = log.map_err(|e| format!("cannot open the event log {}: {e}", events.log.display()))?;
@@ -171,7 +171,7 @@ impl Outputs {
         }
         self.log.set_max_size(events.max_log_size);
         self.snapshots.reconfigure(events.keep_snapshots, events.max_snapshot_bytes, snapshots);
-        self.model = model.to_owned();
+        self.set_model(model.0, model.1);
         self.prune(None);
         Ok(())
     }
