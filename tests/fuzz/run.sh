@@ -5,9 +5,8 @@
 # which comes with the toolchain; a stable compiler is told to take its flags.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export RUSTC_BOOTSTRAP=1
 if [ $# -eq 0 ]; then
-    cross/setup.sh cargo fuzz build --fuzz-dir tests/fuzz
+    RUSTC_BOOTSTRAP=1 cross/setup.sh cargo fuzz build --fuzz-dir tests/fuzz
     exec cargo fuzz list --fuzz-dir tests/fuzz
 fi
 target=$1 seconds=${2:-600}
@@ -18,5 +17,5 @@ case $target in
     *) longest=4096 ;;
 esac
 OUTLIERD_SEEDS=tests/fuzz/corpus cross/setup.sh cargo test --release --locked --test integration -- --ignored write_seeds
-cross/setup.sh cargo fuzz run --fuzz-dir tests/fuzz "$target" -- -max_total_time="$seconds" -max_len="$longest" \
+RUSTC_BOOTSTRAP=1 cross/setup.sh cargo fuzz run --fuzz-dir tests/fuzz "$target" -- -max_total_time="$seconds" -max_len="$longest" \
     -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=512
