@@ -27,7 +27,7 @@ pub mod values;
 mod when;
 
 pub use clips::Clips;
-pub use decision::{After, Decision, FalseAlarms};
+pub use decision::{Decision, FalseAlarms, Span};
 pub use drift::Drift;
 pub use mqtt::Mqtt;
 pub use region::Crop;

@@ -16,6 +16,7 @@ use std::path::Path;
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, RgbImage};
 use fast_image_resize as fir;
+use fast_image_resize::pixels::U8x3;
 
 /// Order of the colour channels in the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +180,17 @@ pub fn crop(picture: &RgbImage, region: [u32; 4]) -> Result<RgbImage, Error> {
     Ok(::image::imageops::crop_imm(picture, x, y, width, height).to_image())
 }
 
+/// The picture itself, or a smaller one whose longer side has `side` pixels.
+pub fn reduced(picture: &RgbImage, side: u32) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let longer = width.max(height);
+    if longer <= side {
+        return picture.clone();
+    }
+    let scaled = |pixels: u32| (u64::from(pixels) * u64::from(side) / u64::from(longer)).max(1) as u32;
+    ::image::imageops::thumbnail(picture, scaled(width), scaled(height))
+}
+
 /// The part of a picture of `width` x `height` pixels that the recipe's geometry shows to the network: left, top,
 /// width, height in pixels of the picture.
 pub fn seen(width: u32, height: u32, recipe: &InputRecipe) -> [f64; 4] {
@@ -224,12 +236,12 @@ fn resize(picture: &RgbImage, part: [f64; 4], size: [u32; 2]) -> Result<RgbImage
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
         .crop(part[0], part[1], part[2], part[3]);
-    let source = fir::images::ImageRef::new(width, height, picture.as_raw(), fir::PixelType::U8x3)
+    let source = fir::images::TypedImageRef::<U8x3>::from_buffer(width, height, picture.as_raw())
         .map_err(|e| fail(e.to_string()))?;
     let pixels = target.as_flat_samples_mut().samples;
-    let mut sink = fir::images::Image::from_slice_u8(size[0], size[1], pixels, fir::PixelType::U8x3)
-        .map_err(|e| fail(e.to_string()))?;
-    fir::Resizer::new().resize(&source, &mut sink, &options).map_err(|e| fail(e.to_string()))?;
+    let mut sink =
+        fir::images::TypedImage::<U8x3>::from_buffer(size[0], size[1], pixels).map_err(|e| fail(e.to_string()))?;
+    fir::Resizer::new().resize_typed(&source, &mut sink, &options).map_err(|e| fail(e.to_string()))?;
     drop(sink);
     Ok(target)
 }

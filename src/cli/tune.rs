@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::common;
 use super::error::{Error, exit};
-use crate::config::{self, After, Config, FalseAlarms, edit};
+use crate::config::{self, Config, FalseAlarms, Span, edit};
 use crate::model::p_text;
 use crate::watch::budget::LEAST;
 use crate::watch::budget::ladder::{Ladder, Rung};
@@ -69,8 +69,8 @@ struct Tuned<'a> {
     frames: u64,
     unreadable_frames: u64,
     watched_days: f64,
-    raise_after: After,
-    clear_after: After,
+    raise_after: Span,
+    clear_after: Span,
     threshold: f64,
     ladder: Vec<Row>,
     line: Option<&'a str>,

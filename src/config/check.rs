@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::clips::Clips;
-use super::drift::Span;
+use super::decision::LONGEST_RUN;
 use super::mqtt::{is_node_char, is_topic};
-use super::{After, Config, Error, Line, Mode, Source};
+use super::{Config, Error, Line, Mode, Source, Span};
 
 /// A longer time between frames is a mistake.
 const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 /// In a smaller window a block holds fewer than five frames.
-const MIN_FRAMES: u64 = 60;
+const MIN_FRAMES: u32 = 60;
 const MIN_TIME: Duration = Duration::from_secs(10);
 /// More models are hardly meant, and each keeps a history.
 const MOST_WHENS: usize = 8;
@@ -111,7 +111,7 @@ impl Config {
                 let message = format!("{key} = 0: at least one frame is needed, or a time such as \"2s\"");
                 return Err(self.error_at(key, message));
             }
-            if matches!(value, After::Time(time) if time > After::MOST) {
+            if matches!(value, Span::Time(time) if time > LONGEST_RUN) {
                 return Err(self.error_at(key, format!("{key} = \"{value}\": a day at most")));
             }
         }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::values::{optional_duration, parse_duration};
 
+/// A longer run of outliers would hardly ever raise: by mistake.
+pub(super) const LONGEST_RUN: Duration = Duration::from_secs(86_400);
 /// How long the scene is watched before the alarm budget's threshold holds, unless `settle` says otherwise.
 const SETTLE: Duration = Duration::from_secs(86_400);
 /// Outliers in a row that raise an event unless the config says otherwise.
@@ -25,9 +27,9 @@ pub struct Decision {
     #[serde(deserialize_with = "optional_duration")]
     pub settle: Option<Duration>,
     /// Outliers in a row that raise an event.
-    pub raise_after: After,
+    pub raise_after: Span,
     /// Inliers in a row that clear it.
-    pub clear_after: After,
+    pub clear_after: Span,
 }
 
 impl Default for Decision {
@@ -36,8 +38,8 @@ impl Default for Decision {
             threshold: None,
             false_alarms: None,
             settle: None,
-            raise_after: After::Frames(RAISE_AFTER),
-            clear_after: After::Frames(5),
+            raise_after: Span::Frames(RAISE_AFTER),
+            clear_after: Span::Frames(5),
         }
     }
 }
@@ -49,43 +51,41 @@ impl Decision {
     }
 }
 
-/// How much of one verdict in a row it takes.
+/// So many frames, or so much time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
+pub enum Span {
     Frames(u32),
-    /// From the first of such frames to the latest.
+    /// From the first of the frames to the latest.
     Time(Duration),
 }
 
-impl After {
-    /// A longer one would hardly ever raise: by mistake.
-    pub const MOST: Duration = Duration::from_secs(86_400);
-
+impl Span {
     pub fn is_zero(self) -> bool {
-        matches!(self, After::Frames(0) | After::Time(Duration::ZERO))
+        matches!(self, Span::Frames(0) | Span::Time(Duration::ZERO))
     }
 }
 
-impl std::fmt::Display for After {
+impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            After::Frames(frames) => write!(f, "{frames}"),
-            After::Time(time) => write!(f, "{}", humantime::format_duration(*time)),
+            Span::Frames(1) => write!(f, "1 frame"),
+            Span::Frames(frames) => write!(f, "{frames} frames"),
+            Span::Time(time) => write!(f, "{}", humantime::format_duration(*time)),
         }
     }
 }
 
 /// As the config has it.
-impl Serialize for After {
+impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            After::Frames(frames) => serializer.serialize_u32(*frames),
-            After::Time(_) => serializer.collect_str(self),
+            Span::Frames(frames) => serializer.serialize_u32(*frames),
+            Span::Time(_) => serializer.collect_str(self),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for After {
+impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "write a number of frames (3) or a duration (\"2s\")")]
@@ -94,8 +94,8 @@ impl<'de> Deserialize<'de> for After {
             Time(String),
         }
         match Written::deserialize(deserializer)? {
-            Written::Frames(frames) => Ok(After::Frames(frames)),
-            Written::Time(text) => parse_duration(&text).map(After::Time).map_err(de::Error::custom),
+            Written::Frames(frames) => Ok(Span::Frames(frames)),
+            Written::Time(text) => parse_duration(&text).map(Span::Time).map_err(de::Error::custom),
         }
     }
 }

@@ -29,9 +29,12 @@ why=$(debian_missing)
 work=$(mktemp -d)
 cleanup() { if [ -n "$keep" ]; then echo "kept: $work"; else rm -rf "$work"; fi; }
 trap cleanup EXIT
-if ! command -v qemu-system-aarch64 >/dev/null; then
+if ! command -v qemu-system-aarch64 >/dev/null || ! command -v gpg >/dev/null; then
     WORK=$work
     debian_setup
+    install_missing gpg=gnupg
+fi
+if ! command -v qemu-system-aarch64 >/dev/null; then
     echo "installing: qemu-system-arm qemu-utils"
     apt_get -q install -y --no-install-recommends -t bookworm-backports qemu-system-arm qemu-utils >/dev/null ||
         skip_all "qemu-system-arm cannot be installed"
@@ -84,13 +87,20 @@ deb() {
 }
 arm64_deb=$(deb aarch64 ARM64)
 armhf_deb=$(deb armv7 ARMHF)
-cp "$arm64_deb" "$host/outlierd.deb"
 dpkg-deb --raw-extract "$armhf_deb" "$work/armhf"
 cp "$work/armhf/usr/bin/outlierd" "$host/outlierd-armhf"
 # The same program as a later version, for the upgrade.
 dpkg-deb --raw-extract "$arm64_deb" "$work/next"
 sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
-dpkg-deb --root-owner-group -Znone --build "$work/next" "$host/outlierd-next.deb" >/dev/null
+dpkg-deb --root-owner-group -Znone --build "$work/next" "$work/next.deb" >/dev/null
+# A signed repository as it is first, and with the later version.
+export GNUPGHOME=$work/keys
+mkdir -m 700 "$GNUPGHOME"
+gpg --batch --quiet --passphrase '' --quick-generate-key 'Board <board@localhost>' ed25519 sign never
+cross/repository.sh --key board@localhost "$host/repository" "$arm64_deb"
+cp -r "$host/repository" "$host/repository-next"
+cross/repository.sh --key board@localhost "$host/repository-next" "$work/next.deb"
+gpgconf --kill all
 shared=${OUTLIERD_SHARED:-../shared}
 [ ! -e "$shared/models/resnet50-full-qop.onnx" ] || cp "$shared/models/resnet50-full-qop.onnx" "$host/full.onnx"
 echo "${SOAK:-30}" > "$host/soak"

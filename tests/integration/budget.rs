@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use outlierd::internals::config::After;
+use outlierd::internals::config::Span;
 use outlierd::internals::estimators::conformal::Conformal;
 use outlierd::internals::watch::budget::{Budget, Params};
 use outlierd::internals::watch::frame::decision::{Decision, Phase};
@@ -42,8 +42,8 @@ impl Case {
         let conformal = Conformal::fit(&scores, 40.0).unwrap();
         let budget = Budget::new(Params {
             per_day: self.per_day,
-            raise_after: After::Frames(self.raise_after),
-            clear_after: After::Frames(5),
+            raise_after: Span::Frames(self.raise_after),
+            clear_after: Span::Frames(5),
             settle: Duration::from_secs(86_400),
             threshold: OWN,
             lowest: conformal.p_value(lowest),
@@ -69,7 +69,7 @@ struct Events {
 impl Events {
     fn new(case: &Case) -> Events {
         let (decision, hit) =
-            (Decision::new(After::Frames(case.raise_after), After::Frames(5)), vec![false; case.scene.outliers.len()]);
+            (Decision::new(Span::Frames(case.raise_after), Span::Frames(5)), vec![false; case.scene.outliers.len()]);
         Events { decision, raised_at: 0.0, met: false, hit, wrong: Vec::new() }
     }
 

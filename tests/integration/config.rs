@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use outlierd::internals::config::drift::Span;
-use outlierd::internals::config::{Active, After, Clips, Config, Crop, Error, Line, Mode, PixelFormat, Source};
+use outlierd::internals::config::{Active, Clips, Config, Crop, Error, Line, Mode, PixelFormat, Source, Span};
 
 const EXAMPLE: &str = r#"
 [camera]
@@ -73,7 +72,7 @@ fn the_whole_example_is_read() {
 #[test]
 fn only_the_model_has_no_default() {
     let config = load("[model]\npath = \"m\"\n").unwrap();
-    assert_eq!((config.decision.raise_after, config.decision.clear_after), (After::Frames(3), After::Frames(5)));
+    assert_eq!((config.decision.raise_after, config.decision.clear_after), (Span::Frames(3), Span::Frames(5)));
     assert_eq!(config.decision.threshold, None);
     assert!(config.gpio.is_none() && config.events.hook.is_none());
     assert_eq!(

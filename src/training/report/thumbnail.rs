@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use ::image::{RgbImage, imageops};
+use ::image::RgbImage;
 
-use crate::image::jpeg;
+use crate::image::{self, jpeg};
 use crate::model::anomaly_map::PlacedMap;
 
 const SIDE: u32 = 160;
@@ -22,11 +22,7 @@ pub struct Thumbnail {
 impl Thumbnail {
     /// Shrinks a picture.
     pub fn of(picture: &RgbImage) -> Result<Self, ::image::ImageError> {
-        let small = if picture.width().max(picture.height()) > SIDE {
-            ::image::DynamicImage::from(picture.clone()).resize(SIDE, SIDE, imageops::FilterType::Triangle).into_rgb8()
-        } else {
-            picture.clone()
-        };
+        let small = image::reduced(picture, SIDE);
         let jpeg = jpeg::encode(&small, 80)?;
         let (width, height) = small.dimensions();
         let scale = |small: u32, all: u32| f64::from(small) / f64::from(all.max(1));

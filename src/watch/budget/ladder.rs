@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::config::After;
+use crate::config::Span;
 use crate::watch::frame::decision::{Change, Decision};
 use crate::watch::history::Entry;
 use crate::watch::surprisal::Surprisal;
@@ -43,8 +43,8 @@ impl Ladder {
     /// Of frames between two times, in hundredths of a second since 1970, that is told in `parts` parts.
     pub fn new(
         thresholds: &[f64],
-        raise_after: After,
-        clear_after: After,
+        raise_after: Span,
+        clear_after: Span,
         (from, to): (i64, i64),
         parts: usize,
     ) -> Ladder {
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn each_rung_counts_as_the_daemon_would() {
-        let mut ladder = Ladder::new(&[0.001, 0.1, 0.01], After::Frames(2), After::Frames(2), (0, 1999), 2);
+        let mut ladder = Ladder::new(&[0.001, 0.1, 0.01], Span::Frames(2), Span::Frames(2), (0, 1999), 2);
         // Two dips: to 0.005 for three frames, to 0.05 for two; and a single frame of 0.
         let dips = [(100, 3, 0.005), (1200, 2, 0.05), (1500, 1, 0.0)];
         for at in 0..3000 {

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use super::history::{Entry, hundredths};
 use super::surprisal::Surprisal;
-use crate::config::After;
+use crate::config::Span;
 use crate::estimators::special::poisson_at_least;
 
 mod blocks;
@@ -66,8 +66,8 @@ const MOST_SURGE: f64 = 1.4;
 pub struct Params {
     /// Events per day that the scene may raise by itself.
     pub per_day: f64,
-    pub raise_after: After,
-    pub clear_after: After,
+    pub raise_after: Span,
+    pub clear_after: Span,
     /// Watched time after a new model until the budget holds.
     pub settle: Duration,
     /// The model's own threshold, a p.

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::config::After;
+use crate::config::Span;
 use crate::watch::surprisal::Surprisal;
 
 /// Shorter ways down do not part two peaks: 2.
@@ -16,7 +16,7 @@ const PROMINENCE: u16 = 4096;
 /// The running extreme of the shortest run of frames that is long enough, amortized O(1).
 #[derive(Debug, Clone, PartialEq)]
 struct Running {
-    length: After,
+    length: Span,
     greatest: bool,
     at: u64,
     /// Times of the frames of the run, in hundredths of a second.
@@ -26,16 +26,16 @@ struct Running {
 }
 
 impl Running {
-    fn new(length: After, greatest: bool) -> Self {
+    fn new(length: Span, greatest: bool) -> Self {
         Running { length, greatest, at: 0, times: VecDeque::new(), window: VecDeque::new() }
     }
 
     /// Whether the run has that length without its first `without` frames.
     fn is_long_enough(&self, without: usize) -> bool {
         match (self.length, self.times.get(without), self.times.back()) {
-            (After::Frames(frames), ..) => self.times.len() - without >= frames.max(1) as usize,
-            (After::Time(time), Some(first), Some(last)) => 10 * u128::from(last.abs_diff(*first)) >= time.as_millis(),
-            (After::Time(_), ..) => false,
+            (Span::Frames(frames), ..) => self.times.len() - without >= frames.max(1) as usize,
+            (Span::Time(time), Some(first), Some(last)) => 10 * u128::from(last.abs_diff(*first)) >= time.as_millis(),
+            (Span::Time(_), ..) => false,
         }
     }
 
@@ -87,7 +87,7 @@ enum Way {
 }
 
 impl Peaks {
-    pub fn new(raise_after: After, clear_after: After) -> Self {
+    pub fn new(raise_after: Span, clear_after: Span) -> Self {
         Peaks {
             low: Running::new(raise_after, false),
             high: Running::new(clear_after, true),
@@ -128,9 +128,9 @@ mod tests {
 
     /// Peaks of a series, heights in tenths.
     fn peaks(raise_after: u32, clear_after: u32, series: &[i32]) -> Vec<i32> {
-        let count = found(Peaks::new(After::Frames(raise_after), After::Frames(clear_after)), series);
+        let count = found(Peaks::new(Span::Frames(raise_after), Span::Frames(clear_after)), series);
         // A frame a second: so many frames take one second less.
-        let time = |frames: u32| After::Time(Duration::from_secs(u64::from(frames) - 1));
+        let time = |frames: u32| Span::Time(Duration::from_secs(u64::from(frames) - 1));
         if raise_after > 1 && clear_after > 1 {
             assert_eq!(found(Peaks::new(time(raise_after), time(clear_after)), series), count);
         }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn small_dips_part_nothing_and_what_was_raised_is_told() {
         assert_eq!(peaks(1, 1, &[5, 60, 45, 70, 55, 65, 5]), [70]);
-        let mut found = Peaks::new(After::Frames(1), After::Frames(1));
+        let mut found = Peaks::new(Span::Frames(1), Span::Frames(1));
         let shown: Vec<bool> = [(5, false), (60, false), (70, true), (60, false), (5, false), (50, false), (5, false)]
             .iter()
             .filter_map(|(value, raised)| found.push(0, Surprisal::new(f64::from(*value) / 10.0), *raised).1)

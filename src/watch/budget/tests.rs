@@ -5,8 +5,8 @@ use super::*;
 fn params() -> Params {
     Params {
         per_day: 1.0,
-        raise_after: After::Frames(2),
-        clear_after: After::Frames(2),
+        raise_after: Span::Frames(2),
+        clear_after: Span::Frames(2),
         settle: Duration::from_secs(7200),
         threshold: 0.01,
         lowest: 0.002,

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use crate::config::After;
+use crate::config::Span;
 
 /// The state of raise and clear. Pure: time comes with the frames, from any start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    raise_after: After,
-    clear_after: After,
+    raise_after: Span,
+    clear_after: Span,
     raised: bool,
     /// Frames in a row for or against an event.
     run: u32,
@@ -42,12 +42,12 @@ pub enum Change {
 
 impl Decision {
     /// What is zero is taken as one frame.
-    pub fn new(raise_after: After, clear_after: After) -> Self {
+    pub fn new(raise_after: Span, clear_after: Span) -> Self {
         Decision { raise_after, clear_after, raised: false, run: 0, since: None, outliers: 0 }
     }
 
     /// Another length of runs; an event that stands keeps standing.
-    pub fn reconfigure(&mut self, raise_after: After, clear_after: After) {
+    pub fn reconfigure(&mut self, raise_after: Span, clear_after: Span) {
         (self.raise_after, self.clear_after) = (raise_after, clear_after);
     }
 
@@ -89,8 +89,8 @@ impl Decision {
         self.run = self.run.saturating_add(1);
         let lasted = now.saturating_sub(*self.since.get_or_insert(now));
         let is_enough = match if self.raised { self.clear_after } else { self.raise_after } {
-            After::Frames(frames) => self.run >= frames,
-            After::Time(time) => lasted >= time,
+            Span::Frames(frames) => self.run >= frames,
+            Span::Time(time) => lasted >= time,
         };
         if !is_enough {
             return (!self.raised && self.run == 1).then_some(Change::Suspected);
@@ -118,12 +118,12 @@ mod tests {
     }
 
     fn frames(raise_after: u32, clear_after: u32) -> Decision {
-        Decision::new(After::Frames(raise_after), After::Frames(clear_after))
+        Decision::new(Span::Frames(raise_after), Span::Frames(clear_after))
     }
 
     /// Seconds: one goes by from frame to frame.
     fn seconds(raise_after: u64, clear_after: u64) -> Decision {
-        let time = |seconds| After::Time(Duration::from_secs(seconds));
+        let time = |seconds| Span::Time(Duration::from_secs(seconds));
         Decision::new(time(raise_after), time(clear_after))
     }
 
@@ -169,7 +169,7 @@ mod tests {
     fn a_standing_event_outlives_new_counts() {
         let mut decision = frames(1, 5);
         assert_eq!(changes(&mut decision, "o.."), "R..");
-        decision.reconfigure(After::Frames(4), After::Frames(3));
+        decision.reconfigure(Span::Frames(4), Span::Frames(3));
         assert_eq!(changes(&mut decision, ".ooo"), "Cooo");
         assert_eq!(changes(&mut decision, "o"), "R");
     }

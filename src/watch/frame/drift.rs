@@ -30,7 +30,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::decision::Phase;
-use crate::config::{self, drift::Span};
+use crate::config::{self, Span};
 use crate::model::Verdict;
 
 /// Windows in a row that must show drift.

@@ -54,7 +54,7 @@ fn verdict(conformal: &Conformal, score: f64) -> Verdict {
 fn windows_to_drift(seed: u64, phi: f64, n: usize, windows: u64, score: impl Fn(u64, f64) -> f64) -> Option<f64> {
     let mut frames = Frames::new(seed, phi);
     let conformal = frames.calibration(n);
-    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
+    let mut drift = Drift::new(&config(Span::Frames(WINDOW as u32)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     (0..windows * WINDOW).find_map(|at| {
         let verdict = verdict(&conformal, score(at, frames.next()));
@@ -117,7 +117,7 @@ fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
         let mut frames = Frames::new(seed, 0.9);
         let scores: Vec<f64> = (0..300).map(|at| night(at * cycle / 300, normal(&mut frames.rng))).collect();
         let conformal = Conformal::counted(&scores).unwrap();
-        let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
+        let mut drift = Drift::new(&config(Span::Frames(WINDOW as u32)), &conformal.scores, conformal.worth).unwrap();
         let now = Instant::now();
         for at in 0..4 * cycle {
             let verdict = verdict(&conformal, night(at, frames.next()));
@@ -130,7 +130,7 @@ fn states_that_calibration_has_seen_in_their_share_are_no_drift() {
 fn drift_is_reported_once_and_is_over_once() {
     let mut frames = Frames::new(1, 0.9);
     let conformal = frames.calibration(200);
-    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
+    let mut drift = Drift::new(&config(Span::Frames(WINDOW as u32)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     let mut found = Vec::new();
     for at in 0..60 * WINDOW {
@@ -157,7 +157,7 @@ fn drift_is_reported_once_and_is_over_once() {
 #[test]
 fn frames_of_events_do_not_count() {
     let conformal = Frames::new(3, 0.0).calibration(100);
-    let mut drift = Drift::new(&config(Span::Frames(WINDOW)), &conformal.scores, conformal.worth).unwrap();
+    let mut drift = Drift::new(&config(Span::Frames(WINDOW as u32)), &conformal.scores, conformal.worth).unwrap();
     let now = Instant::now();
     let odd = verdict(&conformal, -9.0);
     for _ in 0..10 * WINDOW {
@@ -199,7 +199,7 @@ fn time_stands_still_while_nothing_normal_is_seen() {
 
 #[test]
 fn without_scores_the_reason_is_given() {
-    let window = config(Span::Frames(WINDOW));
+    let window = config(Span::Frames(WINDOW as u32));
     assert!(Drift::new(&window, &[], 0.0).unwrap_err().contains("keeps no scores"));
     assert!(Drift::new(&window, &[1.0; 19], 19.0).unwrap_err().contains("19 scores"));
     assert!(Drift::new(&config(Span::Frames(0)), &[1.0; 20], 20.0).unwrap_err().contains("drift.window is 0"));

@@ -7,7 +7,7 @@ use super::decision::{Change, Decision};
 use super::drift::{self, Drift, Finding};
 use super::status::{Latest, Status, Summary};
 use super::threshold::Threshold;
-use crate::config::{self, drift::Span};
+use crate::config::{self, Span};
 use crate::model::Verdict;
 use crate::watch::events::{Event, Ids, Kind, Pictures, seconds};
 

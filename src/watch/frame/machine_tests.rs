@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::drift::Span;
+use crate::config::Span;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -17,7 +17,7 @@ enum Step {
     Failed,
     Paused,
     /// raise-after, clear-after, and the window of drift.
-    Reload(u32, u32, u64),
+    Reload(u32, u32, u32),
     /// Another model, or the first again.
     Model,
 }
@@ -35,13 +35,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Failed),
         Just(Step::Paused),
         Just(Step::Model),
-        (1..5_u32, 1..5_u32, 1..3_u64).prop_map(|(raise, clear, window)| Step::Reload(raise, clear, 12 * window)),
+        (1..5_u32, 1..5_u32, 1..3_u32).prop_map(|(raise, clear, window)| Step::Reload(raise, clear, 12 * window)),
     ];
     let part = prop_oneof![3 => run, 1 => other.prop_map(|step| vec![step])];
     prop::collection::vec(part, 1..30).prop_map(|parts| parts.concat())
 }
 
-fn drift(window: u64) -> Drift {
+fn drift(window: u32) -> Drift {
     let config = config::Drift { window: Span::Frames(window), mean_p: 0.3 };
     let reference: Vec<f64> = (0..20).map(f64::from).collect();
     Drift::new(&config, &reference, 20.0).unwrap()
@@ -49,8 +49,8 @@ fn drift(window: u64) -> Drift {
 
 fn decision(raise_after: u32, clear_after: u32) -> config::Decision {
     config::Decision {
-        raise_after: config::After::Frames(raise_after),
-        clear_after: config::After::Frames(clear_after),
+        raise_after: Span::Frames(raise_after),
+        clear_after: Span::Frames(clear_after),
         ..config::Decision::default()
     }
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ::image::{RgbImage, imageops};
+use ::image::RgbImage;
 
 use crate::fs::{self, Replacement};
-use crate::image::jpeg;
+use crate::image::{self, jpeg};
 use crate::watch::observe::{frame_path, map_path, original_path};
 use crate::watch::overlay::HeatMap;
 
@@ -71,7 +71,7 @@ impl Live {
     /// much of the time. None: the map of before stays. `next` is when the daemon takes its next frame.
     pub fn show(&mut self, picture: &RgbImage, map: Option<impl FnOnce() -> Option<HeatMap>>, next: Instant) {
         let begun = Instant::now();
-        let small = reduced(picture);
+        let small = image::reduced(picture, SIDE);
         let mut written = write(&self.frame, &small, QUALITY);
         self.shown.frame = written.is_ok().then_some(begun);
         self.shown.original = None;
@@ -117,16 +117,6 @@ fn again(begun: Instant, next: Instant) -> Instant {
     let now = Instant::now();
     let rest = if now <= next { Duration::ZERO } else { now.saturating_duration_since(begun) * REST };
     now + EVERY.max(rest)
-}
-
-fn reduced(picture: &RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    let longer = width.max(height);
-    if longer <= SIDE {
-        return picture.clone();
-    }
-    let side = |pixels: u32| (u64::from(pixels) * u64::from(SIDE) / u64::from(longer)).max(1) as u32;
-    imageops::thumbnail(picture, side(width), side(height))
 }
 
 fn write(path: &Path, picture: &RgbImage, quality: u8) -> io::Result<()> {

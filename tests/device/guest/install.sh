@@ -1,4 +1,4 @@
-# The package, fresh.
+# The package, fresh, from a signed repository.
 not_started() { ! active && [ "$(systemctl is-enabled outlierd)" = disabled ]; }
 in_groups() { id -nG outlierd | grep -qw video && id -nG outlierd | grep -qw gpio; }
 security() {
@@ -20,7 +20,7 @@ gives_up() {
     [ "$(property NRestarts)" = 0 ] && ! active && [ "$(property ActiveState)" = failed ]
 }
 
-check "package installs" dpkg -i /host/outlierd.deb
+check "package installs" from_repository /host/repository install --no-install-recommends outlierd
 check "package: the program runs" outlierd --version
 check "package: not started, not enabled" not_started
 check "package: user in video and gpio" in_groups

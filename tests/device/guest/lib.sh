@@ -51,6 +51,16 @@ run_timed() {
     [ $rc = 0 ] || { tail -n 5 "/tmp/$name.log"; return $rc; }
 }
 
+# from_repository FOLDER ARGUMENT... : apt-get, with the signed repository in the folder as its only source.
+from_repository() {
+    local folder=$1
+    shift
+    echo "deb [signed-by=$folder/outlierd-archive-keyring.asc] file:$folder stable main" > /etc/apt/sources.list.d/outlierd.list
+    local options=(-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/outlierd.list -o Dir::Etc::sourceparts=-
+        -o APT::Sandbox::User=root)
+    apt-get -q "${options[@]}" --error-on=any update && DEBIAN_FRONTEND=noninteractive apt-get -q -y "${options[@]}" "$@"
+}
+
 gpio_value() { cat "$gpio_sysfs/sim_gpio$1/value"; }
 gpio_is() { [ "$(gpio_value "$1")" = "$2" ]; }
 active() { systemctl is-active --quiet outlierd; }

@@ -6,22 +6,30 @@ removed() {
         ! pgrep -x feed && [ -z "$(ls /etc/systemd/system/multi-user.target.wants | grep outlierd)" ]
 }
 history_kept() { [ "$(stat -c %s /var/lib/outlierd/outlierd.history)" -ge "$history" ]; }
+model_kept() { [ "$(sha256sum < $model)" = "$model_sum" ]; }
 state_kept() { [ -e $config ] && [ -e $model ] && [ -e $log ]; }
-purged() { [ ! -e /etc/outlierd ] && [ ! -e /var/lib/outlierd ] && [ ! -e /var/log/outlierd ]; }
+purged() {
+    local left
+    left=$(ls -d /etc/outlierd /var/{lib,log,spool,cache}/outlierd* /usr/{bin,lib}/outlierd* /etc/systemd/system/*outlierd* \
+        /etc/systemd/system/*/*outlierd* 2>/dev/null)
+    [ -z "$left" ] || { echo "$left"; return 1; }
+}
 
 pid=$(main_pid)
 version=$(dpkg-query -W -f '${Version}' outlierd)
 history=$(stat -c %s /var/lib/outlierd/outlierd.history)
-check "upgrade: dpkg" dpkg --force-confold -i /host/outlierd-next.deb
+model_sum=$(sha256sum < $model)
+check "upgrade: apt" from_repository /host/repository-next -o Dpkg::Options::=--force-confold install --only-upgrade outlierd
 check "upgrade: running service restarted" wait_for 20 upgraded
 check "upgrade: changed config kept" config_kept
 check "upgrade: history kept" history_kept
+check "upgrade: model kept" model_kept
 cp $log /host/out/events.jsonl
-check "remove: dpkg" dpkg -r outlierd
+check "remove: apt" apt-get -q -y remove outlierd
 check "remove: stopped and gone" removed
 check "remove: line is low" gpio_is 17 0
 check "remove: config, model and log kept" state_kept
-check "reinstall" dpkg --force-confold -i /host/outlierd.deb
+check "reinstall" from_repository /host/repository -o Dpkg::Options::=--force-confold install --no-install-recommends outlierd
 check "reinstall: not started" sh -c '! systemctl is-active --quiet outlierd'
-check "purge: dpkg" dpkg -P outlierd
+check "purge: apt" apt-get -q -y purge outlierd
 check "purge: nothing left" purged

@@ -12,7 +12,7 @@ use image::RgbImage;
 use outlierd::internals::backbone::cells::Cells;
 use outlierd::internals::backbone::{Backbone, Options, quantize};
 use outlierd::internals::camera::pixels;
-use outlierd::internals::config::{After, Config, PixelFormat};
+use outlierd::internals::config::{Config, PixelFormat, Span};
 use outlierd::internals::estimators::conformal::Conformal;
 use outlierd::internals::model::{Calibration, FeatureSource, Model, file, learn};
 use outlierd::internals::page::{Configs, Page, server};
@@ -185,13 +185,13 @@ pub fn history(bytes: &[u8]) {
         write(&path, &bytes);
         let mut budget = Budget::new(Params {
             per_day: 1.0,
-            raise_after: After::Frames(2),
-            clear_after: After::Frames(2),
+            raise_after: Span::Frames(2),
+            clear_after: Span::Frames(2),
             settle: Duration::ZERO,
             threshold: 0.01,
             lowest: 0.002,
         });
-        let mut ladder = Ladder::new(&[0.1, 0.001], After::Frames(2), After::Frames(2), (i64::MIN, i64::MAX), 7);
+        let mut ladder = Ladder::new(&[0.1, 0.001], Span::Frames(2), Span::Frames(2), (i64::MIN, i64::MAX), 7);
         let mut reader = Reader::open(&path, None).expect("it is there");
         for entry in &mut reader {
             budget.replay(&entry);
