@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Makes a Debian package of a built program with dpkg-deb, and prints its path:
 #   cross/package.sh arm64|armhf|amd64 BINARY
-# RUNNER: how to run BINARY here, for its man page and completions; TOOLS: prefix of the binutils;
-# DEB_VERSION: instead of the crate's version. The result depends on nothing but the sources and BINARY (SOURCE_DATE_EPOCH:
-# the commit's). Maintainer, licence, description, homepage and repository are Cargo.toml's. cargo and jq tell the licences.
+# RUNNER: how to run BINARY here, for its man page and completions; TOOLS: prefix of the binutils. The result depends on
+# nothing but the sources and BINARY (SOURCE_DATE_EPOCH: the commit's). Version, maintainer, licence, description, homepage
+# and repository are Cargo.toml's. cargo and jq tell the licences.
 set -euo pipefail
 umask 022
 export LC_ALL=C TZ=UTC
 arch=$1 binary=$(realpath "$2")
 cd "$(dirname "$0")/.."
 . cross/crate.sh
-version=${DEB_VERSION:-$(field version)}
+version=$(field version)
 maintainer=$(field authors)
 [ -n "$maintainer" ] || { echo "package: Cargo.toml names no authors = [\"NAME <ADDRESS>\"]" >&2; exit 78; }
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}

@@ -100,12 +100,11 @@ check "package: licences of every crate" licences_of_all
 pages_are_well() { (set -e; for page in "$root"/usr/share/man/man?/outlierd*; do [ -z "$(man --warnings -l "$page" 2>&1 >/dev/null)" ]; done); }
 
 old=$(dpkg-deb -f "$deb" Version) new=$(dpkg-deb -f "$deb" Version)+next
-next=$(DEB_VERSION=$new cross/package.sh "$arch" "$stripped")
-# Its conffiles are others.
-dpkg-deb -R "$next" "$work/next"
-rm "$next"
+# The next version, whose conffiles are others.
+dpkg-deb -R "$deb" "$work/next"
+sed -i "s/^Version: .*/Version: $new/" "$work/next/DEBIAN/control"
 for file in outlierd.toml notify.conf; do echo '# next' >> "$work/next/etc/outlierd/$file"; done
-dpkg-deb --root-owner-group --build "$work/next" "$work/next.deb" >/dev/null
+dpkg-deb --root-owner-group -Znone --build "$work/next" "$work/next.deb" >/dev/null
 repository=$root/try/repository
 check "repository: no key, no repository" sh -c "! cross/repository.sh --key nobody $repository $deb"
 gpg --batch --quiet --passphrase '' --quick-generate-key 'Try <try@localhost>' ed25519 sign never 2>/dev/null
