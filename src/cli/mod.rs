@@ -149,7 +149,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
             common::print_text(&script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Help(args) => help::run(args),
+        Command::Help(args) => help::run(args, Cli::command()),
         Command::Man(args) => man(args),
     }
 }
@@ -163,6 +163,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
+        assert!(help::topics().all(|(name, ..)| name != "topics" && command.find_subcommand(name).is_none()));
         for sub in command.get_subcommands() {
             let help = sub.get_after_help().map(|h| h.to_string()).unwrap_or_default();
             assert!(help.contains(&format!("outlierd {}", sub.get_name())), "{} has no example", sub.get_name());
