@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes a Debian package of a built program with dpkg-deb alone, and prints its path:
+# Makes a Debian package of a built program with dpkg-deb, and prints its path:
 #   cross/package.sh arm64|armhf|amd64 BINARY
-# RUNNER: how to run BINARY here, for its man page and completions; TOOLS: prefix of the binutils;
-# DEB_VERSION: instead of the crate's version. The result depends on nothing but the sources and BINARY (SOURCE_DATE_EPOCH:
-# the commit's). Maintainer, licence, description, homepage and repository are Cargo.toml's.
+# RUNNER: how to run BINARY here, for its man page and completions; TOOLS: prefix of the binutils. The result depends on
+# nothing but the sources and BINARY (SOURCE_DATE_EPOCH: the commit's). Version, maintainer, licence, description, homepage
+# and repository are Cargo.toml's. cargo and jq tell the licences.
 set -euo pipefail
 umask 022
 export LC_ALL=C TZ=UTC
 arch=$1 binary=$(realpath "$2")
 cd "$(dirname "$0")/.."
 . cross/crate.sh
-version=${DEB_VERSION:-$(field version)}
+version=$(field version)
 maintainer=$(field authors)
 [ -n "$maintainer" ] || { echo "package: Cargo.toml names no authors = [\"NAME <ADDRESS>\"]" >&2; exit 78; }
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
@@ -45,13 +45,17 @@ doc=$root/usr/share/doc/outlierd
 mkdir -p "$doc"
 install -m 644 README.md "$doc/"
 install -m 644 cross/README.md "$doc/boards.md"
+install -m 644 models/default.md "$doc/default-backbone.md"
+cross/licences.sh "$arch" | gzip -9n > "$doc/third-party.gz"
 install -m 644 systemd/outlierd.toml "$doc/outlierd.toml.example"
 install -m 644 systemd/outlierd.service.d/mqtt.conf.example "$doc/"
 mkdir "$doc/outlierd-page.service.d"
 install -m 644 systemd/outlierd-page.service.d/*.example "$doc/outlierd-page.service.d/"
 {
     printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n'
-    printf 'Upstream-Name: outlierd\nUpstream-Contact: %s\n\n' "$maintainer"
+    printf 'Upstream-Name: outlierd\nUpstream-Contact: %s\nComment:\n' "$maintainer"
+    printf ' The program contains crates of others: third-party.gz in this folder has their\n'
+    printf ' authors and licence texts. What its neural network learnt from is told in\n default-backbone.md.\n\n'
     printf 'Files: *\n%s\nLicense: %s\n\nLicense: MIT\n' "$(sed -n 's/^Copyright (c)/Copyright:/p' LICENSE-MIT)" \
         "$(field license | sed 's/OR/or/')"
     sed -n '/^Permission/,$s/^$/./;/^Permission/,$s/^/ /p' LICENSE-MIT

@@ -24,6 +24,8 @@ commit=$(git rev-parse --quiet --verify "refs/tags/$tag^{commit}") || fail "ther
 grep -m 1 '^## ' CHANGELOG.md | grep -qE "^## ${version//./\\.} \([0-9]{4}-[0-9]{2}-[0-9]{2}\)\$" ||
     fail "CHANGELOG.md does not begin with \"## $version (YEAR-MONTH-DAY)\""
 case $(field authors) in *@localhost\>) echo "release: authors in Cargo.toml has no address that mail reaches" >&2 ;; esac
+[ -n "$(field repository)" ] || echo "release: Cargo.toml names no repository: packages have no homepage, and problems cannot be
+release: reported as SECURITY.md says" >&2
 [ -z "$key" ] || gpg --batch --quiet --list-secret-keys -- "$key" >/dev/null 2>&1 || fail "gpg has no secret key $key"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH

@@ -1,25 +1,10 @@
-# The sections and keys of systemd/outlierd.toml as mdoc. A comment belongs to what stands below it: to a section, or to the
+# The sections and keys of systemd/outlierd.toml as mdoc, with prose.awk. A comment belongs to what stands below it: to a section, or to the
 # keys up to the next comment or blank line. A line "#key = value" is a key too. A section whose name has a dot is shown as
 # it stands.
 function fail(why) {
     print FILENAME ":" FNR ": " why ": " $0 > "/dev/stderr"
     failed = 1
     exit 1
-}
-function prose(text,  count, i, line) {
-    gsub(/\\/, "\\e", text)
-    while (match(text, /`[^`]*`/))
-        text = substr(text, 1, RSTART - 1) "\\fB" substr(text, RSTART + 1, RLENGTH - 2) "\\fP" substr(text, RSTART + RLENGTH)
-    # A sentence a line, none of which is taken for a request.
-    gsub(/\. /, ".\n", text)
-    count = split(text, line, "\n")
-    for (i = 1; i <= count; i++) print (line[i] ~ /^[.\047]/ ? "\\&" : "") line[i]
-}
-function literal(line) {
-    gsub(/\\/, "\\e", line)
-    gsub(/-/, "\\-", line)
-    gsub(/"/, "\\(dq", line)
-    return line
 }
 function flush_keys(  i) {
     for (i = 1; i <= keys; i++) {

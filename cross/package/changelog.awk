@@ -11,7 +11,7 @@ function wrap(text, first, rest,  words, count, i, line) {
     print line
 }
 function flush_item() {
-    if (item != "") wrap(item, "  * ", "    ")
+    if (item != "") { wrap(item, "  * ", "    "); printed = 1 }
     item = ""
 }
 function run(command,  line) {
@@ -32,10 +32,12 @@ function flush_version() {
     date = run("date -u -R -d " ($3 == "(unreleased)" ? "@" unreleased : substr($3, RSTART, RLENGTH)))
     printf "%soutlierd (%s) unstable; urgency=medium\n\n", (seen ? "\n" : ""), (seen ? $2 : version)
     seen = 1
+    printed = 0
     next
 }
 /^- / { flush_item(); item = substr($0, 3); next }
 /^  [^ ]/ { item = item " " substr($0, 3); next }
-/^$/ || /^# / { next }
-{ flush_item(); item = $0 }
+/^### / { flush_item(); printf "%s  [ %s ]\n", (printed ? "\n" : ""), substr($0, 5); next }
+/^$/ || /^# / { flush_item(); next }
+{ item = item (item == "" ? "" : " ") $0 }
 END { if (!failed) flush_version() }

@@ -16,6 +16,7 @@ pub mod eval;
 pub mod events;
 pub mod fit;
 pub mod grid;
+pub mod help;
 pub mod import_sklearn;
 pub mod inspect;
 mod instances;
@@ -33,7 +34,8 @@ use error::{Error, exit};
 
 /// Watches a camera and says when something is not what it was taught.
 #[derive(Debug, Parser)]
-#[command(name = "outlierd", version, about, propagate_version = true)]
+#[command(name = "outlierd", version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "`outlierd help topics`: getting started, configuration, cameras, calibration, files and more.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +63,7 @@ enum Command {
     Tune(tune::Args),
     Bench(bench::Args),
     Completions(CompletionsArgs),
+    Help(help::Args),
     #[command(hide = true)]
     Man(ManArgs),
 }
@@ -146,6 +149,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
             common::print_text(&script)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Help(args) => help::run(args, Cli::command()),
         Command::Man(args) => man(args),
     }
 }
@@ -159,7 +163,8 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
-        for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+        assert!(help::topics().all(|(name, ..)| name != "topics" && command.find_subcommand(name).is_none()));
+        for sub in command.get_subcommands() {
             let help = sub.get_after_help().map(|h| h.to_string()).unwrap_or_default();
             assert!(help.contains(&format!("outlierd {}", sub.get_name())), "{} has no example", sub.get_name());
         }

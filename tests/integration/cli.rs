@@ -294,3 +294,24 @@ fn bench_times_every_frame_format() {
         assert!(median("decode") > 0.0, "{figures}");
     }
 }
+
+#[test]
+fn help_prints_commands_topics_and_their_list() {
+    let list = run(&[&"help", &"topics"]);
+    assert_eq!(list.code, 0, "{}", list.err);
+    let names: Vec<&str> = list.out.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    for name in ["start", "config", "event-log", "calibration", "cameras", "browser", "files", "exit-codes"] {
+        assert!(names.contains(&name), "{name}: {}", list.out);
+        let topic = run(&[&"help", &name]);
+        assert!(topic.code == 0 && topic.out.len() > 300, "{name}: {}{}", topic.out, topic.err);
+    }
+    for words in [vec![], vec!["fit"], vec!["camera", "snap"], vec!["help"]] {
+        let arguments = |before: &[&'static str], after: &[&'static str]| {
+            let all = [before, &words, after].concat();
+            run(&all.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>).collect::<Vec<_>>())
+        };
+        let (help, option) = (arguments(&["help"], &[]), arguments(&[], &["--help"]));
+        assert!(help.code == 0 && help.out == option.out, "{words:?}: {}{}", help.out, help.err);
+    }
+    refused(&run(&[&"help", &"nonsense"]), 64, &["\"nonsense\"", "outlierd help topics"]);
+}

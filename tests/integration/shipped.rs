@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use outlierd::internals::cli::help::topics;
 use outlierd::internals::config::Config;
 use outlierd::internals::watch::events::{Event, Kind};
 
@@ -120,6 +121,24 @@ fn every_kind_and_field_of_an_event_is_in_the_manual() {
     fields.sort();
     shown.sort();
     assert_eq!(shown.iter().collect::<Vec<_>>(), fields);
+}
+
+#[test]
+fn every_topic_of_help_is_in_the_manual_word_for_word() {
+    let folder = manual();
+    let page = read(&folder.path().join("man8/outlierd.8"));
+    let shown = |line: &str| match line.strip_prefix(".It Cm ") {
+        Some(tag) => tag.trim_matches('"').to_owned(),
+        None if line.starts_with('.') => String::new(),
+        None => line.to_owned(),
+    };
+    for (name, title, text) in topics() {
+        let section = page.split(".Sh ").find_map(|section| section.strip_prefix(&(title.to_uppercase() + "\n")));
+        let lines: Vec<String> = section.unwrap_or_else(|| panic!("no {name}")).lines().map(shown).collect();
+        let printed = plain(&lines.join(" ")).replace("\\fB", "").replace("\\fP", "").replace("\\&", "");
+        let words = |text: &str| text.replace('`', "").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&printed), words(text), "{name}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 # Tries what is shipped on this machine's Debian, in a copy of it that is thrown away: the package by lintian, twice made and
 # compared, from a signed repository by apt (install, upgrade, a forged index, purge), and the tarball's install.sh.
 #   tests/packages/run.sh [BINARY]                 (default: target/release/outlierd, stripped)
-# Needs root, apt, gpg and overlay mounts; says SKIPPED where they are missing. One line a check, their number last.
+# Needs root, apt, cargo, gpg, jq and overlay mounts; says SKIPPED where they are missing. One line a check, their number last.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 binary=${1:-${CARGO_TARGET_DIR:-target}/release/outlierd}
@@ -10,7 +10,7 @@ arch=$(dpkg --print-architecture 2>/dev/null || true)
 skip_all() { echo "SKIPPED packages: $1"; exit 0; }
 [ -n "$arch" ] || skip_all "no dpkg"
 [ "$(id -u)" = 0 ] || skip_all "not root"
-for tool in apt-get gpg strip; do command -v $tool >/dev/null || skip_all "no $tool"; done
+for tool in apt-get cargo gpg jq strip; do command -v $tool >/dev/null || skip_all "no $tool"; done
 [ -x "$binary" ] || { echo "packages: no $binary: cargo build --release" >&2; exit 66; }
 
 if [ -z "${PACKAGES_INSIDE-}" ]; then
@@ -83,18 +83,28 @@ materials() {
         .purl and .licenses and (.hashes[0].content | length == 64)) and
         ([.dependencies[].dependsOn[]] - [.components[].purl] == [])' "$work/sbom.json"
 }
-for target in aarch64 armv7 amd64; do
-    if command -v jq >/dev/null; then
-        check "bill of materials of $target" materials $target
-    else
-        echo "SKIPPED bill of materials of $target: jq is not installed"
-    fi
-done
+for target in aarch64 armv7 amd64; do check "bill of materials of $target" materials $target; done
+# Those of the bill, each with the expression that the bill has.
+licences_of_all() {
+    dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/share/doc/outlierd/third-party.gz | gzip -dc > "$work/third-party" &&
+        cross/sbom.sh "$arch" > "$work/sbom.json" &&
+        jq -r '.components[] | "\(.name) \(.version)\n    \(.licenses[0].expression)"' "$work/sbom.json" > "$work/wanted" &&
+        sed 's#/# OR #' "$work/third-party" | awk -v wanted="$work/wanted" '
+            { if (previous != "") seen[previous "\n" $0] = 1; previous = $0 }
+            END { while ((getline crate < wanted) > 0) {
+                getline licence < wanted; count++
+                if (!((crate "\n" licence) in seen)) { print "no " crate licence; missing++ }
+            } exit missing > 0 || count < 100 }'
+}
+check "package: licences of every crate" licences_of_all
 pages_are_well() { (set -e; for page in "$root"/usr/share/man/man?/outlierd*; do [ -z "$(man --warnings -l "$page" 2>&1 >/dev/null)" ]; done); }
 
 old=$(dpkg-deb -f "$deb" Version) new=$(dpkg-deb -f "$deb" Version)+next
-next=$(DEB_VERSION=$new cross/package.sh "$arch" "$stripped")
-mv "$next" "$work/next.deb"
+# The next version, whose conffiles are others.
+dpkg-deb -R "$deb" "$work/next"
+sed -i "s/^Version: .*/Version: $new/" "$work/next/DEBIAN/control"
+for file in outlierd.toml notify.conf; do echo '# next' >> "$work/next/etc/outlierd/$file"; done
+dpkg-deb --root-owner-group -Znone --build "$work/next" "$work/next.deb" >/dev/null
 repository=$root/try/repository
 check "repository: no key, no repository" sh -c "! cross/repository.sh --key nobody $repository $deb"
 gpg --batch --quiet --passphrase '' --quick-generate-key 'Try <try@localhost>' ed25519 sign never 2>/dev/null
@@ -115,23 +125,33 @@ check "install: manual pages" in_root usr/share/man/man8/outlierd.8.gz usr/share
     usr/share/man/man5/outlierd-events.5.gz usr/share/man/man1/outlierd-fit.1.gz
 if command -v man >/dev/null; then check "install: manual pages without warnings" pages_are_well; fi
 echo '# mine' >> "$root/etc/outlierd/outlierd.toml"
-mkdir -p "$root/var/lib/outlierd/snapshots"
-for file in model.outlierd outlierd.history snapshots/outlier-1.jpg; do echo mine > "$root/var/lib/outlierd/$file"; done
-echo mine > "$root/var/log/outlierd/events.jsonl"
+mkdir -p "$root"/var/lib/outlierd/{snapshots,outlierd.teach,door} "$root"/var/{log,cache}/outlierd/door
+kept="etc/outlierd/door.toml etc/outlierd/gate.rtsp etc/outlierd/page-token var/lib/outlierd/outlierd.history
+    var/lib/outlierd/snapshots/outlier-1.jpg var/lib/outlierd/outlierd.teach/00001.jpg var/lib/outlierd/door/door.history
+    var/log/outlierd/events.jsonl var/log/outlierd/door/events.jsonl var/cache/outlierd/door/weights"
+for file in $kept; do echo mine > "$root/$file"; done
+# Of the oldest format.
+cp tests/fixtures/models/v1.outlierd "$root/var/lib/outlierd/model.outlierd"
 check "repository: a second version" cross/repository.sh --key try@localhost "$repository" "$work/next.deb"
 check "repository: both versions" sh -c "[ \$(ls $repository/pool/main/o/outlierd | wc -l) = 2 ]"
 update > "$work/check.log" 2>&1 || true
 check "apt: upgrade" inside apt-get -q -y -o Dpkg::Options::=--force-confold install --only-upgrade outlierd
 check "upgrade: the version" version "$new"
-check "upgrade: the config is kept" grep -qx '# mine' "$root/etc/outlierd/outlierd.toml"
-check "upgrade: model, history, snapshots and log are kept" all_mine var/lib/outlierd/model.outlierd \
-    var/lib/outlierd/outlierd.history var/lib/outlierd/snapshots/outlier-1.jpg var/log/outlierd/events.jsonl
+check "upgrade: the config that was changed is kept" grep -qx '# mine' "$root/etc/outlierd/outlierd.toml"
+check "upgrade: the new one lies beside it" grep -qx '# next' "$root/etc/outlierd/outlierd.toml.dpkg-dist"
+check "upgrade: what was not changed is replaced" grep -qx '# next' "$root/etc/outlierd/notify.conf"
+check "upgrade: configs, histories, events, snapshots and caches are kept" all_mine $kept
+check "upgrade: the model is kept" cmp tests/fixtures/models/v1.outlierd "$root/var/lib/outlierd/model.outlierd"
+check "upgrade: the model is read" inside outlierd inspect /var/lib/outlierd/model.outlierd
 echo 'Date: Thu, 01 Jan 2099 00:00:00 +0000' >> "$repository/dists/stable/InRelease"
 sed -i 's/^Label: .*/Label: forged/' "$repository/dists/stable/InRelease" "$repository/dists/stable/Release"
 check "apt: a forged index is refused" sh -c "! chroot $root apt-get -q -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/outlierd.list \
     -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 -o APT::Sandbox::User=root --error-on=any update"
 check "apt: purge" inside apt-get -q -y purge outlierd
-check "purge: nothing left" gone etc/outlierd var/lib/outlierd var/log/outlierd var/spool/outlierd usr/bin/outlierd usr/lib/outlierd
+left() { [ -z "$(find "$root"/etc "$root"/usr "$root"/var/{lib,log,cache,spool} "$root"/run -xdev -name '*outlierd*' \
+    -not -path '*/var/lib/apt/lists/*' -not -path '*/var/cache/apt/*' -not -path '*/keyrings/*' \
+    -not -path '*/sources.list.d/*' | tee "$work/left")" ] || { cat "$work/left"; return 1; }; }
+check "purge: nothing left" left
 
 tarball=$(cross/tarball.sh "$deb")
 tar -x -C "$root/try" -f "$tarball"
@@ -141,7 +161,8 @@ check "tarball: the program runs" inside /usr/local/bin/outlierd --version
 check "tarball: a second time, the same" inside "$installer"
 check "tarball: units start the program that is there" runs_what_is_there
 check "tarball: the daemon's user" inside id outlierd
-check "tarball: the manual" in_root usr/local/share/man/man8/outlierd.8.gz
+check "tarball: the manual, the licences of others" in_root usr/local/share/man/man8/outlierd.8.gz \
+    usr/local/share/doc/outlierd/third-party.gz usr/local/share/doc/outlierd/default-backbone.md
 echo '# mine' >> "$root/etc/outlierd/outlierd.toml"
 echo mine > "$root/var/lib/outlierd/model.outlierd"
 touch "$root/usr/local/lib/outlierd/of-an-older-version"
