@@ -351,7 +351,7 @@ pub fn mqtt(bytes: &[u8]) {
         for part in bytes.chunks(part) {
             incoming.push(part);
             loop {
-                match incoming.next() {
+                match incoming.packet() {
                     Ok(Some(packet)) => packets.push(packet),
                     Ok(None) => break,
                     Err(e) => return (packets, Some(e)),

@@ -143,7 +143,7 @@ impl Connection {
     /// There is none by `until`, or the connection is broken.
     pub fn packet(&mut self, account: &Account, until: Instant) -> Result<Packet, Error> {
         loop {
-            if let Some(packet) = self.incoming.next()? {
+            if let Some(packet) = self.incoming.packet()? {
                 return Ok(packet);
             }
             self.stream.flush().map_err(|e| account.explain(e))?;

@@ -159,11 +159,14 @@ fn components(config: &Mqtt) -> Value {
 mod tests {
     use super::*;
 
-    /// Keys of a platform by its documentation, with what their values may be; the required ones first.
+    /// A key, and what its value may be.
+    type Key = (&'static str, fn(&Value) -> bool);
+
+    /// The keys of a platform by its documentation.
     struct Documented {
         platform: &'static str,
         required: &'static [&'static str],
-        keys: &'static [(&'static str, fn(&Value) -> bool)],
+        keys: &'static [Key],
     }
 
     fn text(value: &Value) -> bool {

@@ -139,7 +139,7 @@ impl Incoming {
     }
 
     /// The next packet; None: there is more to come.
-    pub fn next(&mut self) -> Result<Option<Packet>, Unexpected> {
+    pub fn packet(&mut self) -> Result<Option<Packet>, Unexpected> {
         let Some((packet, len)) = parse(&self.bytes)? else {
             debug_assert!(self.bytes.len() < MAX_RECEIVED + 5, "{} bytes are held", self.bytes.len());
             return Ok(None);
@@ -266,7 +266,7 @@ mod tests {
         let (mut incoming, mut packets) = (Incoming::default(), Vec::new());
         for part in stream.chunks(1000) {
             incoming.push(part);
-            while let Some(packet) = incoming.next().unwrap() {
+            while let Some(packet) = incoming.packet().unwrap() {
                 packets.push(packet);
             }
             assert!(incoming.bytes.len() <= 1000, "{}", incoming.bytes.len());

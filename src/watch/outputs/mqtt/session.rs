@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
             if !self.connection.receive().map_err(|e| self.account.explain(e))? {
                 return Ok(false);
             }
-            while let Some(packet) = self.connection.incoming.next()? {
+            while let Some(packet) = self.connection.incoming.packet()? {
                 self.take(packet)?;
             }
         }
