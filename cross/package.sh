@@ -88,7 +88,7 @@ Architecture: $arch
 Maintainer: $maintainer
 Installed-Size: $(installed_size)
 Depends: libc6 (>= ${glibc#GLIBC_}), libgcc-s1, systemd, udev
-Suggests: curl, ffmpeg, gpiod, rpicam-apps, v4l-utils
+Suggests: ca-certificates, curl, ffmpeg, gpiod, rpicam-apps, v4l-utils
 Section: science
 Priority: optional
 $(homepage)

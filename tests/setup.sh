@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the programs that some tests use (ffmpeg, GStreamer with an RTSP server, and those that check what is shipped);
-# where they are not, those tests say SKIPPED. Debian and its like only; it does nothing where all of them are there.
+# Installs the programs that some tests use (ffmpeg, GStreamer with an RTSP server, an MQTT broker, and those that check
+# what is shipped); where they are not, those tests say SKIPPED. Debian and its like only; it does nothing where all of them
+# are there.
 set -eu
 packages='ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
-    gir1.2-gst-rtsp-server-1.0 python3-gi curl gpg jq lintian man-db mandoc'
+    gir1.2-gst-rtsp-server-1.0 python3-gi curl gpg jq lintian man-db mandoc mosquitto mosquitto-clients openssl'
 
 missing=
 for package in $packages; do

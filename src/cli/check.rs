@@ -15,8 +15,8 @@ use crate::fs;
 use crate::model::{Model, hex, p_text};
 use crate::watch::frame::drift::Drift;
 use crate::watch::observe::{self, Observed};
-use crate::watch::outputs::gpio;
 use crate::watch::outputs::snapshots::is_claimed;
+use crate::watch::outputs::{gpio, mqtt};
 use crate::watch::scene;
 use crate::watch::service;
 
@@ -150,9 +150,8 @@ fn check(report: &mut Report<'_>, model: Option<PathBuf>) -> Result<Option<Confi
     if let Some(path) = &config.events.metrics {
         report.tell("metrics", check_metrics(path))?;
     }
-    #[cfg(feature = "mqtt")]
-    if let Some(mqtt) = &config.mqtt {
-        report.tell("mqtt", crate::watch::outputs::mqtt::try_connect(mqtt, &config.events.log))?;
+    if let Some(broker) = &config.mqtt {
+        report.tell("mqtt", mqtt::try_connect(broker, &config.events.log))?;
     }
     Ok(Some(config))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::clips::Clips;
 use super::decision::LONGEST_RUN;
-use super::mqtt::{is_node_char, is_topic};
+use super::mqtt::Mqtt;
 use super::{Config, Error, Line, Mode, Source, Span};
 
 /// A longer time between frames is a mistake.
@@ -38,7 +38,10 @@ impl Config {
             return Err(self.error_at(key, message));
         }
         self.check_gpio()?;
-        self.check_mqtt()
+        match self.mqtt.as_ref().map(Mqtt::check) {
+            Some(Err((key, message))) => Err(self.error_at(key, message)),
+            _ => Ok(()),
+        }
     }
 
     /// Tries the section `[camera]` alone.
@@ -206,49 +209,6 @@ impl Config {
         if !(0.01..=0.4).contains(&drift.mean_p) {
             let message = format!("drift.mean-p = {}: must be 0.01 to 0.4; 0.5 is no drift", drift.mean_p);
             return Err(self.error_at("drift.mean-p", message));
-        }
-        Ok(())
-    }
-
-    fn check_mqtt(&self) -> Result<(), Error> {
-        let Some(mqtt) = &self.mqtt else { return Ok(()) };
-        let fail = |key: &str, message: String| Err(self.error_at(key, message));
-        if !cfg!(feature = "mqtt") {
-            let message = "[mqtt]: this outlierd was built without MQTT; build it with `cargo build --release --features \
-                           mqtt`, or take the section out";
-            return fail("mqtt", message.into());
-        }
-        if mqtt.host.contains("://") {
-            let message =
-                format!("mqtt.host = {:?}: the name or address alone, without a scheme; TLS is not offered", mqtt.host);
-            return fail("mqtt.host", message);
-        }
-        if mqtt.host.trim().is_empty() || mqtt.port == 0 {
-            return fail(
-                "mqtt.host",
-                "mqtt.host and mqtt.port must name a broker, such as \"192.168.1.2\" and 1883".into(),
-            );
-        }
-        if mqtt.password_file.is_some() && mqtt.username.is_none() {
-            return fail("mqtt.password-file", "mqtt.password-file needs mqtt.username".into());
-        }
-        if mqtt.username.as_ref().is_some_and(|name| name.len() > 1000) {
-            return fail("mqtt.username", "mqtt.username is longer than 1000 bytes".into());
-        }
-        if !is_topic(&mqtt.base()) {
-            let message =
-                format!("mqtt.base-topic = {:?}: no wildcards, no empty levels, such as \"home/door\"", mqtt.base());
-            return fail("mqtt.base-topic", message);
-        }
-        if !mqtt.discovery_prefix.is_empty() && !is_topic(&mqtt.discovery_prefix) {
-            let message = format!("mqtt.discovery-prefix = {:?}: no wildcards, no empty levels", mqtt.discovery_prefix);
-            return fail("mqtt.discovery-prefix", message);
-        }
-        if mqtt.node_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 100 || !id.chars().all(is_node_char)) {
-            return fail("mqtt.node-id", "mqtt.node-id: at most 100 letters, digits, - and _".into());
-        }
-        if mqtt.interval.is_zero() {
-            return fail("mqtt.interval", "mqtt.interval must be longer than 0, such as \"10s\"".into());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Error, RUN_FOLDER, Source};
+use super::{Config, Error, Mqtt, RUN_FOLDER, Source};
 use crate::fs;
 use crate::pictures;
 
@@ -103,7 +103,7 @@ impl Config {
         optional.into_iter().flatten().for_each(resolve);
         [&mut self.history.path, &mut self.observe.socket].into_iter().flatten().for_each(resolve);
         self.gpio.iter_mut().for_each(|gpio| resolve(&mut gpio.chip));
-        self.mqtt.iter_mut().filter_map(|mqtt| mqtt.password_file.as_mut()).for_each(resolve);
+        self.mqtt.iter_mut().flat_map(Mqtt::paths_mut).for_each(resolve);
         self.events.hook.iter_mut().for_each(resolve_program);
         Ok(())
     }
@@ -122,7 +122,6 @@ impl Config {
             ("events.snapshots", &events.snapshots),
         ];
         let hook = events.hook.as_ref().and_then(|hook| hook.first()).map(Path::new);
-        let password = self.mqtt.as_ref().and_then(|mqtt| mqtt.password_file.as_deref());
         let optional = [
             ("model.backbone", self.model.backbone.as_deref()),
             ("model.cache", self.model.cache.as_deref()),
@@ -131,8 +130,9 @@ impl Config {
             ("history.path", self.history.path.as_deref()),
             ("observe.socket", self.observe.socket.as_deref()),
             ("gpio.chip", self.gpio.as_ref().map(|gpio| gpio.chip.as_path())),
-            ("mqtt.password-file", password),
         ];
+        let mqtt = self.mqtt.iter().flat_map(Mqtt::paths).filter_map(|(key, path)| Some((key, path.as_deref()?)));
+        paths.extend(mqtt);
         paths.extend(self.model.when.iter().map(|when| ("model.when", when.path.as_path())));
         paths.extend(optional.into_iter().filter_map(|(key, path)| Some((key, path?))));
         paths

@@ -226,34 +226,27 @@ fn a_drift_window_is_time_or_frames() {
 }
 
 #[test]
-fn mqtt_is_refused_by_a_build_without_it() {
-    let text = "[model]\npath = \"m\"\n[mqtt]\nhost = \"broker\"\n";
-    if cfg!(feature = "mqtt") {
-        let mqtt = load(text).unwrap().mqtt.unwrap();
-        assert_eq!((mqtt.host.as_str(), mqtt.port, mqtt.discovery_prefix.as_str()), ("broker", 1883, "homeassistant"));
-        assert_eq!(mqtt.base(), format!("outlierd/{}", mqtt.node()));
-        for (line, expected) in [
-            ("host = \"mqtts://broker\"", "o.toml:4: mqtt.host = \"mqtts://broker\": the name or address alone"),
-            ("port = 0", "o.toml:3: mqtt.host and mqtt.port must name a broker"),
-            ("password-file = \"p\"", "o.toml:4: mqtt.password-file needs mqtt.username"),
-            ("base-topic = \"a/#\"", "o.toml:4: mqtt.base-topic = \"a/#\""),
-            ("discovery-prefix = \"/x\"", "o.toml:4: mqtt.discovery-prefix = \"/x\""),
-            ("node-id = \"the door\"", "o.toml:4: mqtt.node-id"),
-            ("interval = \"0s\"", "o.toml:4: mqtt.interval"),
-            (
-                "pasword-file = \"p\"",
-                "o.toml:4: unknown key \"pasword-file\" in [mqtt]: did you mean \"password-file\"?",
-            ),
-        ] {
-            let message = refused(&format!("[model]\npath = \"m\"\n[mqtt]\n{line}\n"));
-            assert!(message.starts_with(expected), "{message}");
-        }
-    } else {
-        let message = refused(text);
-        assert!(
-            message.starts_with("o.toml:3: [mqtt]: this outlierd was built without MQTT; build it with"),
-            "{message}"
-        );
+fn a_broker_is_checked_key_by_key() {
+    let mqtt = load("[model]\npath = \"m\"\n[mqtt]\nhost = \"broker\"\n").unwrap().mqtt.unwrap();
+    assert_eq!((mqtt.host.as_str(), mqtt.port(), mqtt.discovery_prefix.as_str()), ("broker", 1883, "homeassistant"));
+    assert_eq!(mqtt.base(), format!("outlierd/{}", mqtt.node()));
+    let tls = load("[model]\npath = \"m\"\n[mqtt]\ntls = true\nca-file = \"ca.pem\"\n").unwrap().mqtt.unwrap();
+    assert_eq!(tls.port(), 8883);
+    for (line, expected) in [
+        ("host = \"mqtts://broker\"", "o.toml:4: mqtt.host = \"mqtts://broker\": the name or address alone"),
+        ("port = 0", "o.toml:3: mqtt.host and mqtt.port must name a broker"),
+        ("ca-file = \"ca.pem\"", "o.toml:4: mqtt.ca-file needs mqtt.tls = true"),
+        ("tls = true\nclient-cert-file = \"c\"", "o.toml:5: mqtt.client-cert-file needs mqtt.client-key-file"),
+        ("tls = true\nclient-key-file = \"k\"", "o.toml:5: mqtt.client-key-file needs mqtt.client-cert-file"),
+        ("password-file = \"p\"", "o.toml:4: mqtt.password-file needs mqtt.username"),
+        ("base-topic = \"a/#\"", "o.toml:4: mqtt.base-topic = \"a/#\""),
+        ("discovery-prefix = \"/x\"", "o.toml:4: mqtt.discovery-prefix = \"/x\""),
+        ("node-id = \"the door\"", "o.toml:4: mqtt.node-id"),
+        ("interval = \"0s\"", "o.toml:4: mqtt.interval"),
+        ("pasword-file = \"p\"", "o.toml:4: unknown key \"pasword-file\" in [mqtt]: did you mean \"password-file\"?"),
+    ] {
+        let message = refused(&format!("[model]\npath = \"m\"\n[mqtt]\n{line}\n"));
+        assert!(message.starts_with(expected), "{message}");
     }
 }
 
@@ -293,14 +286,8 @@ fn the_packaged_file_is_read_and_shows_the_defaults() {
     // One of the two sets the threshold.
     assert!(refused(&uncommented.join("\n")).contains("both set the threshold"));
     let all = uncommented.join("\n").replace("\nthreshold = 0.5\n", "\n");
-    let all = match cfg!(feature = "mqtt") {
-        true => load(&all).unwrap(),
-        false => {
-            assert!(refused(&all).contains("built without MQTT"));
-            load(all.split("[mqtt]").next().unwrap()).unwrap()
-        }
-    };
-    assert_eq!(all.mqtt.is_some(), cfg!(feature = "mqtt"));
+    let all = load(&all).unwrap();
+    assert!(all.mqtt.is_some());
     assert!(all.gpio.is_some() && all.events.hook.is_some() && all.camera.crop.is_some());
     assert_eq!((all.camera.controls.len(), all.clips), (4, Some(Clips::default())));
     assert_eq!(all.decision.false_alarms.unwrap().to_string(), "1/day");

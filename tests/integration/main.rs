@@ -23,6 +23,8 @@ mod instances;
 mod metrics;
 mod model;
 mod mqtt;
+mod mqtt_broker;
+mod mqtt_tls;
 mod networks;
 mod notify;
 mod page;

@@ -174,9 +174,6 @@ fn examples_of_configs_in_the_documentation_are_taken() {
         let document = read(&path);
         for block in document.split("\n```toml\n").skip(1) {
             let text = block.split("\n```").next().unwrap();
-            if text.contains("[mqtt]") && !cfg!(feature = "mqtt") {
-                continue;
-            }
             let model = if text.contains("[model]") { "" } else { "[model]\npath = \"m\"\n" };
             let taken = parse(&format!("{model}{text}")).and_then(|config| config.check().map_err(|e| e.to_string()));
             assert!(taken.is_ok(), "{}: {taken:?}\n{text}", path.display());

@@ -30,7 +30,6 @@ pub mod hook;
 mod live;
 mod message;
 pub mod metrics;
-#[cfg(feature = "mqtt")]
 pub mod mqtt;
 pub mod observe;
 mod output;
@@ -49,7 +48,6 @@ pub struct Outputs {
     clips: Clips,
     gpio: Gpio,
     hook: Hook,
-    #[cfg(feature = "mqtt")]
     mqtt: mqtt::Mqtt,
     metrics: Metrics,
     observe: Observe,
@@ -106,7 +104,6 @@ impl Outputs {
             clips: Clips::start(config)?,
             gpio,
             hook,
-            #[cfg(feature = "mqtt")]
             mqtt: mqtt::Mqtt::start(config)?,
             metrics: Metrics::new(events.metrics.as_deref(), &config.instance(), SystemTime::now()),
             observe: Observe::open(config),
@@ -123,13 +120,7 @@ impl Outputs {
 
     /// The metrics come last, to count what goes wrong at the others.
     fn each(&mut self) -> Vec<&mut dyn Output> {
-        let mut each: Vec<&mut dyn Output> = vec![&mut self.gpio, &mut self.hook];
-        #[cfg(feature = "mqtt")]
-        each.push(&mut self.mqtt);
-        each.push(&mut self.clips);
-        each.push(&mut self.observe);
-        each.push(&mut self.metrics);
-        each
+        vec![&mut self.gpio, &mut self.hook, &mut self.mqtt, &mut self.clips, &mut self.observe, &mut self.metrics]
     }
 
     /// Calls each output, one after the other, and makes error events of what went wrong.

@@ -343,13 +343,25 @@ pub fn cache(bytes: &[u8]) {
     }
 }
 
-/// What a broker sends.
-#[cfg(feature = "mqtt")]
+/// What a broker sends, in parts of any length: the packets are the same.
 pub fn mqtt(bytes: &[u8]) {
-    use outlierd::internals::watch::outputs::mqtt::packet;
-    let mut rest = bytes;
-    while let Ok(Some((_, used))) = packet::parse(rest) {
-        assert!((2..=4).contains(&used));
-        rest = &rest[used..];
-    }
+    use outlierd::internals::watch::outputs::mqtt::packet::{Incoming, Packet};
+    let read = |part: usize| {
+        let (mut incoming, mut packets) = (Incoming::default(), Vec::new());
+        for part in bytes.chunks(part) {
+            incoming.push(part);
+            loop {
+                match incoming.packet() {
+                    Ok(Some(packet)) => packets.push(packet),
+                    Ok(None) => break,
+                    Err(e) => return (packets, Some(e)),
+                }
+            }
+        }
+        (packets, None)
+    };
+    let whole = read(usize::MAX);
+    let long = |packet: &Packet| matches!(packet, Packet::Publish { topic, payload, .. } if topic.len() + payload.len() > 3 * (64 << 10));
+    assert!(!whole.0.iter().any(long));
+    assert!([1, 2, 7, 1024].map(read).iter().all(|parts| *parts == whole));
 }

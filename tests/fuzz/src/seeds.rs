@@ -39,7 +39,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "list" => vec![("list".into(), b"# normal\n\na.png\r\nsub/b.jpg\n../c.webp\n/dev/zero\n".to_vec())],
         "cache" => vec![("rows".into(), rows())],
         "page" => requests(),
-        "mqtt" => vec![("answers".into(), vec![0x20, 2, 0, 0, 0x40, 2, 0, 1, 0xd0, 0])],
+        "mqtt" => broker_packets(),
         _ => Vec::new(),
     };
     let found = std::fs::read_dir(tests().join("fuzz/findings").join(target)).into_iter().flatten().flatten();
@@ -48,6 +48,30 @@ pub fn of(target: &str) -> Vec<Seed> {
         seeds.push((name, std::fs::read(&path).expect("a finding can be read")));
     }
     seeds
+}
+
+fn broker_packets() -> Vec<Seed> {
+    let publish = |first: u8, topic: &[u8], payload: &[u8]| {
+        let mut rest = 2 + topic.len() + payload.len();
+        let mut packet = vec![first];
+        while rest > 127 {
+            packet.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        packet.push(rest as u8);
+        packet.extend((topic.len() as u16).to_be_bytes());
+        [&packet, topic, payload].concat()
+    };
+    let answers = vec![0x20, 2, 0, 0, 0x90, 3, 0, 1, 0, 0x40, 2, 0, 1, 0xd0, 0];
+    let birth = publish(0x30, b"homeassistant/status", b"online");
+    let long = publish(0x31, b"homeassistant/status", &[7; 70_000]);
+    let refused = vec![0x20, 2, 0, 5, 0x90, 3, 0, 1, 0x80];
+    vec![
+        ("answers".into(), answers.clone()),
+        ("birth".into(), [&answers[..], &birth, &publish(0x31, b"b/client/1", b"host"), &[0xd0, 0][..]].concat()),
+        ("long".into(), [&answers[..], &long, &birth].concat()),
+        ("refused".into(), refused),
+    ]
 }
 
 fn requests() -> Vec<Seed> {

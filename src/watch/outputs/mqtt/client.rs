@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::account::{Account, Error, connect};
-use super::queue::{CAPACITY, Latest, Message, Shared, Turn};
+use super::account::{Account, Error};
+use super::queue::{Latest, Message, Shared, Turn};
 use super::session::{MAX_BREAKS, Session};
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -18,7 +18,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// More messages wait than are kept.
 #[derive(Debug, thiserror::Error)]
-#[error("{CAPACITY} messages wait already for MQTT broker {0}, this event is not given to it")]
+#[error("more events wait for MQTT broker {0} than are kept, this one is not given to it")]
 pub struct Full(String);
 
 /// The queue to the thread that keeps the connection.
@@ -49,12 +49,9 @@ impl Client {
 
     /// Queues a message that must arrive.
     pub fn send(&self, topic: String, payload: Vec<u8>) -> Result<(), Full> {
-        let mut queue = self.shared.queue();
-        if queue.events.len() >= CAPACITY {
+        if !self.shared.queue().push(Message { topic, payload, breaks: 0 }) {
             return Err(Full(self.name.clone()));
         }
-        queue.events.push_back(Message { topic, payload, breaks: 0 });
-        drop(queue);
         self.shared.wake();
         Ok(())
     }
@@ -101,7 +98,7 @@ impl Client {
                 }
             }
         }
-        let left = std::mem::take(&mut self.shared.queue().events);
+        let left = self.shared.queue().take_events();
         (left.into_iter().map(|message| message.payload).collect(), self.failures())
     }
 }
@@ -127,14 +124,11 @@ impl Worker {
     fn run(mut self) {
         let mut retry = FIRST_RETRY;
         loop {
-            let failure = match connect(&self.account) {
-                Ok(stream) => {
+            let failure = match self.account.connect() {
+                Ok(connection) => {
                     log::info!("connected to MQTT broker {}", self.name);
                     let start = Instant::now();
-                    let (ended, given_up) = match Session::new(stream, &self.shared) {
-                        Ok(session) => session.run(),
-                        Err(e) => (Err(e), Vec::new()),
-                    };
+                    let (ended, given_up) = Session::new(&self.account, connection, &self.shared).run();
                     given_up.iter().for_each(|message| self.report_given_up(message));
                     // One that breaks at once is tried more and more rarely.
                     if start.elapsed() >= LAST_RETRY {
@@ -248,8 +242,9 @@ mod tests {
         let will = ("a".into(), "offline".into());
         let (host, client_id) = ("127.0.0.1".into(), "c".into());
         // Nothing is accepted before all of it waits.
-        let mut client =
-            Client::start(Account { host, port, client_id, username: None, password_file: None, will }).unwrap();
+        let (tls, username, password_file, birth) = (None, None, None, None);
+        let account = Account { host, port, tls, client_id, username, password_file, will, birth };
+        let mut client = Client::start(account).unwrap();
         client.retain("picture", vec![1; 3000], Turn::AfterEvents);
         client.retain("small", b"small".into(), Turn::BeforeEvents);
         let events: [&[u8]; 4] = [b"one", &[2; 5000], b"three", b"four"];
@@ -273,7 +268,8 @@ mod tests {
         let (failures, reported) = channel();
         let will = ("a".into(), "offline".into());
         let (host, client_id) = (String::new(), String::new());
-        let account = Account { host, port: 1, client_id, username: None, password_file: None, will };
+        let (tls, username, password_file, birth) = (None, None, None, None);
+        let account = Account { host, port: 1, tls, client_id, username, password_file, will, birth };
         let worker =
             Worker { account, name: "b:1".into(), shared: Arc::new(Shared::new().unwrap()), failures, reported: None };
         worker.report_given_up(&Message { topic: "picture".into(), payload: vec![0; 77], breaks: 2 });

@@ -1,4 +1,7 @@
-//! Events and state for an MQTT broker, with Home Assistant's discovery messages.
+//! Events and state for an MQTT broker, with Home Assistant's discovery message.
+//!
+//! The client is our own: a crate's would bring a queue that keeps old states, sends what breaks the connection for ever
+//! and gives nothing back at a reload, so that this one had to stand in front of it.
 //!
 //! Below the base topic: `availability` (online, offline; the broker says offline when the daemon is killed), `state`
 //! (JSON, retained), `event` (the log's JSON lines), `snapshot` (a JPEG file, retained), `client/ID` (the host's name,
@@ -11,6 +14,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use self::account::Account;
+use self::client::Client;
+use self::discovery::{OFFLINE, ONLINE};
+use self::probe::Probe;
+use self::queue::Turn;
+use self::tls::Tls;
 use super::output::{Failure, Output};
 use crate::config::{self, Config};
 use crate::model::hex;
@@ -18,18 +27,15 @@ use crate::watch::events::{Event, Kind};
 use crate::watch::frame::status::Status;
 use crate::{fs, image};
 
-mod account;
-mod client;
+pub mod account;
+pub mod client;
+mod discovery;
 pub mod packet;
+mod probe;
 mod queue;
 mod session;
-
-use account::Account;
-use client::Client;
-use queue::Turn;
-
-const ONLINE: &str = "online";
-const OFFLINE: &str = "offline";
+mod stream;
+pub mod tls;
 
 /// How long events may go on when the daemon stops.
 const GRACE: Duration = Duration::from_secs(3);
@@ -83,6 +89,11 @@ impl Output for Mqtt {
         broker.client.failures().into_iter().map(Failure::Announced).collect()
     }
 
+    fn due(&self) -> Option<Instant> {
+        let broker = self.0.as_ref()?;
+        broker.stated?.checked_add(broker.config.interval)
+    }
+
     fn finish(&mut self, _: &Status) -> Vec<Failure> {
         let Some(mut broker) = self.0.take() else { return Vec::new() };
         broker.farewell();
@@ -108,7 +119,7 @@ impl Broker {
         let (base, id) = (config.base(), identity(log));
         let client = Client::start(account(config, &id))?;
         empty_former(&client, config, log);
-        for (topic, payload) in discovery(config) {
+        if let Some((topic, payload)) = discovery::message(config) {
             client.retain(&topic, payload.to_string().into_bytes(), Turn::BeforeEvents);
         }
         let presence = format!("{base}/client/{id}");
@@ -154,7 +165,7 @@ impl Broker {
     fn end(&mut self, next: &Config) -> (Vec<Vec<u8>>, Vec<String>) {
         self.farewell();
         if let Some(next) = &next.mqtt {
-            let same_broker = (&next.host, next.port) == (&self.config.host, self.config.port);
+            let same_broker = (&next.host, next.port()) == (&self.config.host, self.config.port());
             let kept = if same_broker { topics(next) } else { Vec::new() };
             for topic in topics(&self.config).iter().filter(|topic| !kept.contains(topic)) {
                 self.client.retain(topic, Vec::new(), Turn::BeforeEvents);
@@ -170,7 +181,7 @@ fn empty_former(client: &Client, config: &config::Mqtt, log: &Path) {
     let mut path = log.as_os_str().to_owned();
     path.push(".retained");
     let path = Path::new(&path);
-    let broker = format!("{}:{}", config.host, config.port);
+    let broker = format!("{}:{}", config.host, config.port());
     let current = topics(config);
     let former = fs::read_text(path, MAX_RETAINED).unwrap_or_default();
     let mut lines = former.lines();
@@ -190,7 +201,7 @@ fn empty_former(client: &Client, config: &config::Mqtt, log: &Path) {
 /// What the broker retains of a config, but for `client/ID`.
 fn topics(config: &config::Mqtt) -> Vec<String> {
     let own = ["availability", "state", "snapshot"].map(|name| format!("{}/{name}", config.base()));
-    discovery(config).into_iter().map(|(topic, _)| topic).chain(own).collect()
+    discovery::message(config).into_iter().map(|(topic, _)| topic).chain(own).collect()
 }
 
 /// Connects once, for `check`; says whom as whom, or what stands in the way: also another daemon under the same name.
@@ -198,18 +209,35 @@ pub fn try_connect(config: &config::Mqtt, log: &Path) -> Result<String, String> 
     let (id, base) = (identity(log), config.base());
     let account = account(config, &id);
     let name = format!("{}:{}", account.host, account.port);
+    let has_password = account.password_file.is_some();
     // With a client id of its own: a broker ends the connection of a daemon that runs under the same.
     let probe = Account { client_id: format!("{}-check", account.client_id), ..account };
-    let found = account::look(&probe, &format!("{base}/client/+")).map_err(|e| format!("MQTT broker {name}: {e}"))?;
-    match found.iter().find(|(topic, host)| !host.is_empty() && !topic.ends_with(&format!("/{id}"))) {
-        None => Ok(format!("{name} takes us as {}, topics below {base}", config.node())),
-        Some((topic, host)) => Err(format!(
+    let found = probe::probe(&probe, &format!("{base}/client"), &format!("{id}-check"))
+        .map_err(|e| format!("MQTT broker {name}: {e}"))?;
+    if let Some((topic, host)) =
+        found.retained.iter().find(|(topic, host)| !host.is_empty() && !topic.ends_with(&format!("/{id}")))
+    {
+        return Err(format!(
             "MQTT broker {name}: another outlierd, on host {}, sends below {base}; give one of the two another \
              mqtt.node-id and mqtt.base-topic, or, if that one is gone for good: mosquitto_pub -h {} -r -n -t {topic}",
             String::from_utf8_lossy(host),
             config.host
-        )),
+        ));
     }
+    let warnings = warnings(&found, has_password);
+    Ok(format!("{name} takes us as {}, topics below {base}{warnings}", config.node()))
+}
+
+fn warnings(found: &Probe, has_password: bool) -> String {
+    let mut warnings = String::new();
+    if !found.echoed {
+        warnings += "; warning: what is sent there does not come back: the broker's access list does not let this user \
+                     write (it acknowledges such messages and drops them) or read";
+    }
+    if found.is_exposed && has_password {
+        warnings += "; warning: the password goes over the network unencrypted: see mqtt.tls";
+    }
+    warnings
 }
 
 /// The machine's id is shorter.
@@ -228,103 +256,29 @@ fn identity(log: &Path) -> String {
 fn account(config: &config::Mqtt, id: &str) -> Account {
     Account {
         host: config.host.clone(),
-        port: config.port,
+        port: config.port(),
+        tls: config.tls.then(|| Tls {
+            ca: config.ca_file.clone(),
+            client: config.client_cert_file.clone().zip(config.client_key_file.clone()),
+        }),
         client_id: format!("outlierd-{}-{id}", config.node()),
         username: config.username.clone(),
-        password_file: config.password_file.clone(),
+        password_file: config.password_file(),
         will: (format!("{}/availability", config.base()), OFFLINE.into()),
+        birth: discovery::birth(config),
     }
 }
 
-/// Home Assistant's discovery messages: topic and payload.
-fn discovery(config: &config::Mqtt) -> Vec<(String, serde_json::Value)> {
-    let (prefix, node, base) = (&config.discovery_prefix, config.node(), config.base());
-    if prefix.is_empty() {
-        return Vec::new();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_clear_text_and_a_silent_refusal_are_warned_about() {
+        let probe = |echoed, is_exposed| Probe { retained: Vec::new(), echoed, is_exposed };
+        assert_eq!(warnings(&probe(true, false), true), "");
+        assert_eq!(warnings(&probe(true, true), false), "");
+        assert!(warnings(&probe(true, true), true).starts_with("; warning: the password goes over the network"));
+        assert!(warnings(&probe(false, false), true).starts_with("; warning: what is sent there does not come back"));
     }
-    let entity = |component: &str, name: &str, label: &str, more: serde_json::Value| {
-        let mut payload = json!({
-            "name": label,
-            "unique_id": format!("outlierd_{node}_{name}"),
-            "default_entity_id": format!("{component}.{node}_{name}"),
-            "availability_topic": format!("{base}/availability"),
-            "device": {
-                "identifiers": [format!("outlierd_{node}")],
-                "name": node,
-                "manufacturer": "outlierd",
-                "model": "Outlier watch",
-                "sw_version": env!("CARGO_PKG_VERSION"),
-            },
-            "origin": { "name": "outlierd", "sw_version": env!("CARGO_PKG_VERSION") },
-        });
-        if let (Some(payload), serde_json::Value::Object(more)) = (payload.as_object_mut(), more) {
-            payload.extend(more);
-        }
-        (format!("{prefix}/{component}/{node}/{name}/config"), payload)
-    };
-    let state = format!("{base}/state");
-    let mut messages = vec![
-        entity(
-            "binary_sensor",
-            "outlier",
-            "Outlier",
-            json!({
-                "device_class": "problem",
-                "state_topic": state,
-                "value_template": "{{ 'ON' if value_json.outlier else 'OFF' }}",
-                "json_attributes_topic": format!("{base}/event"),
-            }),
-        ),
-        entity(
-            "binary_sensor",
-            "camera",
-            "Camera",
-            json!({
-                "device_class": "connectivity",
-                "entity_category": "diagnostic",
-                "state_topic": state,
-                "value_template": "{{ 'ON' if value_json.camera else 'OFF' }}",
-            }),
-        ),
-        entity(
-            "binary_sensor",
-            "drift",
-            "Drift",
-            json!({
-                "device_class": "problem",
-                "entity_category": "diagnostic",
-                "state_topic": state,
-                "value_template": "{{ 'ON' if value_json.drift else 'OFF' }}",
-            }),
-        ),
-        entity(
-            "sensor",
-            "p",
-            "p",
-            json!({
-                "state_topic": state,
-                "value_template": "{{ value_json.p }}",
-                "state_class": "measurement",
-                "suggested_display_precision": 3,
-                "icon": "mdi:gauge",
-            }),
-        ),
-        entity(
-            "sensor",
-            "frames",
-            "Frames",
-            json!({
-                "state_topic": state,
-                "value_template": "{{ value_json.frames }}",
-                "state_class": "total_increasing",
-                "entity_category": "diagnostic",
-                "icon": "mdi:counter",
-            }),
-        ),
-    ];
-    if config.snapshot {
-        let image = json!({ "image_topic": format!("{base}/snapshot"), "content_type": "image/jpeg" });
-        messages.push(entity("image", "snapshot", "Snapshot", image));
-    }
-    messages
 }

@@ -1,6 +1,6 @@
 //! The packets of MQTT 3.1.1 that a publisher needs (OASIS standard of 2014-10-29, chapters 2 and 3).
 
-/// Longer messages to us are refused.
+/// Longer messages to us are skipped.
 const MAX_RECEIVED: usize = 64 << 10;
 
 /// What a broker sends.
@@ -9,10 +9,31 @@ pub enum Packet {
     /// The return code; 0 is accepted.
     ConnAck(u8),
     PubAck(u16),
-    SubAck,
+    /// Whether the subscription is granted.
+    SubAck(bool),
     PingResp,
-    /// A message with QoS 0: its topic and payload.
-    Publish(String, Vec<u8>),
+    /// A message with QoS 0.
+    Publish {
+        topic: String,
+        payload: Vec<u8>,
+        /// Sent because we subscribed, not because it was just published.
+        retained: bool,
+    },
+    /// A message that is too long for us.
+    TooLong,
+}
+
+impl Packet {
+    /// Its first byte, but for flags.
+    pub fn first(&self) -> u8 {
+        match self {
+            Packet::ConnAck(_) => 0x20,
+            Packet::Publish { .. } | Packet::TooLong => 0x30,
+            Packet::PubAck(_) => 0x40,
+            Packet::SubAck(_) => 0x90,
+            Packet::PingResp => 0xd0,
+        }
+    }
 }
 
 /// The broker does not speak MQTT 3.1.1.
@@ -102,8 +123,36 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// The first packet of what was received, and its length; None: there is more to come.
-pub fn parse(received: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
+/// What was received and is not parsed yet: less than a packet that we take.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    bytes: Vec<u8>,
+    /// So many bytes that come next are of a packet that is too long.
+    skip: usize,
+}
+
+impl Incoming {
+    pub fn push(&mut self, received: &[u8]) {
+        let skipped = self.skip.min(received.len());
+        self.skip -= skipped;
+        self.bytes.extend(&received[skipped..]);
+    }
+
+    /// The next packet; None: there is more to come.
+    pub fn packet(&mut self) -> Result<Option<Packet>, Unexpected> {
+        let Some((packet, len)) = parse(&self.bytes)? else {
+            debug_assert!(self.bytes.len() < MAX_RECEIVED + 5, "{} bytes are held", self.bytes.len());
+            return Ok(None);
+        };
+        self.skip = len.saturating_sub(self.bytes.len());
+        self.bytes.drain(..len.min(self.bytes.len()));
+        Ok(Some(packet))
+    }
+}
+
+/// The first packet of what was received, and its length; None: there is more to come. One that is too long is told by
+/// its length, before all of it is there.
+fn parse(received: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
     let Some((&first, rest)) = received.split_first() else { return Ok(None) };
     let refused = Err(Unexpected(first));
     // QoS 0, as was asked for: retained or not.
@@ -111,7 +160,7 @@ pub fn parse(received: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
         0x20 | 0x40 => 2..=2,
         0x90 => 3..=3,
         0xd0 => 0..=0,
-        0x30 | 0x31 => 2..=MAX_RECEIVED,
+        0x30 | 0x31 => 2..=usize::MAX,
         _ => return refused,
     };
     let (mut len, mut digits) = (0, 0);
@@ -129,17 +178,22 @@ pub fn parse(received: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
     if !wanted.contains(&len) {
         return refused;
     }
+    if len > MAX_RECEIVED {
+        return Ok(Some((Packet::TooLong, 1 + digits + len)));
+    }
     let Some(body) = rest.get(digits..digits + len) else { return Ok(None) };
     let packet = match (first, body) {
         (0x20, [_, code]) => Packet::ConnAck(*code),
         (0x40, [high, low]) => Packet::PubAck(u16::from_be_bytes([*high, *low])),
-        (0x90, _) => Packet::SubAck,
+        // 0x80 is the refusal; others are the QoS granted, which is 0.
+        (0x90, [_, _, code]) => Packet::SubAck(code & 0x80 == 0),
         (0xd0, _) => Packet::PingResp,
         (_, [high, low, rest @ ..]) => {
             let Some((topic, payload)) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low]))) else {
                 return refused;
             };
-            Packet::Publish(String::from_utf8_lossy(topic).into_owned(), payload.to_vec())
+            let topic = String::from_utf8_lossy(topic).into_owned();
+            Packet::Publish { topic, payload: payload.to_vec(), retained: first & 1 == 1 }
         }
         _ => return refused,
     };
@@ -190,16 +244,34 @@ mod tests {
     #[test]
     fn messages_that_were_asked_for_are_read() {
         assert_eq!(subscribe(9, "a/+"), b"\x82\x08\x00\x09\x00\x03a/+\x00");
-        assert_eq!(parse(&[0x90, 3, 0, 9, 0]), Ok(Some((Packet::SubAck, 5))));
+        assert_eq!(parse(&[0x90, 3, 0, 9, 0]), Ok(Some((Packet::SubAck(true), 5))));
         let mut message = vec![0x31, 0x85, 1, 0, 3];
         message.extend(b"a/b");
         message.extend([7; 128]);
-        assert_eq!(parse(&message), Ok(Some((Packet::Publish("a/b".into(), vec![7; 128]), message.len()))));
+        let publish = Packet::Publish { topic: "a/b".into(), payload: vec![7; 128], retained: true };
+        assert_eq!(parse(&message), Ok(Some((publish, message.len()))));
+        assert_eq!(parse(&[0x90, 3, 0, 9, 0x80]), Ok(Some((Packet::SubAck(false), 5))));
         for cut in 1..message.len() {
             assert_eq!(parse(&message[..cut]), Ok(None), "{cut}");
         }
         assert_eq!(parse(&[0x30, 2, 0, 1]), Err(Unexpected(0x30)));
         assert_eq!(parse(&[0x30, 0xff, 0xff, 0xff, 0xff]), Err(Unexpected(0x30)));
-        assert_eq!(parse(&[0x30, 0xff, 0xff, 0x7f]), Err(Unexpected(0x30)));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_skipped_and_not_held() {
+        let mut long = vec![0x31, 0xff, 0xff, 0x7f];
+        long.resize(4 + 0x1f_ffff, 0);
+        let stream = [&[0xd0, 0][..], &long, &[0xd0, 0, 0x40]].concat();
+        let (mut incoming, mut packets) = (Incoming::default(), Vec::new());
+        for part in stream.chunks(1000) {
+            incoming.push(part);
+            while let Some(packet) = incoming.packet().unwrap() {
+                packets.push(packet);
+            }
+            assert!(incoming.bytes.len() <= 1000, "{}", incoming.bytes.len());
+        }
+        assert_eq!(packets, [Packet::PingResp, Packet::TooLong, Packet::PingResp]);
+        assert_eq!(incoming.bytes.len(), 1);
     }
 }

@@ -1,13 +1,10 @@
 //! One connection, from the broker's acceptance to its end.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
-
-use super::account::{ANSWER, Error, KEEP_ALIVE};
+use super::account::{ANSWER, Account, Connection, Error, KEEP_ALIVE};
 use super::packet::{self, DISCONNECT, PINGREQ, Packet};
 use super::queue::{Latest, Message, Shared};
 
@@ -15,6 +12,11 @@ use super::queue::{Latest, Message, Shared};
 const WINDOW: usize = 16;
 /// Connections that may break while a message is under way; then it is given up.
 pub const MAX_BREAKS: u8 = 2;
+/// The packet id of the subscription.
+const SUBSCRIBE: u16 = 1;
+/// The announcement after a birth message is put off by up to so many milliseconds, so that not all clients of a broker
+/// send at once.
+const MAX_DELAY: u64 = 3000;
 
 /// A message that was sent and not acknowledged.
 struct Sent {
@@ -26,30 +28,25 @@ struct Sent {
 
 /// One connection, from CONNACK to its end.
 pub struct Session<'a> {
-    stream: TcpStream,
+    account: &'a Account,
+    connection: Connection,
     shared: &'a Shared,
-    outgoing: Vec<u8>,
-    incoming: Vec<u8>,
     sent: VecDeque<Sent>,
     last_id: u16,
     last_sent: Instant,
     ping: Option<Instant>,
+    announce_at: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
-    pub fn new(stream: TcpStream, shared: &'a Shared) -> Result<Self, Error> {
-        stream.set_nonblocking(true)?;
-        shared.queue().latest.iter_mut().for_each(|latest| latest.unsent = latest.message.breaks < MAX_BREAKS);
-        Ok(Session {
-            stream,
-            shared,
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
-            sent: VecDeque::new(),
-            last_id: 0,
-            last_sent: Instant::now(),
-            ping: None,
-        })
+    pub fn new(account: &'a Account, mut connection: Connection, shared: &'a Shared) -> Self {
+        shared.queue().announce(true, MAX_BREAKS);
+        if let Some((topic, _)) = &account.birth {
+            connection.stream.queue(&packet::subscribe(SUBSCRIBE, topic));
+        }
+        let last_sent = Instant::now();
+        let sent = VecDeque::new();
+        Session { account, connection, shared, sent, last_id: SUBSCRIBE, last_sent, ping: None, announce_at: None }
     }
 
     /// Until the daemon stops, or the connection does: then what was not acknowledged goes back into the queue, and what
@@ -68,58 +65,62 @@ impl<'a> Session<'a> {
                     latest.message.breaks = message.breaks;
                 }
             } else if message.breaks < MAX_BREAKS {
-                queue.events.push_front(message);
+                queue.give_back(message);
             }
         }
-        (ended, given_up)
+        drop(queue);
+        match ended {
+            Ok(until) => {
+                self.connection.stream.close(until);
+                (Ok(()), given_up)
+            }
+            Err(e) => (Err(e), given_up),
+        }
     }
 
-    fn serve(&mut self) -> Result<(), Error> {
+    /// Until the daemon stops; gives how long the farewell may take.
+    fn serve(&mut self) -> Result<Instant, Error> {
+        // Something may have come with the acceptance.
+        let mut more = true;
         loop {
+            let now = Instant::now();
+            if self.announce_at.is_some_and(|at| now >= at) {
+                self.announce_at = None;
+                self.shared.queue().announce(false, MAX_BREAKS);
+            }
             let stop_by = self.fill();
             self.flush()?;
-            let now = Instant::now();
+            let is_idle = self.sent.is_empty() && self.connection.stream.is_flushed();
             if let Some(by) = stop_by
-                && (now >= by || (self.sent.is_empty() && self.outgoing.is_empty()))
+                && (now >= by || is_idle)
             {
-                self.outgoing.extend(DISCONNECT);
-                self.flush()?;
-                return Ok(());
+                self.connection.stream.queue(&DISCONNECT);
+                return Ok(by);
             }
             let left = self.keep_alive(now, stop_by)?;
-            let mut flags = PollFlags::IN;
-            flags.set(PollFlags::OUT, !self.outgoing.is_empty());
-            self.shared.wait(Some((&self.stream, flags)), left);
-            self.receive()?;
+            self.shared.wait(Some(&self.connection.stream), if more { Duration::ZERO } else { left });
+            more = self.receive()?;
         }
     }
 
-    /// Puts what waits into the stream's buffer, as far as the window goes.
+    /// Gives the stream what waits, as far as the window goes.
     fn fill(&mut self) -> Option<Instant> {
         let mut queue = self.shared.queue();
         let is_suspect = queue.is_suspect() || self.sent.iter().any(|sent| sent.message.breaks > 0);
         let window = if is_suspect { 1 } else { WINDOW };
         while self.sent.len() < window {
             let Some((message, retained)) = queue.next() else { break };
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            self.outgoing.extend(packet::publish(self.last_id, &message.topic, &message.payload, retained));
+            self.last_id = self.last_id.checked_add(1).unwrap_or(SUBSCRIBE + 1);
+            let publish = packet::publish(self.last_id, &message.topic, &message.payload, retained);
+            self.connection.stream.queue(&publish);
             self.sent.push_back(Sent { id: self.last_id, at: Instant::now(), message, retained });
         }
         queue.stop_by
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
-                Ok(0) => return Err(Error::Broken(io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    self.outgoing.drain(..written);
-                    self.last_sent = Instant::now();
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
-            }
+        if self.connection.stream.flush().map_err(|e| self.account.explain(e))? {
+            self.last_sent = Instant::now();
         }
         Ok(())
     }
@@ -127,8 +128,8 @@ impl<'a> Session<'a> {
     /// Pings a broker that has heard nothing for long; gives how long nothing is due.
     fn keep_alive(&mut self, now: Instant, stop_by: Option<Instant>) -> Result<Duration, Error> {
         let every = Duration::from_secs(u64::from(KEEP_ALIVE)) / 2;
-        if self.ping.is_none() && self.outgoing.is_empty() && now.duration_since(self.last_sent) >= every {
-            self.outgoing.extend(PINGREQ);
+        if self.ping.is_none() && self.connection.stream.is_flushed() && now.duration_since(self.last_sent) >= every {
+            self.connection.stream.queue(&PINGREQ);
             self.ping = Some(now);
             self.flush()?;
         }
@@ -138,33 +139,42 @@ impl<'a> Session<'a> {
         if silent_at.is_some_and(|at| now >= at) {
             return Err(Error::Silent);
         }
-        let quiet = self.ping.is_none() && self.outgoing.is_empty();
+        let quiet = self.ping.is_none() && self.connection.stream.is_flushed();
         let next_ping = if quiet { self.last_sent + every } else { now + every };
-        let due = silent_at.into_iter().chain(stop_by).fold(next_ping, Instant::min);
+        let due = silent_at.into_iter().chain(stop_by).chain(self.announce_at).fold(next_ping, Instant::min);
         Ok(due.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
-    /// Takes what has come, a part of it from a broker that does not stop.
-    fn receive(&mut self) -> Result<(), Error> {
-        let mut buffer = [0; 1024];
+    /// Takes what has come; of a broker that does not stop a part of it, and then true: there may be more that is not in
+    /// the socket any longer.
+    fn receive(&mut self) -> Result<bool, Error> {
         for _ in 0..64 {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into())),
-                Ok(read) => self.incoming.extend(&buffer[..read]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
+            if !self.connection.receive().map_err(|e| self.account.explain(e))? {
+                return Ok(false);
             }
-            while let Some((packet, len)) = packet::parse(&self.incoming)? {
-                self.incoming.drain(..len);
-                match packet {
-                    Packet::PubAck(id) => self.sent.retain(|sent| sent.id != id),
-                    Packet::PingResp => self.ping = None,
-                    Packet::ConnAck(_) => return Err(packet::Unexpected(0x20).into()),
-                    Packet::SubAck => return Err(packet::Unexpected(0x90).into()),
-                    Packet::Publish(..) => return Err(packet::Unexpected(0x30).into()),
+            while let Some(packet) = self.connection.incoming.packet()? {
+                self.take(packet)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, packet: Packet) -> Result<(), Error> {
+        match (packet, &self.account.birth) {
+            (Packet::PubAck(id), _) => self.sent.retain(|sent| sent.id != id),
+            (Packet::PingResp, _) => self.ping = None,
+            (Packet::SubAck(true) | Packet::TooLong, Some(_)) => {}
+            (Packet::SubAck(false), Some((topic, _))) => log::warn!(
+                "the MQTT broker does not let us subscribe to {topic}: Home Assistant is not told again when it starts"
+            ),
+            (Packet::Publish { topic, payload, retained }, Some(birth)) => {
+                // One that is retained came before all was announced to this connection.
+                if !retained && topic == birth.0 && payload == birth.1 && self.announce_at.is_none() {
+                    let delay = Duration::from_millis(RandomState::new().hash_one(0) % MAX_DELAY);
+                    self.announce_at = Some(Instant::now() + delay);
                 }
             }
+            (packet, _) => return Err(packet::Unexpected(packet.first()).into()),
         }
         Ok(())
     }
@@ -172,9 +182,11 @@ impl<'a> Session<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
+    use super::super::packet::Incoming;
     use super::super::queue::Turn;
+    use super::super::stream::Stream;
     use super::*;
 
     #[test]
@@ -184,8 +196,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let picture = Latest { message: message("picture", 1), turn: Turn::AfterEvents, unsent: false };
         shared.queue().latest.push(picture);
-        let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut session = Session::new(stream(), &shared).unwrap();
+        let account = Account {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+            tls: None,
+            client_id: "c".into(),
+            username: None,
+            password_file: None,
+            will: ("a".into(), "offline".into()),
+            birth: None,
+        };
+        let connection = || {
+            let tcp = TcpStream::connect((account.host.as_str(), account.port)).unwrap();
+            Connection { stream: Stream::new(tcp, None).unwrap(), incoming: Incoming::default() }
+        };
+        let mut session = Session::new(&account, connection(), &shared);
         let sent = |id, message, retained| Sent { id, at: Instant::now(), message, retained };
         session.sent.extend([sent(1, message("first", 0), false), sent(2, message("second", 1), false)]);
         let (picture, retained) = shared.queue().next().unwrap();
@@ -196,10 +221,10 @@ mod tests {
         let given_up: Vec<&str> = given_up.iter().map(|message| message.topic.as_str()).collect();
         assert_eq!(given_up, ["picture", "second"]);
         assert!(shared.queue().is_suspect(), "the first goes alone");
-        let left: Vec<(String, u8)> =
-            shared.queue().events.iter().map(|message| (message.topic.clone(), message.breaks)).collect();
-        assert_eq!(left, [("first".to_owned(), 1)]);
-        let again = Session::new(stream(), &shared).unwrap();
+        let again = Session::new(&account, connection(), &shared);
         assert!(!again.shared.queue().latest[0].unsent, "given up for good");
+        let left: Vec<(String, u8)> =
+            shared.queue().take_events().into_iter().map(|message| (message.topic, message.breaks)).collect();
+        assert_eq!(left, [("first".to_owned(), 1)]);
     }
 }
