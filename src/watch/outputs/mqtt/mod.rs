@@ -1,7 +1,7 @@
 //! Events and state for an MQTT broker, with Home Assistant's discovery message.
 //!
-//! The client is our own: a crate's would bring a queue that keeps old states, sends what breaks the connection for ever
-//! and gives nothing back at a reload, so that this one had to stand in front of it.
+//! The client is our own: those of rumqttc and rumqttc-next queue every state in place of the latest and send what breaks
+//! the connection again without end, and bring a dozen crates.
 //!
 //! Below the base topic: `availability` (online, offline; the broker says offline when the daemon is killed), `state`
 //! (JSON, retained), `event` (the log's JSON lines), `snapshot` (a JPEG file, retained), `client/ID` (the host's name,
