@@ -48,7 +48,7 @@ impl Planes {
     }
 
     /// The region `[x, y, width, height]` of a frame as RGB.
-    pub fn to_rgb(&self, bytes: &[u8], region: [u32; 4]) -> Result<RgbImage, Error> {
+    pub fn to_rgb(self, bytes: &[u8], region: [u32; 4]) -> Result<RgbImage, Error> {
         let mut layout = Layout::packed(PixelFormat::Grey, self.width, self.height);
         layout.full_range = self.full_range;
         layout.check(bytes, region)?;
