@@ -88,7 +88,7 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "write a number of frames (3) or a duration (\"2s\")")]
+        #[serde(untagged, expecting = "write a number of frames (100) or a duration (\"5m\")")]
         enum Written {
             Frames(u32),
             Time(String),

@@ -183,7 +183,7 @@ fn wrong_values_name_line_and_remedy() {
         ("[decision]\nclear-after = 0", "o.toml:4: decision.clear-after = 0"),
         ("[drift]\nwindow = \"5s\"", "o.toml:4: drift.window is 5s: at least \"10s\" or 60 frames"),
         ("[drift]\nwindow = 59", "o.toml:4: drift.window is 59 frames: at least"),
-        ("[drift]\nwindow = true", "o.toml:4: a window is a duration"),
+        ("[drift]\nwindow = true", "o.toml:4: write a number of frames (100) or a duration"),
         ("[drift]\nwindow = \"soon\"", "o.toml:4: \"soon\" is not a duration"),
         ("[drift]\nmean-p = 0.5", "o.toml:4: drift.mean-p = 0.5: must be 0.01 to 0.4"),
         ("[drift]\nmean-p = nan", "o.toml:4: drift.mean-p = NaN: must be 0.01 to 0.4"),
