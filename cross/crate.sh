@@ -11,11 +11,9 @@ triple() {
     *) return 64 ;;
     esac
 }
-# linked TRIPLE [OPTION...] : "NAME VERSION" of every crate that is linked, this one too. Procedural macros and what build
+# linked TRIPLE : "NAME VERSION" of every crate that is linked, this one too. Procedural macros and what build
 # scripts need are not in the program.
 linked() {
-    local triple=$1
-    shift
-    cargo tree --locked --edges normal,no-proc-macro --target "$triple" --prefix none --format '{p}' "$@" |
+    cargo tree --locked --edges normal,no-proc-macro --target "$1" --prefix none --format '{p}' |
         awk '{sub(/^v/, "", $2); print $1, $2}' | LC_ALL=C sort -u
 }

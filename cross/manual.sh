@@ -24,5 +24,5 @@ awk -f cross/man/prose.awk -f cross/man/topics.awk src/cli/topics.txt > "$part"
 page 8 outlierd
 awk -f cross/man/prose.awk -f cross/man/config.awk systemd/outlierd.toml > "$part"
 page 5 outlierd.toml
-awk -f cross/man/events.awk src/watch/events/event.rs > "$part"
+awk -f cross/man/prose.awk -f cross/man/events.awk src/watch/events/event.rs > "$part"
 page 5 outlierd-events

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
@@ -35,6 +35,12 @@ fn open_with(path: &Path, more: OFlags) -> io::Result<File> {
 /// As [`read`], and where the name is a link's.
 pub fn read_unlinked(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_all(open_with(path, OFlags::NOFOLLOW)?, max)
+}
+
+/// The file of a credential that systemd has loaded for this process; None: there is none of that name.
+pub fn credential(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.exists().then_some(path)
 }
 
 /// Opens a FIFO, without waiting for a writer, or a plain file; true for a FIFO.

@@ -1,11 +1,6 @@
 # The sections and keys of systemd/outlierd.toml as mdoc, with prose.awk. A comment belongs to what stands below it: to a section, or to the
 # keys up to the next comment or blank line. A line "#key = value" is a key too. A section whose name has a dot is shown as
 # it stands.
-function fail(why) {
-    print FILENAME ":" FNR ": " why ": " $0 > "/dev/stderr"
-    failed = 1
-    exit 1
-}
 function flush_keys(  i) {
     for (i = 1; i <= keys; i++) {
         if (!list) { print ".Bl -tag -width Ds"; list = 1 }

@@ -1,19 +1,10 @@
-# Kinds and fields of an event as mdoc, from the doc comments of `Kind` and `Event` in src/watch/events/event.rs.
-function fail(why) {
-    print FILENAME ":" FNR ": " why ": " $0 > "/dev/stderr"
-    failed = 1
-    exit 1
-}
+# Kinds and fields of an event as mdoc, from the doc comments of `Kind` and `Event` in src/watch/events/event.rs, with prose.awk.
 function item(name, note) {
     if (doc == "") fail("no doc comment")
     gsub(/-/, "\\-", name)
     print ".It Cm " name
     if (note != "") print "(" note ")"
-    gsub(/\\/, "\\e", doc)
-    while (match(doc, /`[^`]*`/))
-        doc = substr(doc, 1, RSTART - 1) "\\fB" substr(doc, RSTART + 1, RLENGTH - 2) "\\fP" substr(doc, RSTART + RLENGTH)
-    gsub(/\. /, ".\n", doc)
-    print doc
+    prose(doc)
     doc = left_out = ""
 }
 function kebab(name,  out, i, c) {

@@ -1,4 +1,9 @@
-# Text and literal lines as mdoc, for the other programs.
+# Text and literal lines as mdoc, and the end where one is not understood, for the other programs.
+function fail(why) {
+    print FILENAME ":" FNR ": " why ": " $0 > "/dev/stderr"
+    failed = 1
+    exit 1
+}
 function prose(text,  count, i, line) {
     gsub(/\\/, "\\e", text)
     while (match(text, /`[^`]*`/))

@@ -39,9 +39,9 @@ list && /^     / { sub(/^ +/, ""); text = text " " $0; next }
     text = substr($0, 2 + RSTART + RLENGTH)
     next
 }
-/^ / { print FILENAME ":" FNR ": not understood: " $0 > "/dev/stderr"; exit 1 }
+/^ / { fail("not understood") }
 {
     if (text == "") paragraph()
     text = text (text == "" ? "" : " ") $0
 }
-END { end() }
+END { if (!failed) end() }

@@ -56,7 +56,7 @@ fn claims(config: &Config) -> Vec<Claim> {
         file("metrics", path);
     }
     if let Some(mqtt) = &config.mqtt {
-        let what = format!("{}:{}/{}", mqtt.host, mqtt.port(), mqtt.base());
+        let what = format!("{}/{}", mqtt.address(), mqtt.base());
         claims.push(Claim { check: "mqtt", shown: format!("the topic {}", mqtt.base()), what });
     }
     if let Some(gpio) = &config.gpio {

@@ -43,8 +43,7 @@ pub fn run(args: Args) -> Result<ExitCode, Error> {
         true => Configs::Folder(fs::folder_of(config::DEFAULT_PATH.as_ref()).to_owned()),
         false => Configs::Files(args.config),
     };
-    let credential = || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL));
-    let token = args.token_file.or_else(|| credential().filter(|path| path.exists()));
+    let token = args.token_file.or_else(|| fs::credential(CREDENTIAL));
     let token = token.map(|path| Token::read(&path)).transpose()?;
     let guarded = token.is_some();
     let listeners = listen::listen(args.listen)?;

@@ -101,12 +101,16 @@ impl Mqtt {
         self.port.unwrap_or(if self.tls { 8883 } else { 1883 })
     }
 
+    /// `HOST:PORT`.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port())
+    }
+
     /// The file with the password: the config's, else systemd's credential `mqtt-password` where there is one.
     pub fn password_file(&self) -> Option<PathBuf> {
-        let credential = || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL));
         // A password without a name is no MQTT.
         self.username.as_ref()?;
-        self.password_file.clone().or_else(|| credential().filter(|path| path.exists()))
+        self.password_file.clone().or_else(|| fs::credential(CREDENTIAL))
     }
 
     /// All that are paths, by key.

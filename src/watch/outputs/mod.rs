@@ -119,8 +119,8 @@ impl Outputs {
     }
 
     /// The metrics come last, to count what goes wrong at the others.
-    fn each(&mut self) -> Vec<&mut dyn Output> {
-        vec![&mut self.gpio, &mut self.hook, &mut self.mqtt, &mut self.clips, &mut self.observe, &mut self.metrics]
+    fn each(&mut self) -> [&mut dyn Output; 6] {
+        [&mut self.gpio, &mut self.hook, &mut self.mqtt, &mut self.clips, &mut self.observe, &mut self.metrics]
     }
 
     /// Calls each output, one after the other, and makes error events of what went wrong.

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::account::{Account, Error};
-use super::queue::{Latest, Message, Shared, Turn};
-use super::session::{MAX_BREAKS, Session};
+use super::queue::{Latest, MAX_BREAKS, Message, Shared, Turn};
+use super::session::Session;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);

@@ -162,9 +162,10 @@ mod tests {
     /// A key, and what its value may be.
     type Key = (&'static str, fn(&Value) -> bool);
 
-    /// The keys of a platform by its documentation.
+    /// The keys of a platform by its documentation, besides [`OF_ALL`].
     struct Documented {
         platform: &'static str,
+        /// Besides `platform` and `unique_id`.
         required: &'static [&'static str],
         keys: &'static [Key],
     }
@@ -198,17 +199,16 @@ mod tests {
         value == "image/jpeg"
     }
 
+    /// The keys that every platform has.
+    const OF_ALL: &[Key] = &[("platform", text), ("name", text), ("unique_id", text), ("default_entity_id", text)];
+
     /// home-assistant.io/integrations/binary_sensor.mqtt, sensor.mqtt and image.mqtt: configuration variables. `state_topic`
     /// is required too, and shared. A sensor without a device class may have any unit.
     const DOCUMENTED: &[Documented] = &[
         Documented {
             platform: "binary_sensor",
-            required: &["platform", "unique_id", "value_template"],
+            required: &["value_template"],
             keys: &[
-                ("platform", text),
-                ("name", text),
-                ("unique_id", text),
-                ("default_entity_id", text),
                 ("device_class", binary_class),
                 ("entity_category", diagnostic),
                 ("expire_after", count),
@@ -219,12 +219,8 @@ mod tests {
         },
         Documented {
             platform: "sensor",
-            required: &["platform", "unique_id", "value_template"],
+            required: &["value_template"],
             keys: &[
-                ("platform", text),
-                ("name", text),
-                ("unique_id", text),
-                ("default_entity_id", text),
                 ("entity_category", diagnostic),
                 ("expire_after", count),
                 ("icon", icon),
@@ -236,15 +232,8 @@ mod tests {
         },
         Documented {
             platform: "image",
-            required: &["platform", "unique_id", "image_topic"],
-            keys: &[
-                ("platform", text),
-                ("name", text),
-                ("unique_id", text),
-                ("default_entity_id", text),
-                ("content_type", image_type),
-                ("image_topic", topic),
-            ],
+            required: &["image_topic"],
+            keys: &[("content_type", image_type), ("image_topic", topic)],
         },
     ];
 
@@ -275,10 +264,11 @@ mod tests {
         for (name, component) in components {
             let of = DOCUMENTED.iter().find(|of| component["platform"] == of.platform).unwrap();
             for (key, value) in component.as_object().unwrap() {
-                let documented = of.keys.iter().find(|(known, _)| known == key);
+                let documented = OF_ALL.iter().chain(of.keys).find(|(known, _)| known == key);
                 assert!(documented.is_some_and(|(_, is_valid)| is_valid(value)), "{name}: {key} = {value}");
             }
-            assert!(of.required.iter().all(|key| component.get(key).is_some()), "{name}");
+            let mut required = ["platform", "unique_id"].iter().chain(of.required);
+            assert!(required.all(|key| component.get(key).is_some()), "{name}");
             assert_eq!(component["unique_id"], format!("outlierd_door_{name}"));
             assert_eq!(component["default_entity_id"], format!("{}.door_{name}", of.platform));
         }

@@ -165,8 +165,7 @@ impl Broker {
     fn end(&mut self, next: &Config) -> (Vec<Vec<u8>>, Vec<String>) {
         self.farewell();
         if let Some(next) = &next.mqtt {
-            let same_broker = (&next.host, next.port()) == (&self.config.host, self.config.port());
-            let kept = if same_broker { topics(next) } else { Vec::new() };
+            let kept = if next.address() == self.config.address() { topics(next) } else { Vec::new() };
             for topic in topics(&self.config).iter().filter(|topic| !kept.contains(topic)) {
                 self.client.retain(topic, Vec::new(), Turn::BeforeEvents);
             }
@@ -181,7 +180,7 @@ fn empty_former(client: &Client, config: &config::Mqtt, log: &Path) {
     let mut path = log.as_os_str().to_owned();
     path.push(".retained");
     let path = Path::new(&path);
-    let broker = format!("{}:{}", config.host, config.port());
+    let broker = config.address();
     let current = topics(config);
     let former = fs::read_text(path, MAX_RETAINED).unwrap_or_default();
     let mut lines = former.lines();
@@ -208,7 +207,7 @@ fn topics(config: &config::Mqtt) -> Vec<String> {
 pub fn try_connect(config: &config::Mqtt, log: &Path) -> Result<String, String> {
     let (id, base) = (identity(log), config.base());
     let account = account(config, &id);
-    let name = format!("{}:{}", account.host, account.port);
+    let name = config.address();
     let has_password = account.password_file.is_some();
     // With a client id of its own: a broker ends the connection of a daemon that runs under the same.
     let probe = Account { client_id: format!("{}-check", account.client_id), ..account };

@@ -13,6 +13,8 @@ use super::stream::{self, Stream};
 /// Events that wait for the broker, and bytes of them; more are refused. Some days without a broker.
 pub const CAPACITY: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
+/// Connections that may break while a message is under way; then it is given up.
+pub const MAX_BREAKS: u8 = 2;
 
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -78,9 +80,9 @@ impl Queue {
     }
 
     /// All that a newcomer needs to know is to be sent once more; with `all`, pictures too.
-    pub fn announce(&mut self, all: bool, max_breaks: u8) {
+    pub fn announce(&mut self, all: bool) {
         for latest in self.latest.iter_mut().filter(|latest| all || latest.turn == Turn::BeforeEvents) {
-            latest.unsent = latest.message.breaks < max_breaks;
+            latest.unsent = latest.message.breaks < MAX_BREAKS;
         }
     }
 

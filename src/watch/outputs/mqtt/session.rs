@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::account::{ANSWER, Account, Connection, Error, KEEP_ALIVE};
 use super::packet::{self, DISCONNECT, PINGREQ, Packet};
-use super::queue::{Latest, Message, Shared};
+use super::queue::{Latest, MAX_BREAKS, Message, Shared};
 
 /// Messages that are sent before the first of them is acknowledged.
 const WINDOW: usize = 16;
-/// Connections that may break while a message is under way; then it is given up.
-pub const MAX_BREAKS: u8 = 2;
 /// The packet id of the subscription.
 const SUBSCRIBE: u16 = 1;
 /// The announcement after a birth message is put off by up to so many milliseconds, so that not all clients of a broker
@@ -40,7 +38,7 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub fn new(account: &'a Account, mut connection: Connection, shared: &'a Shared) -> Self {
-        shared.queue().announce(true, MAX_BREAKS);
+        shared.queue().announce(true);
         if let Some((topic, _)) = &account.birth {
             connection.stream.queue(&packet::subscribe(SUBSCRIBE, topic));
         }
@@ -86,7 +84,7 @@ impl<'a> Session<'a> {
             let now = Instant::now();
             if self.announce_at.is_some_and(|at| now >= at) {
                 self.announce_at = None;
-                self.shared.queue().announce(false, MAX_BREAKS);
+                self.shared.queue().announce(false);
             }
             let stop_by = self.fill();
             self.flush()?;
