@@ -2,10 +2,12 @@
 //! exponential tail.
 //!
 //! Down to the quantile `m / n` it is interpolated between quantiles; below, it falls by 1 per mean excess of the `m`
-//! lowest scores. It is not a calibration, because a tail that is not exponential keeps its shape, but it makes scores of
-//! two detectors comparable before both are calibrated together.
+//! lowest scores. The lowest of these enter as "at least as low as the next", as in [`super::tail`]: a few pictures that do
+//! not belong would stretch the scale of one detector, and the other one would outvote it. It is not a calibration, because
+//! a tail that is not exponential keeps its shape, but it makes scores of two detectors comparable before both are
+//! calibrated together.
 
-use super::tail::tail_len;
+use super::tail::{censored, tail_len};
 use super::{Error, check_finite};
 
 const NAME: &str = "level";
@@ -19,7 +21,8 @@ pub struct Level {
     pub quantiles: [f64; QUANTILES],
     /// The share of the scores below the first quantile.
     pub share: f64,
-    /// Mean distance of those from the first quantile.
+    /// Mean distance of those from the first quantile: the maximum likelihood estimate of an exponential distribution's,
+    /// with type II censoring.
     pub excess: f64,
 }
 
@@ -37,7 +40,9 @@ impl Level {
         let m = tail_len(n);
         let place = |at: usize| m + (at * (n - 1 - m) + (QUANTILES - 1) / 2) / (QUANTILES - 1);
         let quantiles = std::array::from_fn(|at| sorted[place(at)]);
-        let excess = sorted[..m].iter().map(|score| sorted[m] - score).sum::<f64>() / m as f64;
+        let censored = censored(n);
+        let known = sorted[censored..m].iter().map(|score| sorted[m] - score).sum::<f64>();
+        let excess = (known + censored as f64 * (sorted[m] - sorted[censored])) / (m - censored) as f64;
         // Equal scores have no scale: any lower one is far.
         let least = (1e-9 * sorted[m].abs()).max(f64::MIN_POSITIVE.sqrt());
         Ok(Level { quantiles, share: m as f64 / n as f64, excess: excess.max(least) })

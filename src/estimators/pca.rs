@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 const NAME: &str = "PCA";
 
 /// Below this share of the largest eigenvalue the covariance has lost the digits that an SVD keeps.
-pub(crate) const COVARIANCE_LIMIT: f64 = 1e-9;
+const COVARIANCE_LIMIT: f64 = 1e-9;
 
 /// Additional random directions of the randomized solver.
 const N_OVERSAMPLES: usize = 10;
@@ -188,7 +188,7 @@ fn parameter(reason: String) -> Error {
 }
 
 /// The smallest count whose cumulated share of the total is above `share`.
-pub(crate) fn components_for(values: &Array1<f64>, share: f64, total: f64) -> usize {
+fn components_for(values: &Array1<f64>, share: f64, total: f64) -> usize {
     let mut sum = 0.0;
     let at_most = values
         .iter()

@@ -47,6 +47,11 @@ pub(super) fn tail_len(n: usize) -> usize {
     ((SHARE * n as f64).round() as usize).max(FEWEST.min(n / 2))
 }
 
+/// How many of those may be outliers'.
+pub(super) fn censored(n: usize) -> usize {
+    ((CENSORED * n as f64).round() as usize).min(tail_len(n).saturating_sub(4))
+}
+
 /// p of one score, and the interval that holds the true rate of lower scores with 95 % probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Knot {
@@ -113,7 +118,7 @@ impl Tail {
         let m = tail_len(n);
         let start = scores[m];
         let spread = quantile(scores, 0.5) - quantile(scores, SHARE);
-        let censored = ((CENSORED * n as f64).round() as usize).min(m.saturating_sub(4));
+        let censored = censored(n);
         let excesses: Vec<f64> = scores[censored..m].iter().rev().map(|score| start - score).collect();
         let typical = excesses.iter().sum::<f64>() / excesses.len() as f64;
         if !(spread > 0.0 && typical > 0.0 && start.is_finite()) {
