@@ -53,9 +53,10 @@ pub fn scores_by_part(
         let made: Vec<usize> = (0..synthetic.part.len()).filter(|&at| synthetic.part[at] == part).collect();
         let others = normal.select(Axis(0), &others);
         let fitted = pipeline::models(others.view(), candidates, &source, options.seed, &mut Vec::new())?;
-        let (rows, made_rows) = (normal.select(Axis(0), held), synthetic.rows.select(Axis(0), &made));
+        let (of_held, of_made) = (normal.select(Axis(0), held), synthetic.rows.select(Axis(0), &made));
         let scores = |fitted: &pipeline::Timed| -> Result<_, Error> {
-            Ok((feature_scores(&fitted.model, rows.view())?, feature_scores(&fitted.model, made_rows.view())?))
+            let scores = |rows: &Array2<f32>| feature_scores(&fitted.model, rows.view());
+            Ok(HeldOutScores { normal: scores(&of_held)?, synthetic: scores(&of_made)? })
         };
         Ok((made, fitted.iter().map(scores).collect::<Result<Vec<_>, _>>()?))
     };
@@ -63,9 +64,9 @@ pub fn scores_by_part(
     for at_once in parts.chunks((PICTURES_AT_ONCE / n.max(1)).max(1)) {
         let by_part: Vec<_> = at_once.par_iter().map(|part| of_part(*part)).collect::<Result<_, _>>()?;
         for ((_, held), (made, of_candidates)) in at_once.iter().zip(by_part) {
-            for (all, (of_held, of_made)) in all.iter_mut().zip(of_candidates) {
-                held.iter().zip(of_held).for_each(|(&at, score)| all.normal[at] = score);
-                made.iter().zip(of_made).for_each(|(&at, score)| all.synthetic[at] = score);
+            for (all, of_part) in all.iter_mut().zip(of_candidates) {
+                held.iter().zip(of_part.normal).for_each(|(&at, score)| all.normal[at] = score);
+                made.iter().zip(of_part.synthetic).for_each(|(&at, score)| all.synthetic[at] = score);
             }
         }
     }

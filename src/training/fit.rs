@@ -168,7 +168,7 @@ fn estimate(
 ) -> Result<Model, Error> {
     let params = options.params.clone().seeded(options.seed);
     let projected = pipeline::project(train, &params, warnings)?;
-    let detector = pipeline::detector(options.detector, &params, &projected.projection(), warnings)?;
+    let detector = pipeline::detector(options.detector, &params, &projected, warnings)?;
     pipeline::model(source, &projected, detector)
 }
 

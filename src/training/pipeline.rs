@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use super::params::{DetectorKind, Group, Params, groups};
 use super::plan::Error;
@@ -29,29 +29,7 @@ pub struct Projected {
     pub residual: Array1<f64>,
 }
 
-/// What a detector is fitted on.
-#[derive(Debug, Clone, Copy)]
-pub struct Projection<'a> {
-    /// n x components.
-    pub y: ArrayView2<'a, f64>,
-    /// Squared norms of the residuals, n.
-    pub residual: ArrayView1<'a, f64>,
-    /// Dropped dimensions.
-    pub dof: usize,
-    /// Log of the factor by which whitening scales volumes.
-    pub log_volume: f64,
-}
-
 impl Projected {
-    pub fn projection(&self) -> Projection<'_> {
-        Projection {
-            y: self.y.view(),
-            residual: self.residual.view(),
-            dof: self.pca.n_features() - self.pca.n_components(),
-            log_volume: self.pca.log_volume(),
-        }
-    }
-
     /// Components and squared residual of further rows.
     pub fn apply(&self, rows: ArrayView2<f32>) -> Result<(Array2<f64>, Array1<f64>), Error> {
         let x = self.transform.of(rows);
@@ -135,7 +113,7 @@ pub fn models(
         for at in members {
             let (kind, params) = &candidates[at];
             let start = Instant::now();
-            let detector = detector(*kind, &params.clone().seeded(seed), &projected.projection(), warnings)?;
+            let detector = detector(*kind, &params.clone().seeded(seed), &projected, warnings)?;
             let fit_ms = (project_time + start.elapsed()).as_secs_f64() * 1e3;
             fitted.push((at, Timed { model: model(source.clone(), &projected, detector)?, fit_ms }));
         }
@@ -148,10 +126,10 @@ pub fn models(
 pub fn detector(
     kind: DetectorKind,
     params: &Params,
-    projection: &Projection,
+    projected: &Projected,
     warnings: &mut Vec<String>,
 ) -> Result<Detector, Error> {
-    let Projection { y, residual, dof, log_volume } = *projection;
+    let (y, residual, pca) = (projected.y.view(), projected.residual.view(), &projected.pca);
     Ok(match kind {
         DetectorKind::GaussianMixture => {
             let mixture = GaussianMixture::fit(y, &mixture_params(params, y.nrows(), warnings))?;
@@ -160,7 +138,8 @@ pub fn detector(
         }
         DetectorKind::MixtureResidual | DetectorKind::PooledCells => {
             let params = mixture_params(params, y.nrows(), warnings);
-            let both = MixtureResidual::fit(y, residual, dof, log_volume, &params)?;
+            let dropped = pca.n_features() - pca.n_components();
+            let both = MixtureResidual::fit(y, residual, dropped, pca.log_volume(), &params)?;
             check_converged(&both.mixture, warnings);
             Detector::MixtureResidual(both)
         }

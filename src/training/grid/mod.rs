@@ -282,8 +282,7 @@ fn judge(
     projected: &Projected,
     [inliers, outliers]: &[Points; 2],
 ) -> Result<f64, String> {
-    let detector =
-        pipeline::detector(kind, params, &projected.projection(), &mut Vec::new()).map_err(|e| e.to_string())?;
+    let detector = pipeline::detector(kind, params, projected, &mut Vec::new()).map_err(|e| e.to_string())?;
     let scores = |(y, residual): &Points| -> Vec<f64> {
         y.rows().into_iter().zip(residual).map(|(y, residual)| detector.score(&y.to_vec(), *residual)).collect()
     };
