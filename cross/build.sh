@@ -2,7 +2,7 @@
 # Builds stripped binaries and Debian packages for the boards:
 #   cross/build.sh [aarch64] [armv7] [amd64]     (default: aarch64 armv7)
 # Prints the packages' paths; they lie in target/packages.
-# PROFILE: dist (default: smallest and fastest, minutes of linking) or release.
+# PROFILE: dist (default: smallest and fastest, minutes of linking), release, or quick (for tests alone: slow).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- aarch64 armv7
