@@ -2,7 +2,7 @@
 # The device test: builds the virtual board's image (once) and the arm64 package, boots the board, installs the package,
 # and runs the real service on a fed camera, vivid and a simulated GPIO chip. One line a check, "N passed, N failed" last.
 #   tests/device/run.sh [--board-only] [--keep]
-# OUTLIERD_ARM64_DEB, OUTLIERD_ARMHF_DEB: packages built before (default: cross/build.sh, of the profiles release and quick).
+# OUTLIERD_ARM64_DEB, OUTLIERD_ARMHF_DEB: packages built before (default: cross/build.sh with PROFILE, default release and quick).
 # OUTLIERD_SHARED: development models, for one frame through the full int8 network (default ../shared).
 # SOAK: seconds of the test of growth (default 30). LIMIT: seconds that a boot may take besides (default 1500).
 # OUTLIERD_DEVICE_CACHE: see image.sh.
@@ -83,7 +83,7 @@ fi
 
 deb() {
     local variable=OUTLIERD_${2}_DEB
-    if [ -n "${!variable:-}" ]; then realpath "${!variable}"; else PROFILE=$3 cross/build.sh "$1"; fi
+    if [ -n "${!variable:-}" ]; then realpath "${!variable}"; else PROFILE=${PROFILE:-$3} cross/build.sh "$1"; fi
 }
 arm64_deb=$(deb aarch64 ARM64 release)
 armhf_deb=$(deb armv7 ARMHF quick)
